@@ -1,0 +1,61 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "tandem/aggregator/aggregator_session.h"
+#include "tandem/core/base/mailbox.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/transport/zmq_server.h"
+#include "tandem/core/wire/message_codec.h"
+
+namespace tandem::aggregator {
+
+/// Joins a session to a socket: the server's network thread decodes messages into a bounded mailbox, the
+/// thread that calls run() takes them out and trains.
+class Aggregator {
+ public:
+  /// `session` must outlive the aggregator.
+  Aggregator(AggregatorSession& session, wire::Limits limits);
+  ~Aggregator();
+
+  /// Listens. kNetwork names the endpoint and the reason.
+  Result<void> listen(ZmqServerOptions options);
+  /// The bound address, once listening.
+  std::string endpoint() const;
+
+  /// Takes a session's message for a connection: its SessionDependencies::send.
+  void send(ConnectionId connection, wire::Frames frames);
+
+  /// Runs the session until it is done or `should_stop` says so (then it is stopped cleanly).
+  void run(const std::function<bool()>& should_stop);
+
+ private:
+  struct Inbound {
+    ConnectionId connection;
+    ClientId client;
+    Result<wire::Message> message;
+    int64_t bytes = 0;
+    TimePoint received_at;
+  };
+
+  void log_undecodable(const ClientId& client, const Error& error);
+  void enqueue(ReceivedFrames received);
+  void hand_over(Inbound inbound);
+
+  AggregatorSession& session_;
+  wire::Limits limits_;
+  /// Undecodable messages a client has sent, and when that was last logged: a flood of them must not
+  /// become a flood of lines. One entry a listed client.
+  struct Undecodable {
+    uint64_t count = 0;
+    TimePoint logged_at{};
+  };
+  std::map<ClientId, Undecodable> undecodable_;
+  Mailbox<Inbound> inbox_;
+  std::unique_ptr<ZmqServer> server_;  // last: its thread pushes into inbox_
+};
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,197 @@
+#include "tandem/aggregator/aggregator_flags.h"
+
+#include <chrono>
+#include <cmath>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "tandem/core/config/specification.h"
+#include "tandem/core/training/compute_device.h"
+
+namespace tandem::aggregator {
+namespace {
+
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(std::llround(seconds * 1000)));
+}
+
+Result<OptimizerKind> parse_optimizer(const std::string& name) {
+  for (const OptimizerKind kind : {OptimizerKind::kSgd, OptimizerKind::kAdam, OptimizerKind::kAdamW}) {
+    if (name == optimizer_name(kind)) return kind;
+  }
+  return Error{ErrorCode::kInvalidArgument, "--optimizer is \"" + name + "\", expected sgd, adam or adamw"};
+}
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts{""};
+  for (const char c : text) {
+    if (c == separator) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
+/// constant | cosine | cosine:STEPS | step:EVERY:FACTOR. `spans_run` is set where the length is left open.
+Result<LrScheduleOptions> parse_schedule(const std::string& text, bool& spans_run) {
+  constexpr int64_t kMaxSteps = int64_t{1} << 40;
+  LrScheduleOptions schedule;
+  const std::vector<std::string> parts = split(text, ':');
+  if (parts[0] == "constant" && parts.size() == 1) return schedule;
+  if (parts[0] == "cosine" && parts.size() <= 2) {
+    schedule.kind = LrScheduleKind::kCosine;
+    spans_run = parts.size() == 1;
+    if (!spans_run) {
+      const auto steps = parse_integer("--lr-schedule cosine:STEPS", parts[1], 1, kMaxSteps);
+      if (!steps) return steps.error();
+      schedule.period_steps = *steps;
+    }
+    return schedule;
+  }
+  if (parts[0] == "step" && parts.size() == 3) {
+    schedule.kind = LrScheduleKind::kStep;
+    const auto every = parse_integer("--lr-schedule step:EVERY", parts[1], 1, kMaxSteps);
+    if (!every) return every.error();
+    const auto factor = parse_number("--lr-schedule step:EVERY:FACTOR", parts[2], 1e-9, 1.0);
+    if (!factor) return factor.error();
+    schedule.period_steps = *every;
+    schedule.step_factor = *factor;
+    return schedule;
+  }
+  return Error{ErrorCode::kInvalidArgument, "--lr-schedule is \"" + text +
+                                                "\", expected constant, cosine, cosine:STEPS or step:EVERY:FACTOR"};
+}
+
+uint64_t random_run_id() {
+  std::random_device device;
+  uint64_t id = 0;
+  while (id == 0) id = (static_cast<uint64_t>(device()) << 32) | device();
+  return id;
+}
+
+}  // namespace
+
+void TrainingFlags::add_to(Flags& flags) {
+  flags.group("Model and data");
+  flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp?hidden=256-128");
+  flags.add("cut", cut, "Blocks on the edge: blocks before the cut are the front, the others the tail");
+  flags.add("num-classes", num_classes, "Number of classes; 0 takes it from the evaluation data or the first client");
+  flags.add_path("init", init, "Start from the weights of this .safetensors file");
+  flags.add("eval-data", eval_data, "Evaluate the merged model on the test split of this data, such as idx:DIR");
+  flags.add("augment", augment, "Augmentation on the devices: crop:P,flip,cutout:S");
+  flags.add("normalize", normalize, "Per-channel MEAN/STD of inputs scaled to 0..1, comma separated");
+
+  flags.group("Training");
+  flags.add_choice("algorithm", algorithm, {"parallel"}, "How fronts and tail are scheduled");
+  flags.add("rounds", rounds, "Rounds; the fronts are merged at the end of each");
+  flags.add("local-epochs", local_epochs, "Passes over the data in a round");
+  flags.add("local-steps", local_steps, "Steps in a round, instead of passes; 0 means passes");
+  flags.add("batch-size", batch_size, "Examples in a joined batch, over all clients");
+  flags.add("window", window, "Steps a client may have in flight; 1 is exact, W gives gradients W-1 steps old");
+  flags.add_choice("optimizer", optimizer, {"sgd", "adam", "adamw"}, "Optimiser of fronts and tail");
+  flags.add("learning-rate", learning_rate, "Base learning rate");
+  flags.add("momentum", momentum, "Momentum of sgd");
+  flags.add("weight-decay", weight_decay, "Weight decay (decoupled for adamw)");
+  flags.add("clip-norm", clip_norm, "Largest norm of a part's gradients; 0 for no limit");
+  flags.add("lr-schedule", lr_schedule,
+            "constant, cosine (over the whole run), cosine:STEPS or step:EVERY:FACTOR");
+  flags.add("warmup-steps", warmup_steps, "Steps of linear warm-up");
+  flags.add("seed", seed, "Seed of everything random in the run");
+
+  flags.group("Participation");
+  flags.add("clients", clients, "Clients to wait for before the first round");
+  flags.add("min-clients", min_clients, "Fewest clients with which a later round begins");
+  flags.add("step-deadline", step_deadline, "Seconds a step waits for a client before it goes on without it");
+  flags.add("update-deadline", update_deadline, "Seconds the end of a round waits for a client's front");
+  flags.add("client-timeout", client_timeout, "Seconds of silence after which a client has left");
+
+  flags.group("Machine and files");
+  flags.add("device", device, "cpu, cuda or cuda:N");
+  flags.add("threads", threads, "Threads of one tensor operation; 0 takes every core");
+  flags.add_path("run-dir", run_dir, "Directory the run leaves its files in; must not hold a run yet");
+  flags.add("quiet", quiet, "No progress, only the closing table");
+}
+
+Result<SessionOptions> TrainingFlags::session_options() const {
+  SessionOptions options;
+  TrainingPlan& plan = options.plan;
+  plan.model = model;
+  plan.cut = cut;
+  plan.num_classes = num_classes;
+  plan.algorithm = algorithm;
+  plan.seed = seed;
+  plan.rounds = rounds;
+  plan.augment = augment;
+  plan.normalize = normalize;
+  plan.window = window;
+
+  const auto kind = parse_optimizer(optimizer);
+  if (!kind) return kind.error();
+  plan.optimizer = {.kind = *kind,
+                    .learning_rate = learning_rate,
+                    .momentum = momentum,
+                    .weight_decay = weight_decay,
+                    .clip_norm = clip_norm};
+  const auto schedule = parse_schedule(lr_schedule, options.schedule_spans_run);
+  if (!schedule) return schedule.error();
+  plan.lr_schedule = *schedule;
+  plan.lr_schedule.warmup_steps = warmup_steps;
+
+  options.clients = clients;
+  options.min_clients = min_clients;
+  options.batch_size = batch_size;
+  options.local_steps = local_steps;
+  options.local_epochs = local_epochs;
+  options.step_deadline = milliseconds(step_deadline);
+  options.update_deadline = milliseconds(update_deadline);
+  options.client_timeout = milliseconds(client_timeout);
+  options.run_id = random_run_id();
+  const auto compute_device = parse_device(device);
+  if (!compute_device) return compute_device.error();
+  options.device = *compute_device;
+  try {
+    return options.validated();
+  } catch (const std::invalid_argument& mistake) {
+    return Error{ErrorCode::kInvalidArgument, std::string("--") + mistake.what()};
+  }
+}
+
+void NetworkFlags::add_to(Flags& flags) {
+  flags.group("Network");
+  flags.add("endpoint", endpoint, "Address to listen on, such as tcp://0.0.0.0:5555");
+  flags.add_path("key-file", key_file, "This aggregator's key pair (made by tandem provision)");
+  flags.add_path("devices-file", devices_file, "List of the devices that may connect");
+  flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only");
+  flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from a device, MiB");
+  flags.add_path("endpoint-file", endpoint_file, "Write the address that was bound to this file (for port *)");
+}
+
+Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
+  ZmqServerOptions options;
+  options.endpoint = endpoint;
+  options.insecure = insecure;
+  if (max_frame_mib < 1 || max_frame_mib > 16384) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--max-frame-mib must be between 1 and 16384, got " + std::to_string(max_frame_mib)};
+  }
+  options.max_frame_bytes = max_frame_mib << 20;
+  options.high_water_mark = static_cast<int>(window) + 2;
+  if (insecure) return options;
+  if (key_file.empty() || devices_file.empty()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--key-file and --devices-file are missing; \"tandem provision\" makes both and a "
+                 "configuration for --config (or --insecure on a loopback address, for a trial)"};
+  }
+  auto keys = load_key_pair(key_file);
+  if (!keys) return keys.error();
+  auto devices = load_device_list(devices_file);
+  if (!devices) return devices.error();
+  options.keys = std::move(*keys);
+  options.devices = std::move(*devices);
+  return options;
+}
+
+}  // namespace tandem::aggregator

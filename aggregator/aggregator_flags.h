@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "tandem/aggregator/session_options.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/config/flags.h"
+#include "tandem/core/transport/zmq_server.h"
+
+namespace tandem::aggregator {
+
+/// The flags that say what is trained and how: those of tandem-aggregator and tandem simulate alike.
+struct TrainingFlags {
+  std::string model = "cnn";
+  int32_t cut = 1;
+  std::string algorithm = "parallel";
+  uint32_t rounds = 5;
+  int32_t clients = 1;
+  int32_t min_clients = 1;
+  uint32_t batch_size = 64;
+  uint32_t local_epochs = 1;
+  uint32_t local_steps = 0;
+  uint32_t window = 1;
+  uint64_t seed = 1;
+
+  std::string optimizer = "sgd";
+  double learning_rate = 0.05;
+  double momentum = 0.0;
+  double weight_decay = 0.0;
+  double clip_norm = 0.0;
+  std::string lr_schedule = "constant";
+  int64_t warmup_steps = 0;
+
+  std::string augment;
+  std::string normalize;
+  std::string eval_data;
+  int64_t num_classes = 0;
+  std::filesystem::path init;
+
+  double step_deadline = 30;
+  double update_deadline = 60;
+  double client_timeout = 5;
+
+  std::string device = "cpu";
+  int32_t threads = 0;
+  std::filesystem::path run_dir = "runs/latest";
+  bool quiet = false;
+
+  void add_to(Flags& flags);
+  /// kInvalidArgument names the flag, the value and the rule.
+  Result<SessionOptions> session_options() const;
+};
+
+/// The flags that say where tandem-aggregator listens and who may come.
+struct NetworkFlags {
+  std::string endpoint = "tcp://127.0.0.1:5555";
+  std::filesystem::path key_file;
+  std::filesystem::path devices_file;
+  bool insecure = false;
+  int64_t max_frame_mib = 256;
+  std::filesystem::path endpoint_file;
+
+  void add_to(Flags& flags);
+  /// Reads the key and the device list. Errors name the flag or file.
+  Result<ZmqServerOptions> server_options(uint32_t window) const;
+};
+
+}  // namespace tandem::aggregator

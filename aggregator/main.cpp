@@ -1,0 +1,79 @@
+// tandem-aggregator: trains the tail of a split model and merges the fronts of its clients.
+#include <memory>
+
+#include "tandem/aggregator/aggregator.h"
+#include "tandem/aggregator/aggregator_flags.h"
+#include "tandem/aggregator/run_recorder.h"
+#include "tandem/augment/pipeline.h"
+#include "tandem/core/base/interrupt.h"
+#include "tandem/core/config/program.h"
+#include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/storage/safetensors.h"
+#include "tandem/core/training/compute_device.h"
+#include "tandem/datasets/data_source.h"
+
+namespace tandem::aggregator {
+namespace {
+
+Result<int> run(const TrainingFlags& training, const NetworkFlags& network, const std::string& config) {
+  auto options = training.session_options();
+  if (!options) return options.error();
+  auto server_options = network.server_options(training.window);
+  if (!server_options) return server_options.error();
+
+  std::shared_ptr<const Dataset> eval_data;
+  if (!training.eval_data.empty()) {
+    auto opened = datasets::open_dataset(training.eval_data, datasets::Split::kTest);
+    if (!opened) return opened.error();
+    eval_data = *opened;
+  }
+  NamedTensors initial_weights;
+  if (!training.init.empty()) {
+    auto loaded = load_safetensors(training.init);
+    if (!loaded) return loaded.error();
+    initial_weights = std::move(loaded->tensors);
+  }
+  auto directory = RunDirectory::create(training.run_dir);
+  if (!directory) return directory.error();
+  RunRecorder recorder(std::move(*directory), config, training.quiet);
+
+  std::unique_ptr<Aggregator> aggregator;
+  AggregatorSession session(*options, {.send = [&](ConnectionId to, wire::Frames frames) { aggregator->send(to, std::move(frames)); },
+                                       .observer = &recorder,
+                                       .eval_data = eval_data.get(),
+                                       .make_augmenter = augment::build_pipeline,
+                                       .initial_weights = std::move(initial_weights),
+                                       .now = std::chrono::steady_clock::now});
+  wire::Limits limits;
+  limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
+  aggregator = std::make_unique<Aggregator>(session, limits);
+  if (auto prepared = session.prepare(); !prepared) return prepared.error();
+  if (auto listening = aggregator->listen(std::move(*server_options)); !listening) return listening.error();
+  recorder.progress().note("listening on " + aggregator->endpoint() + ", waiting for " +
+                           std::to_string(options->clients) + " client(s)");
+  if (!network.endpoint_file.empty()) {
+    auto written = write_file_atomically(network.endpoint_file, {aggregator->endpoint(), "\n"});
+    if (!written) return written.error();
+  }
+
+  aggregator->run(stop_requested);
+  auto finished = recorder.finish(session);
+  if (session.failure()) return *session.failure();
+  if (!finished) return finished.error();
+  return session.completed() ? kExitDone : kExitInterrupted;
+}
+
+}  // namespace
+}  // namespace tandem::aggregator
+
+int main(int argc, char** argv) {
+  using namespace tandem;
+  Flags flags("tandem-aggregator", "Trains the tail of a split model and merges the fronts of its clients.");
+  aggregator::TrainingFlags training;
+  aggregator::NetworkFlags network;
+  network.add_to(flags);
+  training.add_to(flags);
+  if (const auto status = flags.parse(argc, argv)) return *status;
+  stop_on_signals();
+  return run_program("tandem-aggregator", training.threads, [&] { return aggregator::run(training, network, flags.to_toml()); });
+}

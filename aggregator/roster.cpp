@@ -1,0 +1,56 @@
+#include "tandem/aggregator/roster.h"
+
+namespace tandem::aggregator {
+
+Roster::Admission Roster::admit(const ClientId& client, ConnectionId connection, uint64_t instance,
+                                const DataDescription& data, TimePoint now) {
+  Member& member = members_[client];
+  Admission admission{.previous = member.connection};
+  if (member.present) {
+    admission.arrival = member.instance == instance ? Arrival::kReconnected : Arrival::kReplaced;
+  }
+  if (member.instance != instance) member.replies.clear();
+  member.connection = connection;
+  member.instance = instance;
+  member.data = data;
+  member.present = true;
+  member.last_heard = now;
+  return admission;
+}
+
+Member* Roster::find(const ClientId& client, ConnectionId connection) {
+  Member* member = find(client);
+  return member != nullptr && member->connection == connection ? member : nullptr;
+}
+
+Member* Roster::find(const ClientId& client) {
+  const auto found = members_.find(client);
+  return found == members_.end() ? nullptr : &found->second;
+}
+
+const Member* Roster::find(const ClientId& client) const {
+  const auto found = members_.find(client);
+  return found == members_.end() ? nullptr : &found->second;
+}
+
+void Roster::depart(const ClientId& client) {
+  if (Member* member = find(client)) member->present = false;
+}
+
+std::vector<ClientId> Roster::present() const {
+  std::vector<ClientId> clients;
+  for (const auto& [client, member] : members_) {
+    if (member.present) clients.push_back(client);
+  }
+  return clients;
+}
+
+std::vector<ClientId> Roster::silent_since(TimePoint since) const {
+  std::vector<ClientId> clients;
+  for (const auto& [client, member] : members_) {
+    if (member.present && member.last_heard < since) clients.push_back(client);
+  }
+  return clients;
+}
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tandem/core/base/ids.h"
+#include "tandem/core/data/data_description.h"
+#include "tandem/core/wire/messages.h"
+
+namespace tandem::aggregator {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+
+/// A reply that is kept so that a repeated request gets it again.
+struct KeptReply {
+  wire::MessageKey key;
+  uint64_t payload_hash = 0;  ///< of the request
+  wire::Message reply;
+};
+
+/// What the aggregator knows of one client. The record outlives connections, so a client that comes back
+/// goes on with its examples where it was.
+struct Member {
+  ConnectionId connection;
+  uint64_t instance = 0;
+  DataDescription data;
+  bool present = false;
+  TimePoint last_heard;
+  /// Examples of its endless sequence of epochs that rounds have planned so far.
+  uint64_t position = 0;
+  /// The last replies to requests, newest last; at most the window plus one.
+  std::deque<KeptReply> replies;
+  int64_t bytes_up = 0;
+  int64_t bytes_down = 0;
+  bool took_part = false;
+};
+
+/// Who belongs to the run. Clients are ordered by name. Not thread-safe.
+class Roster {
+ public:
+  enum class Arrival {
+    kNew,          ///< first time, or back after it left
+    kReconnected,  ///< the same program instance on a new connection
+    kReplaced,     ///< another program instance with the same key; the old connection is `previous`
+  };
+  struct Admission {
+    Arrival arrival = Arrival::kNew;
+    ConnectionId previous;
+  };
+
+  /// A Hello: creates or updates the record and makes `connection` the client's own.
+  Admission admit(const ClientId& client, ConnectionId connection, uint64_t instance,
+                  const DataDescription& data, TimePoint now);
+
+  /// The record when `connection` is the client's present one, else null.
+  Member* find(const ClientId& client, ConnectionId connection);
+  Member* find(const ClientId& client);
+  const Member* find(const ClientId& client) const;
+
+  void depart(const ClientId& client);
+
+  std::vector<ClientId> present() const;
+  /// Present clients from which nothing came since `since`.
+  std::vector<ClientId> silent_since(TimePoint since) const;
+
+  const std::map<ClientId, Member>& members() const { return members_; }
+
+ private:
+  std::map<ClientId, Member> members_;
+};
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,124 @@
+#include "tandem/aggregator/run_recorder.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <utility>
+
+#include "tandem/core/storage/safetensors.h"
+
+namespace tandem::aggregator {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Estimated from finished rounds where there are any, from this round's pace where not.
+std::optional<double> seconds_left(const StepReport& report, double round_seconds, double per_finished_round) {
+  if (report.steps_done == 0 || report.steps == 0) return std::nullopt;
+  const double fraction = static_cast<double>(report.steps_done) / report.steps;
+  const double whole_round = per_finished_round > 0 ? per_finished_round : round_seconds / fraction;
+  return whole_round * (1.0 - fraction) + whole_round * (report.rounds - report.round);
+}
+
+}  // namespace
+
+RunRecorder::RunRecorder(RunDirectory directory, const std::string& resolved_config, bool quiet)
+    : directory_(std::move(directory)),
+      resolved_config_(resolved_config),
+      checkpoints_(directory_.checkpoints()),
+      progress_(quiet),
+      round_started_(std::chrono::steady_clock::now()) {}
+
+Result<void> RunRecorder::on_plan(const TrainingPlan& plan, int num_blocks) {
+  plan_ = plan;
+  // Bit equality holds for one thread count; what the run used is recorded with it.
+  std::string config = resolved_config_;
+  config += "\n# decided by the run\n";
+  config += "# input-shape = " + shape_to_string(plan.input_shape) + "\n";
+  config += "# num-classes = " + std::to_string(plan.num_classes) + "\n";
+  config += "# blocks = " + std::to_string(num_blocks) + "\n";
+  config += "# intra-op threads = " + std::to_string(at::get_num_threads()) + "\n";
+  return directory_.write_config(config);
+}
+
+Result<void> RunRecorder::on_event(const EventRecord& event) {
+  std::string line = event.event;
+  if (!event.client.empty()) line += " " + event.client;
+  if (!event.detail.empty()) line += ": " + event.detail;
+  progress_.note(line);
+  return directory_.append(event);
+}
+
+void RunRecorder::on_step(const StepReport& report) {
+  if (report.steps_done <= 1) round_started_ = std::chrono::steady_clock::now();
+  const double seconds = seconds_since(round_started_);
+  const double per_round = finished_rounds_ > 0 ? finished_round_seconds_ / finished_rounds_ : 0;
+  progress_.update({.label = "round " + std::to_string(report.round) + "/" + std::to_string(report.rounds),
+                    .done = report.steps_done,
+                    .total = report.steps,
+                    .loss = report.loss,
+                    .accuracy = report.accuracy,
+                    .examples_per_second =
+                        seconds > 0 ? static_cast<double>(report.examples) / seconds : 0,
+                    .bytes_up = report.bytes_up,
+                    .bytes_down = report.bytes_down,
+                    .seconds_left = seconds_left(report, seconds, per_round)});
+}
+
+Result<void> RunRecorder::on_round(const RoundReport& report) {
+  progress_.round(report.record, plan_.rounds);
+  finished_round_seconds_ += report.record.seconds;
+  ++finished_rounds_;
+  for (const ClientRecord& client : report.clients) {
+    if (auto appended = directory_.append(client); !appended) return appended;
+  }
+  if (auto appended = directory_.append(report.record); !appended) return appended;
+
+  Checkpoint checkpoint{.round = report.record.round, .tensors = report.model};
+  for (const NamedTensor& entry : report.tail_optimizer) {
+    checkpoint.tensors.push_back({"tail_optimizer." + entry.name, entry.tensor});
+  }
+  checkpoint.metadata = {{"model", plan_.model},
+                         {"cut", std::to_string(plan_.cut)},
+                         {"algorithm", plan_.algorithm},
+                         {"seed", std::to_string(plan_.seed)}};
+  return checkpoints_.save(checkpoint);
+}
+
+Result<void> RunRecorder::save_model(const AggregatorSession& session) {
+  NamedTensors front;
+  NamedTensors tail;
+  for (const NamedTensor& entry : session.weights()) {
+    const int block = std::stoi(entry.name.substr(0, entry.name.find('.')));
+    (block < plan_.cut ? front : tail).push_back(entry);
+  }
+  const std::map<std::string, std::string> metadata = {
+      {"format", "pt"},
+      {"model", plan_.model},
+      {"cut", std::to_string(plan_.cut)},
+      {"input_shape", shape_to_string(plan_.input_shape)},
+      {"num_classes", std::to_string(plan_.num_classes)},
+  };
+  const std::pair<const char*, NamedTensors> files[] = {
+      {"model.safetensors", session.weights()}, {"front.safetensors", front}, {"tail.safetensors", tail}};
+  for (const auto& [name, tensors] : files) {
+    if (auto saved = save_safetensors(directory_.path() / name, {tensors, metadata}); !saved) return saved;
+  }
+  return {};
+}
+
+Result<void> RunRecorder::finish(const AggregatorSession& session) {
+  RunSummary summary = session.summary();
+  summary.peak_rss_bytes = peak_rss_bytes();
+  if (summary.rounds > 0) {
+    if (auto saved = save_model(session); !saved) return saved;
+  }
+  if (auto written = directory_.write_summary(summary); !written) return written;
+  if (auto written = directory_.write_report(); !written) return written;
+  progress_.finish(summary, (directory_.path() / "report.html").string());
+  return {};
+}
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tandem/aggregator/aggregator_session.h"
+#include "tandem/aggregator/run_observer.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/run/progress.h"
+#include "tandem/core/run/run_directory.h"
+#include "tandem/core/storage/checkpoint.h"
+
+namespace tandem::aggregator {
+
+/// Writes a run's directory (configuration, metrics, checkpoints, model, summary, report) and shows its
+/// progress. Lives on the session's thread.
+class RunRecorder : public RunObserver {
+ public:
+  /// `resolved_config`: the flags in force, as TOML.
+  RunRecorder(RunDirectory directory, const std::string& resolved_config, bool quiet);
+
+  Result<void> on_plan(const TrainingPlan& plan, int num_blocks) override;
+  Result<void> on_event(const EventRecord& event) override;
+  void on_step(const StepReport& report) override;
+  Result<void> on_round(const RoundReport& report) override;
+
+  /// The end of the run: model.safetensors, front and tail, summary.json, report.html, the closing table.
+  Result<void> finish(const AggregatorSession& session);
+
+  Progress& progress() { return progress_; }
+
+ private:
+  Result<void> save_model(const AggregatorSession& session);
+
+  RunDirectory directory_;
+  std::string resolved_config_;
+  CheckpointStore checkpoints_;
+  Progress progress_;
+  TrainingPlan plan_;
+  std::chrono::steady_clock::time_point round_started_;
+  double finished_round_seconds_ = 0;
+  uint32_t finished_rounds_ = 0;
+};
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,18 @@
+# Third-party packages. Everything comes from Debian (see setup.sh); nothing is downloaded.
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(Torch REQUIRED)
+find_package(cppzmq REQUIRED)
+find_package(cereal REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(ZLIB REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(tomlplusplus REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(xxHash MODULE REQUIRED)
+# Nothing of these is linked, so TandemConfig.cmake.in need not look for them. It has to for all others.
+set(TANDEM_HEADER_ONLY_LIBRARIES cereal::cereal nlohmann_json::nlohmann_json CLI11::CLI11)
+if(TANDEM_BUILD_TESTS)
+  find_package(doctest REQUIRED)
+endif()

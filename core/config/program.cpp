@@ -1,0 +1,45 @@
+#include "tandem/core/config/program.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "tandem/core/config/flags.h"
+#include "tandem/core/training/compute_device.h"
+
+namespace tandem {
+namespace {
+
+int report(const std::string& name, const Error& error) {
+  std::fprintf(stderr, "%s: %s\n", name.c_str(), error.message.c_str());
+  return error.code == ErrorCode::kInvalidArgument ? kExitUsage : kExitFailed;
+}
+
+}  // namespace
+
+int run_program(const std::string& name, int threads, const std::function<Result<int>()>& body) {
+  // Standard output belongs to results; everything else goes to stderr.
+  spdlog::set_default_logger(spdlog::stderr_color_mt(name));
+  spdlog::set_pattern("%H:%M:%S %^%l%$ %v");
+  if (threads < 0) {
+    return report(name, {ErrorCode::kInvalidArgument, "--threads must be >= 0, got " + std::to_string(threads)});
+  }
+  configure_compute_thread(threads);
+  bool slow_blas = false;
+  const std::string blas = loaded_blas(slow_blas);
+  if (slow_blas) {
+    spdlog::warn("the reference BLAS is loaded ({}): training is many times slower; install "
+                 "libopenblas0-openmp",
+                 blas);
+  }
+  try {
+    const Result<int> status = body();
+    return status ? *status : report(name, status.error());
+  } catch (const std::exception& exception) {
+    return report(name, {ErrorCode::kUnsupported, std::string("unexpected: ") + exception.what()});
+  }
+}
+
+}  // namespace tandem

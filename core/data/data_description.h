@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tandem {
+
+/// What a model must know of data to be built for it.
+struct DataDescription {
+  /// Shape of one example without the batch dimension: {channels, height, width} or {features}.
+  std::vector<int64_t> input_shape;
+  int64_t num_classes = 0;
+  int64_t num_examples = 0;
+
+  bool operator==(const DataDescription&) const = default;
+};
+
+/// "1x28x28"
+std::string shape_to_string(const std::vector<int64_t>& shape);
+
+}  // namespace tandem

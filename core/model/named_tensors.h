@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "tandem/core/base/result.h"
+
+namespace tandem {
+
+/// A tensor and its name, `<block>.<path in the block>`, for example "0.0.weight".
+struct NamedTensor {
+  std::string name;
+  at::Tensor tensor;
+};
+
+/// Tensors in model order: by block, parameters and buffers as the block registers them.
+/// A copy aliases the same storage; `snapshot` does not.
+using NamedTensors = std::vector<NamedTensor>;
+
+/// Deep copies, detached, each in its own memory format. What is kept, sent or averaged is a snapshot.
+NamedTensors snapshot(const NamedTensors& tensors);
+
+/// Checks that `candidate` holds the same names, in the same order, with the same shapes and dtypes as
+/// `reference`. kShapeMismatch names the first tensor that differs, what was expected and what came.
+Result<void> check_same_layout(const NamedTensors& reference, const NamedTensors& candidate);
+
+/// kNonFinite names the first floating-point tensor that holds NaN or infinity.
+Result<void> check_finite(const NamedTensors& tensors);
+
+/// Bytes of all tensors.
+int64_t total_bytes(const NamedTensors& tensors);
+
+/// The tensor of that name, or null. The pointer is into `tensors`.
+const at::Tensor* find_tensor(const NamedTensors& tensors, const std::string& name);
+
+}  // namespace tandem

@@ -1,0 +1,176 @@
+#include "tandem/core/run/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "tandem/core/run/report.h"
+#include "tandem/core/storage/atomic_file.h"
+
+namespace tandem {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kMetricsName = "metrics.jsonl";
+
+Error io_error(const std::filesystem::path& path, const std::string& action, int error) {
+  return {ErrorCode::kIo, "cannot " + action + " " + path.string() + ": " + std::strerror(error)};
+}
+
+Json or_null(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+/// Names and details may hold bytes that are not UTF-8; they become U+FFFD rather than an exception.
+std::string dump(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+struct RunDirectory::Impl {
+  Impl(std::filesystem::path metrics, int descriptor)
+      : metrics_path(std::move(metrics)), fd(descriptor), start(Clock::now()) {}
+  ~Impl() { ::close(fd); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  Result<void> append(Json line);
+  Result<void> write_line(const std::string& line);
+
+  const std::filesystem::path metrics_path;
+  const int fd;
+  const Clock::time_point start;
+};
+
+Result<void> RunDirectory::Impl::append(Json line) {
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  line["time"] = std::round(seconds * 1000) / 1000;
+  return write_line(dump(line, -1));
+}
+
+Result<void> RunDirectory::Impl::write_line(const std::string& line) {
+  const off_t begin = ::lseek(fd, 0, SEEK_END);
+  size_t written = 0;
+  while (written < line.size()) {
+    const ssize_t count = ::write(fd, line.data() + written, line.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      const int error = count < 0 ? errno : ENOSPC;
+      // Takes back the half line, so that every line of the file stays an object.
+      if (written > 0 && begin >= 0 && ::ftruncate(fd, begin) != 0) {
+        return io_error(metrics_path, "take back a half-written line of", errno);
+      }
+      return io_error(metrics_path, "write", error);
+    }
+    written += static_cast<size_t>(count);
+  }
+  return {};
+}
+
+Result<RunDirectory> RunDirectory::create(std::filesystem::path path) {
+  const std::filesystem::path metrics = path / kMetricsName;
+  const Error occupied{ErrorCode::kInvalidArgument, path.string() + " already holds a run (" + kMetricsName +
+                                                        "); choose another --run-dir or move it away"};
+  std::error_code error;
+  if (std::filesystem::exists(metrics, error)) return occupied;
+  std::filesystem::create_directories(path, error);
+  if (error) return io_error(path, "create", error.value());
+  const int fd = ::open(metrics.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0 && errno == EEXIST) return occupied;
+  if (fd < 0) return io_error(metrics, "create", errno);
+  return RunDirectory(std::move(path), std::make_unique<Impl>(metrics, fd));
+}
+
+RunDirectory::RunDirectory(std::filesystem::path path, std::unique_ptr<Impl> impl)
+    : path_(std::move(path)), impl_(std::move(impl)) {}
+
+RunDirectory::RunDirectory(RunDirectory&&) noexcept = default;
+RunDirectory& RunDirectory::operator=(RunDirectory&&) noexcept = default;
+RunDirectory::~RunDirectory() = default;
+
+Result<void> RunDirectory::write_config(const std::string& toml) {
+  return write_file_atomically(path_ / "config.toml", {toml});
+}
+
+Result<void> RunDirectory::append(const RoundRecord& record) {
+  return impl_->append({{"event", "round"},
+                        {"round", record.round},
+                        {"loss", record.loss},
+                        {"accuracy", record.accuracy},
+                        {"eval_loss", or_null(record.eval_loss)},
+                        {"eval_accuracy", or_null(record.eval_accuracy)},
+                        {"clients", record.clients},
+                        {"examples", record.examples},
+                        {"steps", record.steps},
+                        {"seconds", record.seconds},
+                        {"bytes_up", record.bytes_up},
+                        {"bytes_down", record.bytes_down}});
+}
+
+Result<void> RunDirectory::append(const ClientRecord& record) {
+  return impl_->append({{"event", "client"},
+                        {"round", record.round},
+                        {"client", record.client},
+                        {"loss", record.loss},
+                        {"accuracy", record.accuracy},
+                        {"examples", record.examples},
+                        {"steps", record.steps},
+                        {"missed_steps", record.missed_steps},
+                        {"bytes_up", record.bytes_up},
+                        {"bytes_down", record.bytes_down}});
+}
+
+Result<void> RunDirectory::append(const EventRecord& record) {
+  return impl_->append({{"event", record.event},
+                        {"round", record.round},
+                        {"client", record.client.empty() ? Json(nullptr) : Json(record.client)},
+                        {"detail", record.detail}});
+}
+
+Result<void> RunDirectory::write_summary(const RunSummary& summary) {
+  const Json json = {{"status", summary.status},
+                     {"algorithm", summary.algorithm},
+                     {"strategy", summary.strategy},
+                     {"model", summary.model},
+                     {"cut", summary.cut},
+                     {"rounds", summary.rounds},
+                     {"clients", summary.clients},
+                     {"eval_accuracy", or_null(summary.eval_accuracy)},
+                     {"eval_loss", or_null(summary.eval_loss)},
+                     {"seconds", summary.seconds},
+                     {"examples_per_second", summary.examples_per_second},
+                     {"bytes_up", summary.bytes_up},
+                     {"bytes_down", summary.bytes_down},
+                     {"peak_rss_bytes", summary.peak_rss_bytes}};
+  return write_file_atomically(path_ / "summary.json", {dump(json, 2)});
+}
+
+Result<void> RunDirectory::write_report() const {
+  const auto html = render_report(path_);
+  if (!html) return html.error();
+  return write_file_atomically(path_ / "report.html", {*html});
+}
+
+int64_t peak_rss_bytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    int64_t kibibytes = 0;
+    if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
+  }
+  return 0;
+}
+
+}  // namespace tandem

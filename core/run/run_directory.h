@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tandem/core/base/result.h"
+
+namespace tandem {
+
+/// One line `{"event":"round",...}` of metrics.jsonl. Figures that do not exist are null.
+struct RoundRecord {
+  uint32_t round = 0;
+  double loss = 0;      ///< mean training loss over the round's examples
+  double accuracy = 0;  ///< training accuracy, 0..1
+  std::optional<double> eval_loss;
+  std::optional<double> eval_accuracy;
+  int clients = 0;       ///< whose fronts were merged
+  int64_t examples = 0;  ///< whose gradients were applied
+  uint32_t steps = 0;
+  double seconds = 0;  ///< training, merging and evaluation of this round
+  int64_t bytes_up = 0;
+  int64_t bytes_down = 0;
+};
+
+/// One client's part of a round: a line `{"event":"client",...}`.
+struct ClientRecord {
+  uint32_t round = 0;
+  std::string client;
+  double loss = 0;
+  double accuracy = 0;
+  int64_t examples = 0;
+  uint32_t steps = 0;
+  uint32_t missed_steps = 0;
+  int64_t bytes_up = 0;
+  int64_t bytes_down = 0;
+};
+
+/// Joins, departures and what else happened: `{"event":NAME,"round":..,"client":..,"detail":..}`.
+struct EventRecord {
+  std::string event;
+  uint32_t round = 0;
+  std::string client;  ///< empty when it concerns no client
+  std::string detail;
+};
+
+/// summary.json
+struct RunSummary {
+  std::string status;  ///< "completed", "interrupted" or "failed"
+  std::string algorithm;
+  std::string strategy;
+  std::string model;
+  int cut = 0;
+  uint32_t rounds = 0;  ///< completed
+  int clients = 0;      ///< that took part in any round
+  std::optional<double> eval_accuracy;
+  std::optional<double> eval_loss;
+  double seconds = 0;
+  double examples_per_second = 0;
+  int64_t bytes_up = 0;
+  int64_t bytes_down = 0;
+  int64_t peak_rss_bytes = 0;
+};
+
+/// The files a run leaves behind, written by one thread (the trainer). metrics.jsonl grows line by line
+/// and is flushed after each; everything else is written atomically.
+class RunDirectory {
+ public:
+  /// Creates `path` and its parents. kInvalidArgument when it already holds a run (metrics.jsonl):
+  /// another run's results are never overwritten.
+  static Result<RunDirectory> create(std::filesystem::path path);
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+
+  Result<void> write_config(const std::string& toml);
+  Result<void> append(const RoundRecord& record);
+  Result<void> append(const ClientRecord& record);
+  Result<void> append(const EventRecord& record);
+  Result<void> write_summary(const RunSummary& summary);
+
+  /// report.html from config.toml, metrics.jsonl and summary.json: one self-contained file.
+  Result<void> write_report() const;
+
+  RunDirectory(RunDirectory&&) noexcept;
+  RunDirectory& operator=(RunDirectory&&) noexcept;
+  ~RunDirectory();
+
+ private:
+  struct Impl;
+  RunDirectory(std::filesystem::path path, std::unique_ptr<Impl> impl);
+  std::filesystem::path path_;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// VmHWM of this process, bytes; 0 where /proc is not there.
+int64_t peak_rss_bytes();
+
+}  // namespace tandem

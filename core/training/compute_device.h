@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+
+#include <c10/core/Device.h>
+
+#include "tandem/core/base/result.h"
+
+namespace tandem {
+
+/// "cpu", "cuda" or "cuda:N". kInvalidArgument for another word, kUnsupported where this LibTorch or this
+/// machine has no such device, and says which of the two.
+Result<at::Device> parse_device(const std::string& text);
+
+/// Sets the intra-op thread count of the calling thread (OpenMP keeps it per thread) and the allocator's
+/// thresholds, without which glibc maps every large tensor anew. 0 takes every core. Returns the count.
+int configure_compute_thread(int threads);
+
+/// The BLAS library this process has loaded, for example "libblas.so.3 -> .../openblas-openmp/libblas.so.3";
+/// "unknown" where /proc is not there. `slow` is set for the reference implementation.
+std::string loaded_blas(bool& slow);
+
+}  // namespace tandem

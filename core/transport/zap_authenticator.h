@@ -1,0 +1,76 @@
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/transport/keys.h"
+
+namespace zmq {
+class context_t;
+class socket_t;
+}  // namespace zmq
+
+namespace tandem {
+
+/// Whom the authenticator lets in.
+struct ZapPolicy {
+  /// Keys that may connect (CURVE). Unused under `insecure`.
+  DeviceList devices;
+  /// PLAIN instead of CURVE: any device name is believed.
+  bool insecure = false;
+};
+
+/// The answer to one ZAP request.
+struct ZapDecision {
+  std::string request_id;
+  std::string status_code;  ///< "200" enters, "400" is refused, "500" was no request we understand
+  std::string status_text;
+  std::string user_id;      ///< the name the connection's messages carry; empty unless "200"
+  std::string refused_key;  ///< the Z85 key that is not listed; empty in every other case
+  std::string address;      ///< of the peer
+};
+
+/// Decides one request: its parts as ZAP 1.0 (ZeroMQ RFC 27) sends them, behind the envelope. A pure
+/// function of its arguments that accepts any bytes.
+ZapDecision decide_zap_request(const std::vector<std::string>& request, const ZapPolicy& policy);
+
+/// Limits what refused peers can write into the log: once a second for each of at most 1024 keys, and
+/// nothing for a further key while all of those are recent. Not thread-safe.
+class RefusalLog {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  static constexpr size_t kMaxKeys = 1024;
+  static constexpr std::chrono::seconds kPause{1};
+
+  /// Whether a refusal of `key` at `now` may be logged; counts it as logged if so.
+  bool admit(const std::string& key, TimePoint now);
+  size_t size() const { return logged_.size(); }
+
+ private:
+  std::unordered_map<std::string, TimePoint> logged_;
+  std::deque<std::string> oldest_first_;
+};
+
+/// The ZAP handler of one context: a thread that owns the REP socket bound to inproc://zeromq.zap.01 and
+/// answers libzmq's question about every new connection. Start it before the server socket is bound.
+class ZapAuthenticator {
+ public:
+  /// Returns once the handler is bound. `context` must outlive the authenticator. kNetwork when the
+  /// context already has a handler.
+  static Result<std::unique_ptr<ZapAuthenticator>> start(zmq::context_t& context, ZapPolicy policy);
+  /// Stops the thread and closes the socket; after that nobody gets in any more.
+  ~ZapAuthenticator();
+
+ private:
+  struct Impl;
+  explicit ZapAuthenticator(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,424 @@
+#include "tandem/core/transport/zmq_client.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <zmq.hpp>
+
+#include "tandem/core/base/mailbox.h"
+#include "tandem/core/base/random.h"
+#include "tandem/core/transport/zmq_detail.h"
+
+namespace tandem {
+namespace {
+
+namespace detail = transport_detail;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr size_t kOutboxMessages = 256;
+// Received in a row before the outbox gets its turn.
+constexpr int kReceiveBurst = 64;
+// TCP connection and handshake; only a backstop, libzmq watches each of the two itself.
+constexpr milliseconds kAttemptLimit = 2 * detail::kHandshakeLimit + milliseconds(1000);
+constexpr uint32_t kZapRefused = 400;
+
+constexpr int kWatchedEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
+                               ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                               ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                               ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+
+Result<void> check(const ZmqClientOptions& options) {
+  const auto invalid = [](const std::string& text) { return Error{ErrorCode::kInvalidArgument, text}; };
+  const auto endpoint = detail::parse_endpoint(options.endpoint, false);
+  if (!endpoint) return endpoint.error();
+  if (options.max_frame_bytes < 1) return invalid("ZmqClientOptions.max_frame_bytes must be >= 1");
+  if (options.high_water_mark < 1) return invalid("ZmqClientOptions.high_water_mark must be >= 1");
+  if (std::min({options.reconnect_first, options.reconnect_max, options.heartbeat_interval,
+                options.keepalive_interval}) < milliseconds(1))
+    return invalid("ZmqClientOptions: intervals must be >= 1 ms");
+  if (options.insecure) {
+    if (!endpoint->is_loopback())
+      return invalid(
+          "without encryption the client connects to loopback only (127.0.0.0/8, localhost, [::1]), not to " +
+          options.endpoint);
+    if (!is_device_name(options.insecure_name))
+      return invalid("ZmqClientOptions.insecure_name must have 1 to 64 characters and no control characters");
+    return {};
+  }
+  if (!is_z85_key(options.server_public_key))
+    return invalid("the server's public key is not a Z85 key of 40 characters");
+  if (!is_z85_key(options.keys.public_key) || !is_z85_key(options.keys.secret_key))
+    return invalid("the device's keys are not Z85 keys of 40 characters");
+  return {};
+}
+
+/// One attempt to connect and the connection it becomes.
+///
+/// A fresh socket for each, because libzmq 4.3.4 gives up for good after a refused or mismatched
+/// handshake, and because a fresh socket holds no message of the connection before.
+class Attempt {
+ public:
+  Attempt(zmq::context_t& context, const ZmqClientOptions& options, uint64_t number)
+      : socket_(context, zmq::socket_type::dealer), monitor_(context, zmq::socket_type::pair) {
+    detail::configure_client_socket(socket_, options);
+    const std::string address = "inproc://monitor-" + std::to_string(number);
+    if (zmq_socket_monitor(socket_.handle(), address.c_str(), kWatchedEvents) != 0) throw zmq::error_t();
+    monitor_.set(zmq::sockopt::linger, 0);
+    monitor_.connect(address);
+    socket_.connect(options.endpoint);
+  }
+  ~Attempt() { zmq_socket_monitor(socket_.handle(), nullptr, 0); }
+
+  zmq::socket_t& socket() { return socket_; }
+  zmq::socket_t& monitor() { return monitor_; }
+
+  bool tcp_connected = false;
+  bool ready = false;
+  const Clock::time_point deadline = Clock::now() + kAttemptLimit;
+
+ private:
+  zmq::socket_t socket_;
+  zmq::socket_t monitor_;
+};
+
+struct MonitorEvent {
+  uint16_t kind = 0;
+  uint32_t value = 0;
+};
+
+std::optional<MonitorEvent> next_event(zmq::socket_t& monitor) {
+  zmq::message_t number;
+  zmq::message_t address;
+  if (!monitor.recv(number, zmq::recv_flags::dontwait)) return std::nullopt;
+  if (number.more()) (void)monitor.recv(address, zmq::recv_flags::dontwait);
+  MonitorEvent event;
+  if (number.size() < sizeof event.kind + sizeof event.value) return event;
+  std::memcpy(&event.kind, number.data(), sizeof event.kind);
+  std::memcpy(&event.value, number.data<char>() + sizeof event.kind, sizeof event.value);
+  return event;
+}
+
+}  // namespace
+
+struct ZmqClient::Impl {
+  Impl(ZmqClientOptions client_options, Handler event_handler)
+      : options(std::move(client_options)),
+        handler(std::move(event_handler)),
+        next_wait(options.reconnect_first),
+        jitter(std::random_device{}()) {}
+  ~Impl() { stop(milliseconds(0)); }
+
+  bool send(wire::Frames frames);
+  void stop(milliseconds linger);
+
+  // Everything below runs on the network thread.
+  void run();
+  void serve();
+  void close();
+  void poll();
+  milliseconds poll_timeout() const;
+  void open();
+  void watch();
+  void handle(const MonitorEvent& event);
+  void handle_auth_failure(uint32_t status);
+  void handle_protocol_failure(uint32_t reason);
+  void connected();
+  void disconnected();
+  void fail(client_event::HandshakeFailed failure);
+  void schedule_next_attempt();
+  void receive(int at_most);
+  void send_outgoing();
+  void send_keepalive();
+  void discard_outgoing();
+  void emit(ClientEvent event);
+  bool ready() const { return attempt && attempt->ready; }
+
+  const ZmqClientOptions options;
+  const Handler handler;
+
+  zmq::context_t context;  // outlives the sockets
+  detail::WakeUp wake;
+  Mailbox<wire::Frames> outbox{kOutboxMessages};
+  std::atomic<milliseconds> linger{milliseconds(0)};
+  std::atomic<std::thread::id> network_thread;
+  std::mutex stop_mutex;
+
+  // The network thread's own.
+  std::optional<Attempt> attempt;
+  uint64_t attempts = 0;
+  Clock::time_point next_attempt = Clock::now();
+  milliseconds next_wait;
+  Clock::time_point next_keepalive;
+  std::optional<wire::Frames> held;  // out of the outbox, waits for the socket
+  SplitMix64 jitter;
+
+  std::thread thread;
+};
+
+bool ZmqClient::Impl::send(wire::Frames frames) {
+  if (frames.empty()) throw std::invalid_argument("ZmqClient::send: a message has at least one frame");
+  bool open = false;
+  if (std::this_thread::get_id() == network_thread.load()) {
+    // Waiting for room here would wait for itself.
+    open = !outbox.closed();
+    if (!outbox.try_push(std::move(frames)) && open)
+      spdlog::warn("dropped a message to {}: {} are queued", options.endpoint, kOutboxMessages);
+  } else {
+    open = outbox.push(std::move(frames));
+  }
+  wake.signal();
+  return open;
+}
+
+void ZmqClient::Impl::stop(milliseconds how_long) {
+  const std::lock_guard lock(stop_mutex);
+  if (!thread.joinable()) return;
+  linger = how_long;
+  outbox.close();
+  wake.signal();
+  thread.join();
+  context.close();  // waits for the rest of the socket's linger
+}
+
+void ZmqClient::Impl::run() {
+  detail::block_signals_on_this_thread();
+  network_thread = std::this_thread::get_id();
+  try {
+    serve();
+    close();
+  } catch (const std::exception& error) {
+    spdlog::critical("the network thread stopped: {}", error.what());
+    attempt.reset();
+    emit(client_event::Disconnected{});
+  }
+  outbox.close();
+}
+
+void ZmqClient::Impl::serve() {
+  while (!outbox.closed()) {
+    if (!attempt && Clock::now() >= next_attempt) open();
+    poll();
+    wake.clear();
+    watch();
+    receive(kReceiveBurst);
+    send_outgoing();
+    send_keepalive();
+  }
+}
+
+void ZmqClient::Impl::close() {
+  const auto deadline = Clock::now() + linger.load();
+  send_outgoing();
+  while (held && ready() && Clock::now() < deadline) {
+    const auto rest = std::chrono::ceil<milliseconds>(deadline - Clock::now());
+    zmq_pollitem_t items[] = {{attempt->socket().handle(), 0, ZMQ_POLLOUT, 0},
+                              {attempt->monitor().handle(), 0, ZMQ_POLLIN, 0}};
+    zmq_poll(items, 2, rest.count());
+    watch();
+    send_outgoing();
+  }
+  if (!attempt) return;
+  const auto rest = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
+  attempt->socket().set(zmq::sockopt::linger, static_cast<int>(std::max<int64_t>(rest.count(), 0)));
+  attempt.reset();
+}
+
+milliseconds ZmqClient::Impl::poll_timeout() const {
+  auto until = next_attempt;
+  if (ready()) {
+    if (options.keepalive.empty()) return milliseconds(-1);
+    until = next_keepalive;
+  } else if (attempt) {
+    until = attempt->deadline;
+  }
+  return std::max(std::chrono::ceil<milliseconds>(until - Clock::now()), milliseconds(0));
+}
+
+void ZmqClient::Impl::poll() {
+  zmq_pollitem_t items[] = {{nullptr, wake.descriptor(), ZMQ_POLLIN, 0}, {}, {}};
+  int count = 1;
+  if (attempt) items[count++] = {attempt->monitor().handle(), 0, ZMQ_POLLIN, 0};
+  // Before the handshake is reported nothing is read, so that no message overtakes Connected.
+  if (ready()) {
+    const short events = held ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN;
+    items[count++] = {attempt->socket().handle(), 0, events, 0};
+  }
+  // An error (EINTR) is a wake-up: everything after this looks without waiting.
+  zmq_poll(items, count, poll_timeout().count());
+}
+
+void ZmqClient::Impl::open() {
+  try {
+    attempt.emplace(context, options, ++attempts);
+  } catch (const zmq::error_t& error) {
+    fail({.reason = "cannot connect to " + options.endpoint + ": " + error.what(), .unreachable = true});
+  }
+}
+
+void ZmqClient::Impl::watch() {
+  while (attempt) {
+    const auto event = next_event(attempt->monitor());
+    if (!event) break;
+    handle(*event);
+  }
+  if (!attempt || attempt->ready || Clock::now() < attempt->deadline) return;
+  const bool unreachable = !attempt->tcp_connected;
+  fail({.reason = "no answer from " + options.endpoint + " in time", .unreachable = unreachable});
+}
+
+void ZmqClient::Impl::handle(const MonitorEvent& event) {
+  switch (event.kind) {
+    case ZMQ_EVENT_CONNECTED:
+      attempt->tcp_connected = true;
+      return;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+      return connected();
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+      return handle_auth_failure(event.value);
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+      return handle_protocol_failure(event.value);
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+    case ZMQ_EVENT_DISCONNECTED:
+      return disconnected();
+    case ZMQ_EVENT_CLOSED:
+    case ZMQ_EVENT_CONNECT_RETRIED:
+      if (attempt->tcp_connected) return disconnected();
+      return fail({.reason = "cannot connect to " + options.endpoint +
+                             ": nobody listens there, or the host is unknown or unreachable",
+                   .unreachable = true});
+    default:
+      return;
+  }
+}
+
+void ZmqClient::Impl::handle_auth_failure(uint32_t status) {
+  if (status != kZapRefused)
+    return fail({.reason = "the server at " + options.endpoint +
+                           " could not check this device's key (status " + std::to_string(status) + ")"});
+  const std::string who = options.insecure ? "name \"" + options.insecure_name + "\""
+                                           : "key " + options.keys.public_key + "; add it to its device list";
+  fail({.refused = true, .reason = "the server at " + options.endpoint + " refused this device's " + who});
+}
+
+void ZmqClient::Impl::handle_protocol_failure(uint32_t reason) {
+  if (reason != ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+    return fail({.reason = "the server at " + options.endpoint + " broke the handshake's protocol (code " +
+                           std::to_string(reason) + ")"});
+  const char* mismatch = options.insecure
+                             ? " demands encryption and this device was started without (--insecure)"
+                             : " does not encrypt (--insecure) and this device demands it";
+  fail({.reason = "the server at " + options.endpoint + mismatch});
+}
+
+void ZmqClient::Impl::connected() {
+  attempt->ready = true;
+  next_wait = options.reconnect_first;
+  next_keepalive = Clock::now() + options.keepalive_interval;
+  discard_outgoing();
+  emit(client_event::Connected{});
+}
+
+void ZmqClient::Impl::disconnected() {
+  if (!ready()) {
+    const char* cause = options.insecure
+                            ? ": it demands encryption, or it is no Tandem server"
+                            : ": its key is not the one this device is pinned to, or it does not speak CURVE";
+    return fail({.reason = "the server at " + options.endpoint + " did not complete the handshake" + cause});
+  }
+  receive(std::numeric_limits<int>::max());  // what came before the end, such as a Bye
+  attempt.reset();
+  discard_outgoing();
+  schedule_next_attempt();
+  emit(client_event::Disconnected{});
+}
+
+void ZmqClient::Impl::fail(client_event::HandshakeFailed failure) {
+  attempt.reset();
+  schedule_next_attempt();
+  emit(std::move(failure));
+}
+
+void ZmqClient::Impl::schedule_next_attempt() {
+  const double shortened = static_cast<double>(next_wait.count()) * (1.0 - 0.5 * jitter.uniform());
+  next_attempt = Clock::now() + milliseconds(static_cast<int64_t>(shortened) + 1);
+  next_wait = std::min(2 * next_wait, std::max(options.reconnect_max, options.reconnect_first));
+}
+
+void ZmqClient::Impl::receive(int at_most) {
+  detail::Parts parts;
+  for (int i = 0; i < at_most && ready(); ++i) {
+    const detail::ReceiveOutcome outcome = detail::receive_parts(attempt->socket(), parts);
+    if (outcome == detail::ReceiveOutcome::kNothing) return;
+    if (outcome == detail::ReceiveOutcome::kTooManyParts) {
+      spdlog::warn("dropped a message from {}: it has too many parts", options.endpoint);
+      continue;
+    }
+    emit(client_event::Received{detail::borrow_parts(parts, 0)});
+  }
+}
+
+void ZmqClient::Impl::send_outgoing() {
+  if (!ready()) return discard_outgoing();
+  while (held || (held = outbox.try_pop())) {
+    const auto outcome = detail::send_frames(attempt->socket(), "", *held);
+    if (outcome == detail::SendOutcome::kFull) return;
+    held.reset();
+  }
+}
+
+void ZmqClient::Impl::send_keepalive() {
+  if (!ready() || options.keepalive.empty() || Clock::now() < next_keepalive) return;
+  next_keepalive = Clock::now() + options.keepalive_interval;
+  // A full queue is a sign of life as good.
+  if (!held) detail::send_frames(attempt->socket(), "", options.keepalive);
+}
+
+void ZmqClient::Impl::discard_outgoing() {
+  held.reset();
+  while (outbox.try_pop()) {
+  }
+}
+
+void ZmqClient::Impl::emit(ClientEvent event) {
+  try {
+    handler(std::move(event));
+  } catch (const std::exception& error) {
+    spdlog::error("handling an event of the connection to {} failed: {}", options.endpoint, error.what());
+  }
+}
+
+ZmqClient::ZmqClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ZmqClient::~ZmqClient() = default;
+
+Result<std::unique_ptr<ZmqClient>> ZmqClient::start(ZmqClientOptions options, Handler handler) {
+  if (!handler) throw std::invalid_argument("ZmqClient::start: the handler is empty");
+  if (const auto checked = check(options); !checked) return checked.error();
+  try {
+    auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
+    impl->thread = std::thread(&Impl::run, impl.get());
+    return std::unique_ptr<ZmqClient>(new ZmqClient(std::move(impl)));
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kNetwork, std::string("cannot start the client: ") + error.what()};
+  }
+}
+
+bool ZmqClient::send(wire::Frames frames) {
+  return impl_->send(std::move(frames));
+}
+
+void ZmqClient::stop(std::chrono::milliseconds linger) {
+  impl_->stop(linger);
+}
+
+}  // namespace tandem

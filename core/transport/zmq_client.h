@@ -1,0 +1,93 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/transport/keys.h"
+#include "tandem/core/wire/frame.h"
+
+namespace tandem {
+
+struct ZmqClientOptions {
+  /// "tcp://HOST:PORT"
+  std::string endpoint;
+  /// The aggregator's public key this device is pinned to (Z85). Unused under `insecure`.
+  std::string server_public_key;
+  /// The device's own pair. Unused under `insecure`.
+  KeyPair keys;
+  /// No encryption; `insecure_name` is the name the server sees. Loopback endpoints only.
+  bool insecure = false;
+  std::string insecure_name;
+  int64_t max_frame_bytes = 256 << 20;
+  int high_water_mark = 8;
+  /// Waits between two attempts to connect: from the first to the second, doubling, each shortened by a
+  /// random part of up to a half so that a fleet does not come back all at once.
+  std::chrono::milliseconds reconnect_first{100};
+  std::chrono::milliseconds reconnect_max{5000};
+  std::chrono::milliseconds heartbeat_interval{2000};
+  /// Sent by the network thread itself every `keepalive_interval`, also while the owner computes;
+  /// empty for none.
+  wire::Frames keepalive;
+  std::chrono::milliseconds keepalive_interval{500};
+};
+
+/// What happens on the connection.
+namespace client_event {
+struct Connected {};     ///< the handshake is complete: say Hello (again)
+struct Disconnected {};  ///< the connection is lost; the socket reconnects by itself
+/// An attempt to connect failed; the next follows by itself. `reason` says what to look at. What libzmq
+/// 4.3.4 lets a client see (found by experiment):
+///   * this device's key is not listed: HANDSHAKE_FAILED_AUTH with ZAP status 400, so `refused`;
+///   * the pinned server key is wrong: the server hangs up without a word, HANDSHAKE_FAILED_NO_DETAIL;
+///   * one side speaks CURVE, the other does not: HANDSHAKE_FAILED_PROTOCOL (mechanism mismatch), or
+///     NO_DETAIL where the server hangs up first;
+///   * nobody listens: CLOSED, or CONNECT_RETRIED alone for a host name that does not resolve, so
+///     `unreachable`.
+/// Bytes changed on the way look like a wrong key, so a reason without `refused` need not be final.
+struct HandshakeFailed {
+  bool refused = false;
+  std::string reason;
+  bool unreachable = false;  ///< there was not even a TCP connection: the server may not be up yet
+};
+struct Received {
+  wire::Frames frames;
+};
+}  // namespace client_event
+using ClientEvent = std::variant<client_event::Connected, client_event::Disconnected,
+                                 client_event::HandshakeFailed, client_event::Received>;
+
+/// The edge's socket: a DEALER with CURVE pinned to one server key, owned by one network thread that
+/// watches the socket's monitor and reconnects by itself. A vanished server is noticed within three
+/// heartbeat intervals (not less than 3 s); one that keeps TCP alive and does nothing else, within three
+/// intervals and the time max_frame_bytes take at 1 Mbit/s.
+class ZmqClient {
+ public:
+  /// Called on the network thread; must not block for long, and must not stop or destroy the client.
+  using Handler = std::function<void(ClientEvent)>;
+
+  /// kInvalidArgument for a malformed endpoint or key. Connecting itself never fails: it goes on trying.
+  static Result<std::unique_ptr<ZmqClient>> start(ZmqClientOptions options, Handler handler);
+  /// Stops at once, unsent messages are dropped.
+  ~ZmqClient();
+
+  /// Queues a message. Any thread. What is queued while disconnected is dropped: the owner says Hello
+  /// after Connected and repeats what has no answer. Waits while 256 messages are queued, except on the
+  /// network thread, where the message is dropped then. Frames must not be written until sent. Returns
+  /// false after stop.
+  bool send(wire::Frames frames);
+
+  /// Sends what is queued for up to `linger`, then closes the socket and joins the thread. Idempotent.
+  void stop(std::chrono::milliseconds linger);
+
+ private:
+  struct Impl;
+  explicit ZmqClient(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem

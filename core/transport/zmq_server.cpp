@@ -1,0 +1,307 @@
+#include "tandem/core/transport/zmq_server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <deque>
+#include <exception>
+#include <future>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <zmq.hpp>
+
+#include "tandem/core/base/mailbox.h"
+#include "tandem/core/transport/zap_authenticator.h"
+#include "tandem/core/transport/zmq_detail.h"
+
+namespace tandem {
+namespace {
+
+namespace detail = transport_detail;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr size_t kOutboxMessages = 1024;
+// Messages that wait for one slow connection beyond libzmq's own queue; more are dropped.
+constexpr size_t kMaxWaiting = 64;
+// A ROUTER cannot be polled for "this peer is writable again".
+constexpr milliseconds kRetryPause{2};
+// Received in a row before the outbox gets its turn.
+constexpr int kReceiveBurst = 64;
+
+struct Outgoing {
+  ConnectionId to;
+  wire::Frames frames;
+};
+
+Result<void> check(const ZmqServerOptions& options) {
+  const auto invalid = [](const std::string& text) { return Error{ErrorCode::kInvalidArgument, text}; };
+  const auto endpoint = detail::parse_endpoint(options.endpoint, true);
+  if (!endpoint) return endpoint.error();
+  if (options.max_frame_bytes < 1) return invalid("ZmqServerOptions.max_frame_bytes must be >= 1");
+  if (options.high_water_mark < 1) return invalid("ZmqServerOptions.high_water_mark must be >= 1");
+  if (options.heartbeat_interval < milliseconds(1))
+    return invalid("ZmqServerOptions.heartbeat_interval must be >= 1 ms");
+  if (options.insecure && !endpoint->is_loopback())
+    return invalid(
+        "without encryption the server listens on loopback only (127.0.0.0/8, localhost, [::1]), not on " +
+        options.endpoint);
+  if (!options.insecure && (!is_z85_key(options.keys.public_key) || !is_z85_key(options.keys.secret_key)))
+    return invalid("the server's keys are not Z85 keys of 40 characters");
+  return {};
+}
+
+// libzmq binds addresses and interfaces, not names.
+std::string bind_address(const std::string& endpoint) {
+  detail::TcpEndpoint parsed = detail::parse_endpoint(endpoint, true).value();
+  if (parsed.host == "localhost") parsed.host = "127.0.0.1";
+  return parsed.text();
+}
+
+Error bind_error(const std::string& endpoint, const zmq::error_t& error) {
+  std::string advice;
+  if (error.num() == EADDRINUSE) advice = "; choose another --endpoint or stop the program that has it";
+  if (error.num() == EADDRNOTAVAIL || error.num() == ENODEV)
+    advice = "; the address must be one of this machine's own";
+  if (error.num() == EACCES) advice = "; ports below 1024 need privileges, choose another --endpoint";
+  return {ErrorCode::kNetwork, "cannot listen on " + endpoint + ": " + error.what() + advice};
+}
+
+}  // namespace
+
+struct ZmqServer::Impl {
+  Impl(ZmqServerOptions server_options, Handler message_handler)
+      : options(std::move(server_options)), handler(std::move(message_handler)) {}
+  ~Impl() { stop(milliseconds(0)); }
+
+  Result<void> start();
+  bool send(ConnectionId to, wire::Frames frames);
+  void stop(milliseconds linger);
+
+  // Everything below runs on the network thread.
+  void run(std::promise<Result<void>> started);
+  Result<void> bind(zmq::socket_t& router);
+  void serve(zmq::socket_t& router);
+  void close(zmq::socket_t& router);
+  void poll(zmq::socket_t& router);
+  void receive(zmq::socket_t& router);
+  void accept(const detail::Parts& parts);
+  void drop(const char* why);
+  void drain_outbox(zmq::socket_t& router);
+  void deliver(zmq::socket_t& router, Outgoing message);
+  void retry_waiting(zmq::socket_t& router);
+
+  const ZmqServerOptions options;
+  const Handler handler;
+  std::string endpoint;  // written before start() returns
+
+  zmq::context_t context;  // outlives the sockets of both threads
+  std::unique_ptr<ZapAuthenticator> authenticator;
+  detail::WakeUp wake;
+  Mailbox<Outgoing> outbox{kOutboxMessages};
+  std::atomic<milliseconds> linger{milliseconds(0)};
+  std::mutex stop_mutex;
+  std::thread thread;
+
+  // The network thread's own.
+  std::thread::id network_thread;
+  zmq::socket_t* socket = nullptr;
+  std::unordered_map<ConnectionId, std::deque<wire::Frames>> waiting;
+  uint64_t dropped = 0;
+};
+
+Result<void> ZmqServer::Impl::start() {
+  // CURVE fails open: with no handler bound, libzmq lets strangers in. So the handler comes first.
+  auto handler_started = ZapAuthenticator::start(context, {options.devices, options.insecure});
+  if (!handler_started) return handler_started.error();
+  authenticator = std::move(*handler_started);
+  std::promise<Result<void>> started;
+  std::future<Result<void>> outcome = started.get_future();
+  thread = std::thread(&Impl::run, this, std::move(started));
+  return outcome.get();
+}
+
+bool ZmqServer::Impl::send(ConnectionId to, wire::Frames frames) {
+  if (frames.empty()) throw std::invalid_argument("ZmqServer::send: a message has at least one frame");
+  bool queued = false;
+  if (std::this_thread::get_id() == network_thread) {
+    // The handler answers: waiting for room would wait for itself.
+    if (outbox.size() >= kOutboxMessages / 2) drain_outbox(*socket);
+    queued = outbox.try_push({to, std::move(frames)});
+  } else {
+    queued = outbox.push({to, std::move(frames)});
+  }
+  wake.signal();
+  return queued;
+}
+
+void ZmqServer::Impl::stop(milliseconds how_long) {
+  const std::lock_guard lock(stop_mutex);
+  if (!thread.joinable()) return;
+  linger = how_long;
+  outbox.close();
+  wake.signal();
+  thread.join();
+  // Its socket would keep the context from closing. Whoever connects now finds nobody listening.
+  authenticator.reset();
+  context.close();  // waits for the rest of the socket's linger
+}
+
+void ZmqServer::Impl::run(std::promise<Result<void>> started) {
+  detail::block_signals_on_this_thread();
+  network_thread = std::this_thread::get_id();
+  bool bound = false;
+  try {
+    zmq::socket_t router(context, zmq::socket_type::router);
+    socket = &router;
+    Result<void> result = bind(router);
+    bound = result.has_value();
+    started.set_value(std::move(result));
+    if (bound) serve(router);
+  } catch (const std::exception& error) {
+    if (bound)
+      spdlog::critical("the network thread stopped: {}", error.what());
+    else
+      started.set_value(
+          Error{ErrorCode::kNetwork, std::string("cannot open a server socket: ") + error.what()});
+  }
+  outbox.close();
+}
+
+Result<void> ZmqServer::Impl::bind(zmq::socket_t& router) {
+  try {
+    detail::configure_server_socket(router, options);
+    router.bind(bind_address(options.endpoint));
+    endpoint = router.get(zmq::sockopt::last_endpoint);
+    return {};
+  } catch (const zmq::error_t& error) {
+    return bind_error(options.endpoint, error);
+  }
+}
+
+void ZmqServer::Impl::serve(zmq::socket_t& router) {
+  while (!outbox.closed()) {
+    poll(router);
+    wake.clear();
+    receive(router);
+    drain_outbox(router);
+    retry_waiting(router);
+  }
+  close(router);
+}
+
+void ZmqServer::Impl::close(zmq::socket_t& router) {
+  const auto deadline = Clock::now() + linger.load();
+  drain_outbox(router);
+  while (!waiting.empty() && Clock::now() < deadline) {
+    zmq_poll(nullptr, 0, kRetryPause.count());
+    retry_waiting(router);
+  }
+  const auto rest = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
+  router.set(zmq::sockopt::linger, static_cast<int>(std::max<int64_t>(rest.count(), 0)));
+}
+
+void ZmqServer::Impl::poll(zmq::socket_t& router) {
+  zmq_pollitem_t items[] = {{router.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
+  // An error (EINTR) is a wake-up: everything after this looks without waiting.
+  zmq_poll(items, 2, waiting.empty() ? -1 : kRetryPause.count());
+}
+
+void ZmqServer::Impl::receive(zmq::socket_t& router) {
+  detail::Parts parts;
+  for (int i = 0; i < kReceiveBurst; ++i) {
+    const detail::ReceiveOutcome outcome = detail::receive_parts(router, parts);
+    if (outcome == detail::ReceiveOutcome::kNothing) return;
+    if (outcome == detail::ReceiveOutcome::kMessage)
+      accept(parts);
+    else
+      drop("it has too many parts");
+  }
+}
+
+void ZmqServer::Impl::accept(const detail::Parts& parts) {
+  ReceivedFrames received;
+  if (parts.size() < 2) return drop("it is empty");
+  if (!detail::connection_of(*parts[0], received.connection)) return drop("its sender chose a routing id");
+  const char* user_id = zmq_msg_gets(parts[1]->handle(), "User-Id");
+  if (user_id == nullptr || *user_id == '\0') return drop("it has no User-Id");
+  received.client.name = user_id;
+  received.frames = detail::borrow_parts(parts, 1);
+  try {
+    handler(std::move(received));
+  } catch (const std::exception& error) {
+    spdlog::error("handling a message of {} failed: {}", user_id, error.what());
+  }
+}
+
+void ZmqServer::Impl::drop(const char* why) {
+  // The 1st, 2nd, 4th, 8th, ... : a peer must not be able to fill the log.
+  if (std::has_single_bit(++dropped)) spdlog::warn("dropped a message: {} ({} dropped so far)", why, dropped);
+}
+
+void ZmqServer::Impl::drain_outbox(zmq::socket_t& router) {
+  while (auto message = outbox.try_pop()) deliver(router, std::move(*message));
+}
+
+void ZmqServer::Impl::deliver(zmq::socket_t& router, Outgoing message) {
+  if (const auto queue = waiting.find(message.to); queue != waiting.end()) {
+    // Behind what already waits, so that a connection's messages keep their order.
+    if (queue->second.size() < kMaxWaiting)
+      queue->second.push_back(std::move(message.frames));
+    else
+      spdlog::warn("dropped a message to connection {}: {} already wait", message.to.value, kMaxWaiting);
+    return;
+  }
+  const std::string routing_id = detail::routing_id_of(message.to);
+  if (detail::send_frames(router, routing_id, message.frames) == detail::SendOutcome::kFull)
+    waiting[message.to].push_back(std::move(message.frames));
+}
+
+void ZmqServer::Impl::retry_waiting(zmq::socket_t& router) {
+  for (auto entry = waiting.begin(); entry != waiting.end();) {
+    auto& [connection, queue] = *entry;
+    const std::string routing_id = detail::routing_id_of(connection);
+    auto outcome = detail::SendOutcome::kSent;
+    while (!queue.empty() && outcome == detail::SendOutcome::kSent) {
+      outcome = detail::send_frames(router, routing_id, queue.front());
+      if (outcome == detail::SendOutcome::kSent) queue.pop_front();
+    }
+    const bool finished = queue.empty() || outcome == detail::SendOutcome::kUnreachable;
+    entry = finished ? waiting.erase(entry) : std::next(entry);
+  }
+}
+
+ZmqServer::ZmqServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ZmqServer::~ZmqServer() = default;
+
+Result<std::unique_ptr<ZmqServer>> ZmqServer::start(ZmqServerOptions options, Handler handler) {
+  if (!handler) throw std::invalid_argument("ZmqServer::start: the handler is empty");
+  if (const auto checked = check(options); !checked) return checked.error();
+  try {
+    auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
+    if (const auto started = impl->start(); !started) return started.error();
+    return std::unique_ptr<ZmqServer>(new ZmqServer(std::move(impl)));
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kNetwork, std::string("cannot start the server: ") + error.what()};
+  }
+}
+
+const std::string& ZmqServer::endpoint() const {
+  return impl_->endpoint;
+}
+
+bool ZmqServer::send(ConnectionId to, wire::Frames frames) {
+  return impl_->send(to, std::move(frames));
+}
+
+void ZmqServer::stop(std::chrono::milliseconds linger) {
+  impl_->stop(linger);
+}
+
+}  // namespace tandem

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tandem/core/base/ids.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/transport/keys.h"
+#include "tandem/core/wire/frame.h"
+
+namespace tandem {
+
+struct ZmqServerOptions {
+  /// "tcp://ADDRESS:PORT"; port * lets the system choose (see endpoint()).
+  std::string endpoint = "tcp://127.0.0.1:5555";
+  /// The server's own pair. Unused under `insecure`.
+  KeyPair keys;
+  /// Who may connect. Copied; the list of a running server does not change.
+  DeviceList devices;
+  /// No encryption and no authentication: a peer is who it says it is (the name travels as a PLAIN user
+  /// name). Only for loopback endpoints: start() refuses others.
+  bool insecure = false;
+  /// Largest frame libzmq accepts from a peer.
+  int64_t max_frame_bytes = 256 << 20;
+  /// Messages libzmq keeps for one peer, each way.
+  int high_water_mark = 8;
+  /// A peer that vanished (no TCP acknowledgements) loses its connection after three intervals, not less
+  /// than 3 s. One that keeps TCP alive and does nothing else loses it after three intervals and the time
+  /// max_frame_bytes take at 1 Mbit/s: ZMTP's heartbeats count a large frame on its way as silence.
+  std::chrono::milliseconds heartbeat_interval{2000};
+};
+
+/// A message as it came from an authenticated peer.
+struct ReceivedFrames {
+  ConnectionId connection;
+  ClientId client;  ///< the User-Id that ZAP attached to the connection's key
+  wire::Frames frames;
+};
+
+/// The aggregator's socket: a ROUTER with CURVE and a ZAP handler, owned by one network thread.
+/// The ZAP handler is bound before the socket and the domain is enforced, so that without a working
+/// handler nobody gets in (CURVE alone fails open). A refused key is logged with its Z85 text, at most
+/// once a second a key. A message without User-Id is dropped.
+class ZmqServer {
+ public:
+  /// Called on the network thread for every message; must not block for long, and must not stop or destroy
+  /// the server.
+  using Handler = std::function<void(ReceivedFrames)>;
+
+  /// Binds and starts. kNetwork names the endpoint and the reason (port in use, ...), kInvalidArgument a
+  /// public endpoint under `insecure` or malformed keys.
+  static Result<std::unique_ptr<ZmqServer>> start(ZmqServerOptions options, Handler handler);
+  /// Stops at once, unsent messages are dropped.
+  ~ZmqServer();
+
+  /// The bound address, with the real port.
+  const std::string& endpoint() const;
+
+  /// Queues a message for a connection. Any thread; messages of one thread to one connection keep their
+  /// order. Frames must not be written until sent. A vanished connection's messages are dropped, and so is
+  /// what a connection that does not read leaves beyond 64 waiting messages. Waits while 1024 messages are
+  /// queued, except on the network thread. Returns false after stop.
+  bool send(ConnectionId to, wire::Frames frames);
+
+  /// Sends what is queued for up to `linger`, then closes the socket and joins the thread. Idempotent.
+  void stop(std::chrono::milliseconds linger);
+
+ private:
+  struct Impl;
+  explicit ZmqServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,132 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/data/data_description.h"
+#include "tandem/core/model/named_tensors.h"
+#include "tandem/core/training/training_plan.h"
+#include "tandem/core/wire/header.h"
+
+namespace tandem::wire {
+
+/// Edge -> aggregator, first on every connection: who I am beyond my key, and what data I hold.
+struct Hello {
+  /// Version of the program, for the log.
+  std::string software_version;
+  /// Random for each start of the program: tells a reconnection from a restart.
+  uint64_t instance = 0;
+  DataDescription data;
+};
+
+/// Aggregator -> edge: you are in; this is the run.
+struct Welcome {
+  TrainingPlan plan;
+  /// The name under which this device's key is listed: seeds its order of examples and augmentation.
+  std::string client;
+  /// True when the same program instance reconnected and its round goes on where it was.
+  bool resumed = false;
+};
+
+/// Either way: that message was not accepted. `fatal` ends the session, the sender should not retry.
+struct Refuse {
+  ErrorCode code = ErrorCode::kProtocol;
+  std::string reason;
+  bool fatal = false;
+};
+
+/// Aggregator -> edge: the merged front and this client's part of the round.
+struct BeginRound {
+  /// Position of the round's first example in the client's endless sequence of epochs.
+  uint64_t first_example = 0;
+  /// Examples this client brings to each step of the round; 0 sits the step out.
+  std::vector<uint32_t> batch_sizes;
+  /// Loss and accuracy (0..1) of the previous round's merged model on evaluation data; NaN where unknown.
+  double previous_loss = 0;
+  double previous_accuracy = 0;
+  /// Parameters and buffers of blocks [0, cut).
+  NamedTensors front;
+  /// As in the plan, with a length that may have been left open until the first round was planned.
+  LrScheduleOptions lr_schedule;
+};
+
+/// Edge -> aggregator: smashed data of one step.
+struct Activations {
+  at::Tensor activations;  ///< float32 [B_k, ...]
+  at::Tensor labels;       ///< int64 [B_k], values in [0, classes)
+};
+
+/// Aggregator -> edge: the gradient of this client's own mean loss with respect to its activations.
+struct Gradients {
+  at::Tensor gradient;   ///< float32, the shape and memory format of the activations
+  double loss = 0;       ///< this client's mean loss
+  uint32_t correct = 0;  ///< how many of its examples the model classified correctly
+};
+
+/// Aggregator -> edge: that step went on without you; do not apply a gradient for it.
+struct Skip {
+  /// True when the client takes no further part in this round.
+  bool until_next_round = false;
+  std::string reason;
+};
+
+/// Aggregator -> edge: the round's steps are over, send your front.
+struct EndRound {};
+
+/// Edge -> aggregator: the front's parameters and buffers after the round.
+struct FrontUpdate {
+  /// Examples whose gradients were applied in this round; the weight in the average.
+  uint64_t examples = 0;
+  NamedTensors front;
+};
+
+/// Either way, at intervals: I am alive.
+struct Heartbeat {};
+
+/// Aggregator -> edge: training is complete; the final merged front.
+struct Finish {
+  double eval_loss = 0;      ///< NaN where unknown
+  double eval_accuracy = 0;  ///< 0..1, NaN where unknown
+  NamedTensors front;
+};
+
+enum class ByeReason : uint8_t {
+  kLeaving = 1,       ///< the sender stops; also the answer to Finish and to a Bye
+  kReplaced = 2,      ///< a newer connection with the same key took over
+  kShuttingDown = 3,  ///< the aggregator stops before the run is complete
+};
+
+/// Either way: this session ends.
+struct Bye {
+  ByeReason reason = ByeReason::kLeaving;
+  std::string text;
+};
+
+using Body = std::variant<Hello, Welcome, Refuse, BeginRound, Activations, Gradients, Skip, EndRound,
+                          FrontUpdate, Heartbeat, Finish, Bye>;
+
+/// Names a request and its answer: a resend repeats the key, an answer carries the key it answers.
+struct MessageKey {
+  uint64_t run_id = 0;
+  uint32_t incarnation = 0;
+  uint32_t round = 0;
+  uint32_t step = 0;
+  bool operator==(const MessageKey&) const = default;
+};
+
+struct Message {
+  MessageKey key;
+  Body body;
+  /// Checksum of the decoded message, which covers every frame: the payload hash of a request's key.
+  /// Set by decode, ignored by encode.
+  uint64_t payload_hash = 0;
+};
+
+MessageType type_of(const Body& body);
+
+}  // namespace tandem::wire

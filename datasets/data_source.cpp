@@ -1,0 +1,85 @@
+#include "tandem/datasets/data_source.h"
+
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "tandem/core/config/specification.h"
+#include "tandem/datasets/idx.h"
+#include "tandem/datasets/partition.h"
+#include "tandem/datasets/subset.h"
+#include "tandem/datasets/synthetic.h"
+
+namespace tandem::datasets {
+namespace {
+
+using Opened = Result<std::shared_ptr<const Dataset>>;
+
+Opened as_dataset(Result<std::shared_ptr<const TensorDataset>> read) {
+  if (!read) return read.error();
+  return std::shared_ptr<const Dataset>(std::move(*read));
+}
+
+Opened open_idx(const Specification& specification, Split split) {
+  if (Result<void> checked = check_parameters(specification, {}); !checked) return checked.error();
+  if (specification.location.empty()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "idx: needs a folder, for example idx:/usr/share/datasets/fashion-mnist"};
+  }
+  return as_dataset(read_idx(specification.location, split));
+}
+
+Error unknown_scheme(const std::string& text, const Specification& specification) {
+  std::string message = "data \"" + text + "\": ";
+  if (specification.scheme.empty()) {
+    message += "no scheme before a ':'; ";
+  } else {
+    message += "unknown scheme \"" + specification.scheme + "\"; ";
+    const auto nearest = nearest_name(specification.scheme, {"idx", "synthetic"});
+    if (nearest) message += "did you mean " + *nearest + ":? ";
+  }
+  return {ErrorCode::kInvalidArgument, message + "Known are idx:DIR and synthetic:NAME"};
+}
+
+struct Shard {
+  int64_t index;
+  int64_t count;
+};
+
+Result<Shard> parse_shard(const std::string& text) {
+  const size_t slash = text.find('/');
+  if (slash == std::string::npos) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--shard must be I/N with 0 <= I < N, for example 0/4, got \"" + text + "\""};
+  }
+  const Result<int64_t> count = parse_integer("--shard I/N: N", text.substr(slash + 1), 1, 1'000'000);
+  if (!count) return count.error();
+  const Result<int64_t> index = parse_integer("--shard I/N: I", text.substr(0, slash), 0, *count - 1);
+  if (!index) return index.error();
+  return Shard{*index, *count};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Dataset>> open_dataset(const std::string& specification, Split split) {
+  const Result<Specification> parsed = parse_specification(specification);
+  if (!parsed) return parsed.error();
+  if (parsed->scheme == "idx") return open_idx(*parsed, split);
+  if (parsed->scheme == "synthetic") return as_dataset(open_synthetic(*parsed, split));
+  return unknown_scheme(specification, *parsed);
+}
+
+Result<std::shared_ptr<const Dataset>> take_shard(std::shared_ptr<const Dataset> dataset,
+                                                  const ShardOptions& options) {
+  if (!dataset) throw std::invalid_argument("take_shard: no data set");
+  const Result<Partition> partition = parse_partition(options.partition);
+  if (!partition) return partition.error();
+  if (options.shard.empty()) return dataset;
+  const Result<Shard> shard = parse_shard(options.shard);
+  if (!shard) return shard.error();
+  const auto parts = partition_indices(read_labels(*dataset), *partition, shard->count, options.seed);
+  if (!parts) return parts.error();
+  return std::shared_ptr<const Dataset>(copy_examples(*dataset, (*parts)[static_cast<size_t>(shard->index)]));
+}
+
+}  // namespace tandem::datasets

@@ -1,0 +1,112 @@
+#include "tandem/edge_client/edge_client.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+namespace tandem::edge_client {
+namespace {
+
+constexpr size_t kInboxCapacity = 256;
+constexpr std::chrono::milliseconds kTickInterval{200};
+constexpr std::chrono::seconds kGoodbyeWait{2};
+constexpr std::chrono::seconds kNoticeInterval{5};
+
+}  // namespace
+
+EdgeClient::EdgeClient(EdgeSession& session, Options options, std::function<void(const std::string&)> note)
+    : session_(session), options_(std::move(options)), note_(std::move(note)), inbox_(kInboxCapacity) {}
+
+EdgeClient::~EdgeClient() {
+  inbox_.close();
+  client_.reset();
+}
+
+void EdgeClient::send(wire::Frames frames) {
+  if (client_) client_->send(std::move(frames));
+}
+
+void EdgeClient::handle(ClientEvent event) {
+  if (std::holds_alternative<client_event::Connected>(event)) {
+    connected_ = true;
+    handshake_failures_ = 0;
+    session_.connected();
+  } else if (std::holds_alternative<client_event::Disconnected>(event)) {
+    if (connected_) {
+      disconnected_since_ = std::chrono::steady_clock::now();
+      note_("the connection to " + options_.transport.endpoint + " is lost, reconnecting");
+    }
+    connected_ = false;
+  } else if (const auto* failed = std::get_if<client_event::HandshakeFailed>(&event)) {
+    connected_ = false;
+    last_failure_ = failed->reason;
+    if (++handshake_failures_ >= options_.max_handshake_failures) {
+      failure_ = Error{ErrorCode::kRefused, failed->reason};
+    }
+  } else {
+    handle_frames(std::get<client_event::Received>(event).frames);
+  }
+}
+
+void EdgeClient::handle_frames(const wire::Frames& frames) {
+  auto message = wire::decode(frames, options_.limits);
+  if (message) {
+    session_.receive(std::move(*message), static_cast<int64_t>(wire::total_bytes(frames)));
+  } else if (message.error().code == ErrorCode::kUnsupported) {
+    failure_ = message.error();
+  } else {
+    note_("a message from the aggregator does not decode: " + message.error().message);
+  }
+}
+
+void EdgeClient::say_what_it_waits_for(TimePoint now) {
+  if (connected_) return;
+  if (options_.give_up_after.count() > 0 && now - disconnected_since_ > options_.give_up_after) {
+    failure_ = Error{ErrorCode::kTimeout, "no aggregator at " + options_.transport.endpoint + " for " +
+                                              std::to_string(options_.give_up_after.count() / 1000) +
+                                              " s (--give-up-after)" +
+                                              (last_failure_.empty() ? "" : ": " + last_failure_)};
+  } else if (now - last_notice_ >= kNoticeInterval) {
+    last_notice_ = now;
+    note_("waiting for the aggregator at " + options_.transport.endpoint +
+          (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
+  }
+}
+
+Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
+  last_notice_ = disconnected_since_ = std::chrono::steady_clock::now();
+  auto client = ZmqClient::start(options_.transport, [this](ClientEvent event) { inbox_.push(std::move(event)); });
+  if (!client) return client.error();
+  client_ = std::move(*client);
+
+  while (!session_.done() && !failure_) {
+    if (should_stop()) {
+      session_.leave("interrupted");
+      break;
+    }
+    if (auto event = inbox_.pop_until(std::chrono::steady_clock::now() + kTickInterval)) {
+      handle(std::move(*event));
+    } else {
+      session_.tick();
+      say_what_it_waits_for(std::chrono::steady_clock::now());
+    }
+  }
+  if (connected_ && !failure_ && session_.phase() != EdgeSession::Phase::kFailed) say_goodbye();
+  inbox_.close();
+  client_->stop(std::chrono::milliseconds(connected_ && !failure_ ? 500 : 0));
+  if (failure_) return *failure_;
+  if (session_.failure()) return *session_.failure();
+  return {};
+}
+
+void EdgeClient::say_goodbye() {
+  // A clean stop waits for an acknowledged Bye, so that the aggregator knows before the socket closes. The
+  // answer to the final Bye is the closed connection: the aggregator may be gone as soon as it has it.
+  if (session_.phase() == EdgeSession::Phase::kFinished) return;
+  const auto deadline = std::chrono::steady_clock::now() + kGoodbyeWait;
+  while (!session_.bye_received() && std::chrono::steady_clock::now() < deadline) {
+    if (auto event = inbox_.pop_until(deadline)) handle(std::move(*event));
+  }
+}
+
+}  // namespace tandem::edge_client

@@ -1,0 +1,59 @@
+#include "tandem/edge_client/edge_flags.h"
+
+#include "tandem/core/transport/keys.h"
+
+namespace tandem::edge_client {
+
+void EdgeFlags::add_to(Flags& flags) {
+  flags.group("Network");
+  flags.add("name", name, "This device's name, for its own lines and under --insecure; otherwise the key says who it is");
+  flags.add("endpoint", endpoint, "Address of the aggregator, such as tcp://HOST:5555");
+  flags.add("server-key", server_key, "Public key of the aggregator; a server with another one is refused");
+  flags.add_path("key-file", key_file, "This device's key pair (made by tandem provision)");
+  flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only");
+  flags.add("give-up-after", give_up_after, "Seconds without an aggregator after which to stop; 0 never does");
+
+  flags.group("Data");
+  flags.add("data", data, "The device's data, such as idx:DIR or synthetic:images?examples=6000");
+  flags.add("shard", shard, "I/N: take part I of N of the data; empty takes all");
+  flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
+  flags.add("partition-seed", partition_seed, "Seed of the parts; the same on every device");
+
+  flags.group("Machine and files");
+  flags.add("device", device, "cpu, cuda or cuda:N");
+  flags.add("threads", threads, "Threads of one tensor operation; 0 takes every core");
+  flags.add("prefetch", prefetch, "Batches prepared ahead");
+  flags.add_path("save-front", save_front, "Write the final merged front to this .safetensors file");
+  flags.add("quiet", quiet, "No progress, only what a person must know");
+}
+
+Result<ZmqClientOptions> EdgeFlags::client_options() const {
+  if (insecure && name.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "--name is missing: under --insecure no key says who this device is"};
+  }
+  if (data.empty()) return Error{ErrorCode::kInvalidArgument, "--data is missing, for example --data idx:/usr/share/datasets/fashion-mnist"};
+  if (prefetch < 0 || prefetch > 64) {
+    return Error{ErrorCode::kInvalidArgument, "--prefetch must be between 0 and 64, got " + std::to_string(prefetch)};
+  }
+  ZmqClientOptions options;
+  options.endpoint = endpoint;
+  options.insecure = insecure;
+  options.insecure_name = name;
+  if (insecure) return options;
+  if (key_file.empty() || server_key.empty()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--key-file and --server-key are missing; \"tandem provision\" at the aggregator makes a "
+                 "start-up kit with both (or --insecure on a loopback address, for a trial)"};
+  }
+  if (!is_z85_key(server_key)) {
+    return Error{ErrorCode::kInvalidArgument, "--server-key is not a public key: expected 40 characters of Z85, got " +
+                                                  std::to_string(server_key.size()) + " characters"};
+  }
+  auto keys = load_key_pair(key_file);
+  if (!keys) return keys.error();
+  options.keys = std::move(*keys);
+  options.server_public_key = server_key;
+  return options;
+}
+
+}  // namespace tandem::edge_client

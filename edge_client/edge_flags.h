@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/config/flags.h"
+#include "tandem/core/transport/zmq_client.h"
+
+namespace tandem::edge_client {
+
+/// The flags of tandem-edge.
+struct EdgeFlags {
+  std::string name;
+  std::string endpoint = "tcp://127.0.0.1:5555";
+  std::string server_key;
+  std::filesystem::path key_file;
+  bool insecure = false;
+  double give_up_after = 0;
+
+  std::string data;
+  std::string shard;
+  std::string partition = "iid";
+  uint64_t partition_seed = 1;
+
+  std::string device = "cpu";
+  int32_t threads = 0;
+  int32_t prefetch = 2;
+  std::filesystem::path save_front;
+  bool quiet = false;
+
+  void add_to(Flags& flags);
+  /// Reads the key. Errors name the flag or file.
+  Result<ZmqClientOptions> client_options() const;
+};
+
+}  // namespace tandem::edge_client

@@ -1,0 +1,328 @@
+#include "tandem/edge_client/edge_session.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include "tandem/core/base/random.h"
+#include "tandem/core/base/version.h"
+#include "tandem/core/model/model.h"
+#include "tandem/core/wire/message_codec.h"
+
+namespace tandem::edge_client {
+namespace {
+
+constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
+constexpr std::chrono::seconds kHelloInterval{1};
+
+}  // namespace
+
+EdgeSession::EdgeSession(EdgeSessionOptions options, EdgeSessionDependencies dependencies)
+    : options_(std::move(options)), dependencies_(std::move(dependencies)) {
+  if (dependencies_.dataset == nullptr) throw std::invalid_argument("EdgeSessionDependencies.dataset is null");
+}
+
+EdgeSession::~EdgeSession() = default;
+
+// ---------------------------------------------------------------------------------------------------------
+// Joining.
+
+void EdgeSession::connected() {
+  if (!done()) say_hello();
+}
+
+void EdgeSession::say_hello() {
+  last_hello_ = dependencies_.now();
+  // The key says how far this device is, so that the aggregator can repeat what got lost.
+  wire::Message hello{.key = run_,
+                      .body = wire::Hello{.software_version = kVersion,
+                                          .instance = options_.instance,
+                                          .data = dependencies_.dataset->describe()}};
+  hello.key.round = round_.number;
+  hello.key.step = round_.next_apply;
+  transmit(hello);
+}
+
+void EdgeSession::handle_welcome(const wire::Message& message) {
+  const auto& welcome = std::get<wire::Welcome>(message.body);
+  const bool same_run = plan_ && message.key.run_id == run_.run_id;
+  run_ = {.run_id = message.key.run_id, .incarnation = message.key.incarnation};
+  if (same_run && welcome.resumed) {
+    note("reconnected, going on with round " + std::to_string(round_.number));
+    if (phase_ == Phase::kConnecting) phase_ = Phase::kWaiting;
+    return resend_requests();
+  }
+  answers_.clear();
+  open_requests_.clear();
+  round_ = {};
+  // Optimiser state is this device's own: it survives a new welcome to the same run.
+  if (!same_run) {
+    trainer_.reset();
+    loader_.reset();
+    if (const auto adopted = adopt(welcome); !adopted) {
+      return fail(adopted.error().code, adopted.error().message);
+    }
+  }
+  phase_ = Phase::kWaiting;
+  note("joined: " + plan_->model + ", blocks 0 to " + std::to_string(plan_->cut - 1) + " here, " +
+       std::to_string(plan_->rounds) + " rounds; waiting for the next round");
+}
+
+Result<void> EdgeSession::adopt(const wire::Welcome& welcome) {
+  const TrainingPlan& plan = welcome.plan;
+  if (auto checked = plan.check(); !checked) return checked;
+  const DataDescription data = dependencies_.dataset->describe();
+  if (data.input_shape != plan.input_shape) {
+    return Error{ErrorCode::kShapeMismatch, "this device's examples have shape " +
+                                                shape_to_string(data.input_shape) + ", the run trains on " +
+                                                shape_to_string(plan.input_shape)};
+  }
+  auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
+  if (!definition) return definition.error();
+  if (auto checked = definition->check_cut(plan.cut); !checked) return checked;
+  auto augmenter = dependencies_.make_augmenter(plan.augment, plan.normalize, plan.input_shape);
+  if (!augmenter) return augmenter.error();
+
+  plan_ = plan;
+  augmenter_ = std::move(*augmenter);
+  loader_ = std::make_unique<BatchLoader>(*dependencies_.dataset, *augmenter_,
+                                          BatchLoaderOptions{.run_seed = plan.seed,
+                                                             .client_hash = hash_name(welcome.client),
+                                                             .prefetch = options_.prefetch});
+  return {};
+}
+
+void EdgeSession::handle_refuse(const wire::Refuse& refuse) {
+  if (refuse.fatal) {
+    return fail(refuse.code, "the aggregator refuses this device: " + refuse.reason);
+  }
+  note("the aggregator did not accept a message: " + refuse.reason);
+  // At most once a second: a message that is refused again and again must not become a flood.
+  if (dependencies_.now() - last_hello_ >= kHelloInterval) say_hello();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// A round.
+
+void EdgeSession::receive(wire::Message message, int64_t bytes) {
+  if (done() && !std::holds_alternative<wire::Bye>(message.body)) return;
+  bytes_down_ += bytes;
+  if (std::holds_alternative<wire::Welcome>(message.body)) return handle_welcome(message);
+  if (const auto* refuse = std::get_if<wire::Refuse>(&message.body)) return handle_refuse(*refuse);
+  if (const auto* bye = std::get_if<wire::Bye>(&message.body)) return handle_bye(*bye);
+  const bool of_this_run =
+      message.key.run_id == run_.run_id && message.key.incarnation == run_.incarnation;
+  if (!of_this_run || phase_ == Phase::kConnecting) return;
+  if (std::holds_alternative<wire::BeginRound>(message.body)) {
+    handle_begin_round(std::move(message));
+  } else if (std::holds_alternative<wire::Gradients>(message.body) ||
+             std::holds_alternative<wire::Skip>(message.body)) {
+    handle_answer(std::move(message));
+  } else if (std::holds_alternative<wire::EndRound>(message.body)) {
+    if (message.key.round == round_.number) handle_end_round();
+  } else if (const auto* finish = std::get_if<wire::Finish>(&message.body)) {
+    handle_finish(*finish);
+  }
+}
+
+void EdgeSession::handle_begin_round(wire::Message message) {
+  if (message.key.round == round_.number && phase_ == Phase::kTraining) return;  // a repeat
+  auto& begin = std::get<wire::BeginRound>(message.body);
+  if (!trainer_) {
+    const auto definition = define_model(plan_->model, plan_->input_shape, plan_->num_classes);
+    ModelPart front = definition->build(plan_->seed, 0, plan_->cut);
+    front.to(options_.device);
+    trainer_ = std::make_unique<FrontTrainer>(std::move(front),
+                                              FrontTrainerOptions{.optimizer = plan_->optimizer,
+                                                                  .lr_schedule = begin.lr_schedule,
+                                                                  .device = options_.device,
+                                                                  .window = plan_->window});
+  }
+  if (const auto loaded = trainer_->load(begin.front); !loaded) {
+    return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
+                                         " does not fit this device's model: " + loaded.error().message);
+  }
+  answers_.clear();
+  open_requests_.clear();
+  round_ = {.number = message.key.round, .batch_sizes = begin.batch_sizes};
+  phase_ = Phase::kTraining;
+  loader_->start(begin.first_example, std::move(begin.batch_sizes));
+  forward_open_steps();
+}
+
+void EdgeSession::forward_open_steps() {
+  // Step s is computed only after step s - window was applied (decided strictly by step number, so that a
+  // step this device sits out counts like any other).
+  while (!round_.excluded && round_.next_forward < round_.batch_sizes.size() &&
+         round_.next_forward < round_.next_apply + plan_->window) {
+    const uint32_t step = round_.next_forward++;
+    const Batch batch = loader_->next();
+    if (round_.batch_sizes[step] == 0) {
+      apply_answers();
+      continue;
+    }
+    request(wire::Activations{.activations = trainer_->forward(batch.inputs), .labels = batch.labels}, step);
+  }
+  if (round_.next_apply == round_.batch_sizes.size()) phase_ = Phase::kUpdating;
+}
+
+void EdgeSession::handle_answer(wire::Message message) {
+  const uint32_t step = message.key.step;
+  if (message.key.round != round_.number || phase_ != Phase::kTraining) return;
+  if (const auto* skip = std::get_if<wire::Skip>(&message.body)) {
+    note("round " + std::to_string(round_.number) + ", step " + std::to_string(step) +
+         " went on without this device: " + skip->reason);
+    if (skip->until_next_round) return exclude();
+  }
+  if (step < round_.next_apply || step >= round_.next_forward) return;  // a repeat, or a step never sent
+  answers_.insert_or_assign(step, std::move(message));
+  apply_answers();
+  if (phase_ == Phase::kTraining) forward_open_steps();
+}
+
+void EdgeSession::apply_answers() {
+  while (round_.next_apply < round_.next_forward) {
+    const uint32_t step = round_.next_apply;
+    if (round_.batch_sizes[step] == 0) {
+      ++round_.next_apply;
+      continue;
+    }
+    const auto answer = answers_.find(step);
+    if (answer == answers_.end()) return;
+    if (const auto* gradients = std::get_if<wire::Gradients>(&answer->second.body)) {
+      if (const auto applied = trainer_->apply(gradients->gradient); !applied) {
+        note("round " + std::to_string(round_.number) + ", step " + std::to_string(step) + ": " +
+             applied.error().message + "; step left out");
+        trainer_->skip();
+      } else {
+        round_.examples += round_.batch_sizes[step];
+        round_.loss_sum += gradients->loss * round_.batch_sizes[step];
+        round_.correct += gradients->correct;
+      }
+    } else {
+      trainer_->skip();
+    }
+    finish_step(step);
+  }
+}
+
+void EdgeSession::finish_step(uint32_t step) {
+  answers_.erase(step);
+  open_requests_.erase(step);
+  ++round_.next_apply;
+  report_step();
+}
+
+void EdgeSession::exclude() {
+  round_.excluded = true;
+  answers_.clear();
+  open_requests_.clear();
+  phase_ = Phase::kWaiting;
+  note("out of round " + std::to_string(round_.number) + ", waiting for the next one");
+}
+
+void EdgeSession::handle_end_round() {
+  if (round_.excluded || !trainer_) return;
+  phase_ = Phase::kUpdating;
+  send_front();
+}
+
+void EdgeSession::send_front() {
+  const auto known = open_requests_.find(kUpdateRequest);
+  if (known != open_requests_.end()) return transmit(known->second.message);
+  request(wire::FrontUpdate{.examples = round_.examples, .front = trainer_->weights()}, kUpdateRequest);
+}
+
+void EdgeSession::handle_finish(const wire::Finish& finish) {
+  // The tensors borrow the received frames; what is kept is a copy.
+  final_front_ = snapshot(finish.front);
+  final_accuracy_ = finish.eval_accuracy;
+  phase_ = Phase::kFinished;
+  send(wire::Bye{wire::ByeReason::kLeaving, "the run is complete"});
+}
+
+void EdgeSession::handle_bye(const wire::Bye& bye) {
+  bye_received_ = true;
+  if (done()) return;
+  switch (bye.reason) {
+    case wire::ByeReason::kReplaced:
+      return fail(ErrorCode::kRefused,
+                  "another program connected with this device's key and took over; run one program a key");
+    case wire::ByeReason::kShuttingDown:
+      return fail(ErrorCode::kClosed, "the aggregator stopped before the run was complete" +
+                                          (bye.text.empty() ? std::string() : ": " + bye.text));
+    case wire::ByeReason::kLeaving:
+      return;
+  }
+}
+
+void EdgeSession::leave(const std::string& reason) {
+  if (!done()) send(wire::Bye{wire::ByeReason::kLeaving, reason});
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Messages out.
+
+void EdgeSession::tick() {
+  if (done()) return;
+  const TimePoint now = dependencies_.now();
+  for (auto& [step, request] : open_requests_) {
+    if (now - request.sent_at < options_.resend_after) continue;
+    request.sent_at = now;
+    transmit(request.message);
+  }
+}
+
+void EdgeSession::resend_requests() {
+  for (auto& [step, request] : open_requests_) {
+    request.sent_at = dependencies_.now();
+    transmit(request.message);
+  }
+}
+
+void EdgeSession::request(wire::Body body, uint32_t step) {
+  wire::Message message{.key = run_, .body = std::move(body)};
+  message.key.round = round_.number;
+  message.key.step = step == kUpdateRequest ? 0 : step;
+  transmit(message);
+  open_requests_.insert_or_assign(step, Request{.message = std::move(message), .sent_at = dependencies_.now()});
+}
+
+void EdgeSession::send(wire::Body body, uint32_t step) {
+  wire::Message message{.key = run_, .body = std::move(body)};
+  message.key.round = round_.number;
+  message.key.step = step;
+  transmit(message);
+}
+
+void EdgeSession::transmit(const wire::Message& message) {
+  wire::Frames frames = wire::encode(message);
+  bytes_up_ += static_cast<int64_t>(wire::total_bytes(frames));
+  dependencies_.send(std::move(frames));
+}
+
+void EdgeSession::report_step() {
+  if (!dependencies_.on_step) return;
+  const double examples = round_.examples > 0 ? static_cast<double>(round_.examples) : 1.0;
+  dependencies_.on_step({.round = round_.number,
+                         .rounds = plan_->rounds,
+                         .steps_done = round_.next_apply,
+                         .steps = static_cast<uint32_t>(round_.batch_sizes.size()),
+                         .loss = round_.loss_sum / examples,
+                         .accuracy = static_cast<double>(round_.correct) / examples,
+                         .examples = static_cast<int64_t>(round_.examples),
+                         .bytes_up = bytes_up_,
+                         .bytes_down = bytes_down_});
+}
+
+void EdgeSession::note(const std::string& line) {
+  if (dependencies_.on_note) dependencies_.on_note(line);
+}
+
+void EdgeSession::fail(ErrorCode code, const std::string& message) {
+  failure_ = Error{code, message};
+  phase_ = Phase::kFailed;
+  answers_.clear();
+  open_requests_.clear();
+}
+
+}  // namespace tandem::edge_client

@@ -1,0 +1,160 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <c10/core/Device.h>
+
+#include "tandem/core/data/augmenter.h"
+#include "tandem/core/data/batch_loader.h"
+#include "tandem/core/data/dataset.h"
+#include "tandem/core/wire/frame.h"
+#include "tandem/core/wire/messages.h"
+#include "tandem/edge_client/front_trainer.h"
+
+namespace tandem::edge_client {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+
+struct EdgeSessionOptions {
+  /// Random for each start of the program.
+  uint64_t instance = 1;
+  at::Device device = at::kCPU;
+  /// Batches prepared ahead by the loader's thread; 0 prepares them in the session's thread.
+  int prefetch = 2;
+  /// A request without an answer for this long is sent again.
+  std::chrono::milliseconds resend_after{15'000};
+};
+
+/// Where a round stands, for a display.
+struct EdgeReport {
+  uint32_t round = 0;
+  uint32_t rounds = 0;
+  uint32_t steps_done = 0;
+  uint32_t steps = 0;
+  double loss = 0;      ///< mean over this device's examples of the round so far
+  double accuracy = 0;  ///< 0..1
+  int64_t examples = 0;
+  int64_t bytes_up = 0;
+  int64_t bytes_down = 0;
+};
+
+/// What a session works with; everything must outlive it.
+struct EdgeSessionDependencies {
+  /// Takes a message for the aggregator; never blocks on it.
+  std::function<void(wire::Frames)> send;
+  const Dataset* dataset = nullptr;
+  AugmenterFactory make_augmenter;
+  /// The present moment. The session has no clock of its own.
+  std::function<TimePoint()> now;
+  /// For a display; may be empty.
+  std::function<void(const EdgeReport&)> on_step;
+  std::function<void(const std::string&)> on_note;
+};
+
+/// The edge's side of the protocol and its training: messages in, messages out, no thread of its own
+/// besides the loader's, and no socket. One thread calls it.
+class EdgeSession {
+ public:
+  enum class Phase {
+    kConnecting,  ///< no Welcome on this connection yet
+    kWaiting,     ///< in the run, waiting for a round
+    kTraining,    ///< steps are open
+    kUpdating,    ///< every step is done, or the front was sent; waiting for the merge
+    kFinished,    ///< the run is complete
+    kFailed,      ///< see failure()
+  };
+
+  EdgeSession(EdgeSessionOptions options, EdgeSessionDependencies dependencies);
+  ~EdgeSession();
+
+  /// The transport (re)connected: says Hello.
+  void connected();
+  /// A message from the aggregator. `bytes`: its size on the wire.
+  void receive(wire::Message message, int64_t bytes);
+  /// Sends again what has had no answer for `resend_after`. Call now and then.
+  void tick();
+  /// Leaves the run: says Bye.
+  void leave(const std::string& reason);
+
+  Phase phase() const { return phase_; }
+  bool done() const { return phase_ == Phase::kFinished || phase_ == Phase::kFailed; }
+  const std::optional<Error>& failure() const { return failure_; }
+  /// The aggregator has answered a Bye (or said one).
+  bool bye_received() const { return bye_received_; }
+  uint32_t round() const { return round_.number; }
+
+  /// The final merged front, once finished.
+  const NamedTensors& final_front() const { return final_front_; }
+  double final_accuracy() const { return final_accuracy_; }
+  const std::optional<TrainingPlan>& plan() const { return plan_; }
+  int64_t bytes_up() const { return bytes_up_; }
+  int64_t bytes_down() const { return bytes_down_; }
+
+ private:
+  struct Round {
+    uint32_t number = 0;
+    std::vector<uint32_t> batch_sizes;
+    uint32_t next_forward = 0;  ///< first step whose activations have not been computed
+    uint32_t next_apply = 0;    ///< first step that is not done
+    bool excluded = false;
+    uint64_t examples = 0;
+    double loss_sum = 0;
+    uint64_t correct = 0;
+  };
+  /// A request that waits for its answer.
+  struct Request {
+    wire::Message message;
+    TimePoint sent_at;
+  };
+
+  Result<void> adopt(const wire::Welcome& welcome);
+  void handle_welcome(const wire::Message& message);
+  void handle_refuse(const wire::Refuse& refuse);
+  void handle_begin_round(wire::Message message);
+  void handle_answer(wire::Message message);
+  void handle_end_round();
+  void handle_finish(const wire::Finish& finish);
+  void handle_bye(const wire::Bye& bye);
+
+  void forward_open_steps();
+  void apply_answers();
+  void finish_step(uint32_t step);
+  void exclude();
+  void send_front();
+  void say_hello();
+  void resend_requests();
+  void send(wire::Body body, uint32_t step = 0);
+  void request(wire::Body body, uint32_t step);
+  void transmit(const wire::Message& message);
+  void report_step();
+  void note(const std::string& line);
+  void fail(ErrorCode code, const std::string& message);
+
+  EdgeSessionOptions options_;
+  EdgeSessionDependencies dependencies_;
+  Phase phase_ = Phase::kConnecting;
+  std::optional<TrainingPlan> plan_;
+  wire::MessageKey run_;  // run and incarnation of the last Welcome
+  std::unique_ptr<const Augmenter> augmenter_;
+  std::unique_ptr<BatchLoader> loader_;
+  std::unique_ptr<FrontTrainer> trainer_;
+  Round round_;
+  std::map<uint32_t, wire::Message> answers_;   // arrived, by step, waiting for their turn
+  std::map<uint32_t, Request> open_requests_;   // by step; kUpdateRequest for the front
+  std::optional<Error> failure_;
+  bool bye_received_ = false;
+  TimePoint last_hello_;
+  NamedTensors final_front_;
+  double final_accuracy_ = 0;
+  int64_t bytes_up_ = 0;
+  int64_t bytes_down_ = 0;
+};
+
+}  // namespace tandem::edge_client

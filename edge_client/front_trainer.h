@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include <c10/core/Device.h>
+#include <ATen/core/Tensor.h>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/data/data_description.h"
+#include "tandem/core/model/model.h"
+#include "tandem/core/training/lr_schedule.h"
+#include "tandem/core/training/optimizer.h"
+
+namespace tandem::edge_client {
+
+struct FrontTrainerOptions {
+  OptimizerOptions optimizer;
+  LrScheduleOptions lr_schedule;
+  at::Device device = at::kCPU;
+  /// Steps that may be open at once, >= 1.
+  uint32_t window = 1;
+};
+
+/// The front's half of each step. Several steps may be open: the weights each was computed with are kept
+/// (weight stashing, PipeDream, Narayanan et al. 2019, section 3.3), so that every gradient is a true
+/// gradient, W - 1 steps old, applied strictly in step order. Not thread-safe; lives on the compute thread.
+class FrontTrainer {
+ public:
+  FrontTrainer(ModelPart front, FrontTrainerOptions options);
+
+  /// Starts a round from the merged front; open steps are dropped, the optimiser keeps its state.
+  Result<void> load(const NamedTensors& merged);
+
+  /// Activations of a new step, float32 [n, ...] on the CPU, detached; nobody writes them afterwards.
+  /// Throws std::logic_error when `window` steps are open.
+  at::Tensor forward(const at::Tensor& inputs);
+
+  /// Finishes the oldest open step: backward from the gradient at the cut, one optimiser step.
+  /// kShapeMismatch or kNonFinite leave the weights alone and the step open.
+  Result<void> apply(const at::Tensor& gradient);
+
+  /// Finishes the oldest open step without a gradient.
+  void skip();
+
+  size_t open_steps() const { return open_.size(); }
+
+  /// Parameters and buffers now, as a snapshot on the CPU.
+  NamedTensors weights() const;
+
+  const Optimizer& optimizer() const { return optimizer_; }
+
+ private:
+  struct OpenStep {
+    std::optional<size_t> slot;  // index into stash_; none when the front itself was used
+    at::Tensor output;           // with its graph
+  };
+
+  size_t free_slot() const;
+  void copy_buffers(const ModelPart& from, const ModelPart& to);
+
+  ModelPart front_;
+  FrontTrainerOptions options_;
+  Optimizer optimizer_;
+  std::vector<ModelPart> stash_;  // window replicas; empty for window 1
+  std::deque<OpenStep> open_;
+};
+
+}  // namespace tandem::edge_client

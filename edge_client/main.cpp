@@ -1,0 +1,78 @@
+// tandem-edge: trains the front of a split model on this device's own data.
+#include <spdlog/spdlog.h>
+
+#include <cmath>
+#include <memory>
+#include <random>
+
+#include "tandem/augment/pipeline.h"
+#include "tandem/core/base/interrupt.h"
+#include "tandem/core/config/program.h"
+#include "tandem/core/run/progress.h"
+#include "tandem/core/storage/safetensors.h"
+#include "tandem/core/training/compute_device.h"
+#include "tandem/datasets/data_source.h"
+#include "tandem/edge_client/edge_client.h"
+#include "tandem/edge_client/edge_display.h"
+#include "tandem/edge_client/edge_flags.h"
+
+namespace tandem::edge_client {
+namespace {
+
+Result<std::shared_ptr<const Dataset>> open_data(const EdgeFlags& flags) {
+  auto dataset = datasets::open_dataset(flags.data, datasets::Split::kTrain);
+  if (!dataset) return dataset;
+  return datasets::take_shard(*dataset, {.shard = flags.shard, .partition = flags.partition, .seed = flags.partition_seed});
+}
+
+uint64_t random_instance() {
+  std::random_device device;
+  return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+Result<int> run(const EdgeFlags& flags) {
+  auto transport = flags.client_options();
+  if (!transport) return transport.error();
+  auto device = parse_device(flags.device);
+  if (!device) return device.error();
+  auto dataset = open_data(flags);
+  if (!dataset) return dataset.error();
+
+  EdgeDisplay display(flags.quiet);
+  std::unique_ptr<EdgeClient> client;
+  EdgeSession session({.instance = random_instance(), .device = *device, .prefetch = flags.prefetch},
+                      {.send = [&](wire::Frames frames) { client->send(std::move(frames)); },
+                       .dataset = dataset->get(),
+                       .make_augmenter = augment::build_pipeline,
+                       .now = std::chrono::steady_clock::now,
+                       .on_step = [&](const EdgeReport& report) { display.step(report); },
+                       .on_note = [&](const std::string& line) { display.note(line); }});
+  client = std::make_unique<EdgeClient>(
+      session,
+      EdgeClient::Options{.transport = std::move(*transport),
+                          .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
+      [&](const std::string& line) { display.note(line); });
+  display.note((flags.name.empty() ? "this device" : flags.name) + " holds " + std::to_string((*dataset)->describe().num_examples) +
+               " examples, connecting to " + flags.endpoint);
+  if (auto ran = client->run(stop_requested); !ran) return ran.error();
+  if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
+  if (!flags.save_front.empty()) {
+    auto saved = save_safetensors(flags.save_front, {session.final_front(), {{"format", "pt"}, {"model", session.plan()->model}}});
+    if (!saved) return saved.error();
+  }
+  display.finished(session);
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace tandem::edge_client
+
+int main(int argc, char** argv) {
+  using namespace tandem;
+  Flags flags("tandem-edge", "Trains the front of a split model on this device's own data.");
+  edge_client::EdgeFlags edge;
+  edge.add_to(flags);
+  if (const auto status = flags.parse(argc, argv)) return *status;
+  stop_on_signals();
+  return run_program("tandem-edge", edge.threads, [&] { return edge_client::run(edge); });
+}

@@ -1,0 +1,315 @@
+// The protocol at the aggregator, message by message: what a client can do to a session and what it answers.
+#include "tandem/aggregator/aggregator_session.h"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tandem/augment/pipeline.h"
+#include "tandem/core/wire/message_codec.h"
+//
+#include "support/recording_observer.h"
+#include "support/test.h"
+
+using namespace tandem;
+using namespace tandem::aggregator;
+
+namespace {
+
+const ClientId kAnn{"ann"};
+const ClientId kBob{"bob"};
+
+/// A session with a clock that the test moves, and what it sent to each connection.
+class Bench {
+ public:
+  explicit Bench(int clients = 2, const std::function<void(SessionOptions&)>& change = [](SessionOptions&) {}) {
+    SessionOptions options;
+    options.plan.model = "mlp?hidden=8";
+    options.plan.cut = 1;
+    options.plan.rounds = 2;
+    options.clients = clients;
+    options.batch_size = 8;
+    options.local_steps = 2;
+    options.run_id = 42;
+    change(options);
+    session = std::make_unique<AggregatorSession>(
+        options, SessionDependencies{.send =
+                                         [this](ConnectionId to, wire::Frames frames) {
+                                           sent[to.value].push_back(wire::decode(frames, {}).value());
+                                         },
+                                     .observer = &observer,
+                                     .make_augmenter = augment::build_pipeline,
+                                     .now = [this] { return now; }});
+    REQUIRE(session->prepare().has_value());
+  }
+
+  void receive(uint64_t connection, const ClientId& client, const wire::Message& message) {
+    // Through the codec, so that the message has the hash that a transport would give it.
+    session->receive({connection}, client, wire::decode(wire::encode(message), {}).value(), 100, now);
+  }
+
+  void hello(uint64_t connection, const ClientId& client, uint64_t instance = 1, wire::MessageKey key = {}) {
+    receive(connection, client,
+            {.key = key, .body = wire::Hello{"test", instance, {{1, 4, 4}, 3, 16}}});
+  }
+
+  /// The newest message of that kind to a connection.
+  template <class T>
+  std::optional<std::pair<wire::MessageKey, T>> last(uint64_t connection) const {
+    const auto found = sent.find(connection);
+    if (found == sent.end()) return std::nullopt;
+    for (auto it = found->second.rbegin(); it != found->second.rend(); ++it) {
+      if (const T* body = std::get_if<T>(&it->body)) return std::pair{it->key, *body};
+    }
+    return std::nullopt;
+  }
+
+  template <class T>
+  int count(uint64_t connection) const {
+    const auto found = sent.find(connection);
+    if (found == sent.end()) return 0;
+    return static_cast<int>(std::count_if(found->second.begin(), found->second.end(), [](const wire::Message& m) {
+      return std::holds_alternative<T>(m.body);
+    }));
+  }
+
+  wire::Message activations(uint64_t connection, uint32_t step, double value = 0.5) const {
+    const auto begin = last<wire::BeginRound>(connection);
+    REQUIRE(begin.has_value());
+    const int64_t size = begin->second.batch_sizes.at(step);
+    wire::MessageKey key = begin->first;
+    key.step = step;
+    return {.key = key,
+            .body = wire::Activations{.activations = at::full({size, 8}, value), .labels = at::zeros({size}, at::kLong)}};
+  }
+
+  void pass(std::chrono::milliseconds time) {
+    now += time;
+    session->tick(now);
+  }
+
+  TimePoint now{};
+  testing::RecordingObserver observer;
+  std::map<uint64_t, std::vector<wire::Message>> sent;
+  std::unique_ptr<AggregatorSession> session;
+};
+
+}  // namespace
+
+TEST_SUITE("aggregator/session") {
+  TEST_CASE("the first round begins when the clients asked for are there") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    REQUIRE(bench.last<wire::Welcome>(1).has_value());
+    CHECK(bench.last<wire::Welcome>(1)->second.client == "ann");
+    CHECK(bench.last<wire::Welcome>(1)->second.plan.input_shape == std::vector<int64_t>{1, 4, 4});
+    CHECK(bench.count<wire::BeginRound>(1) == 0);
+    bench.hello(2, kBob);
+    CHECK(bench.count<wire::BeginRound>(1) == 1);
+    CHECK(bench.last<wire::BeginRound>(2)->first.round == 1);
+    CHECK(bench.last<wire::BeginRound>(2)->second.batch_sizes.size() == 2);
+  }
+
+  TEST_CASE("nobody gets a byte of the model before Hello") {
+    Bench bench;
+    bench.receive(9, {"eve"}, {.body = wire::Heartbeat{}});
+    CHECK(bench.count<wire::Refuse>(9) == 1);
+    CHECK(bench.last<wire::Refuse>(9)->second.reason == "say Hello first on this connection");
+    CHECK(bench.sent[9].size() == 1);
+  }
+
+  TEST_CASE("a step runs when both have sent, and a repeat gets the same answer without a second step") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    const auto from_ann = bench.activations(1, 0);
+    bench.receive(1, kAnn, from_ann);
+    bench.receive(1, kAnn, from_ann);  // a repeat while it waits
+    CHECK(bench.count<wire::Gradients>(1) == 0);
+    bench.receive(2, kBob, bench.activations(2, 0));
+    REQUIRE(bench.count<wire::Gradients>(1) == 1);
+    const auto first = bench.last<wire::Gradients>(1);
+    const NamedTensors weights = snapshot(bench.session->weights());
+    bench.receive(1, kAnn, from_ann);  // the answer got lost
+    REQUIRE(bench.count<wire::Gradients>(1) == 2);
+    CHECK(at::equal(bench.last<wire::Gradients>(1)->second.gradient, first->second.gradient));
+    CHECK((bench.last<wire::Gradients>(1)->first == first->first));
+    for (size_t i = 0; i < weights.size(); ++i) CHECK(at::equal(weights[i].tensor, bench.session->weights()[i].tensor));
+    CHECK(bench.observer.steps.size() == 1);
+  }
+
+  TEST_CASE("other data under the key of an answered step are refused") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.receive(1, kAnn, bench.activations(1, 0, 0.5));
+    bench.receive(2, kBob, bench.activations(2, 0));
+    bench.receive(1, kAnn, bench.activations(1, 0, 0.75));
+    REQUIRE(bench.last<wire::Refuse>(1).has_value());
+    CHECK(bench.last<wire::Refuse>(1)->second.reason == "step 0 was already answered for other data");
+    CHECK(bench.observer.steps.size() == 1);
+  }
+
+  TEST_CASE("activations that are not what was agreed are left out at once, and the step goes on") {
+    struct Case {
+      std::string name;
+      std::function<void(wire::Activations&)> spoil;
+      std::string expected;
+    };
+    const std::vector<Case> cases = {
+        {"NaN", [](wire::Activations& a) { a.activations.index_put_({0, 0}, std::nan("")); }, "finite values up to"},
+        {"infinity", [](wire::Activations& a) { a.activations.index_put_({0, 0}, -INFINITY); }, "finite values up to"},
+        {"1e30", [](wire::Activations& a) { a.activations.index_put_({0, 0}, 1e30); }, "finite values up to"},
+        {"shape", [](wire::Activations& a) { a.activations = at::zeros({1, 9}); }, "activations have shape 1x9 Float, expected"},
+        {"dtype", [](wire::Activations& a) { a.activations = a.activations.to(at::kDouble); }, "Double, expected"},
+        {"label too large", [](wire::Activations& a) { a.labels.fill_(3); }, "labels range from 3 to 3, expected 0 to 2"},
+        {"label negative", [](wire::Activations& a) { a.labels.fill_(-1); }, "labels range from -1 to -1, expected 0 to 2"},
+        {"label dtype", [](wire::Activations& a) { a.labels = a.labels.to(at::kInt); }, "Int, expected"},
+        {"label count", [](wire::Activations& a) { a.labels = at::zeros({1000}, at::kLong); }, "labels have shape 1000 Long"},
+    };
+    for (const Case& each : cases) {
+      CAPTURE(each.name);
+      Bench bench;
+      bench.hello(1, kAnn);
+      bench.hello(2, kBob);
+      auto bad = bench.activations(1, 0);
+      each.spoil(std::get<wire::Activations>(bad.body));
+      bench.receive(1, kAnn, bad);
+      REQUIRE(bench.last<wire::Skip>(1).has_value());
+      CHECK(bench.last<wire::Skip>(1)->second.reason.find(each.expected) != std::string::npos);
+      CHECK_FALSE(bench.last<wire::Skip>(1)->second.until_next_round);
+      bench.receive(2, kBob, bench.activations(2, 0));
+      CHECK(bench.count<wire::Gradients>(2) == 1);
+      CHECK(bench.observer.find("bad-activations", "ann") != nullptr);
+    }
+  }
+
+  TEST_CASE("a silent client misses the step at the deadline and the round after two") {
+    Bench bench(2, [](SessionOptions& options) {
+      options.step_deadline = std::chrono::seconds(3);
+      options.client_timeout = std::chrono::hours(1);
+    });
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.receive(2, kBob, bench.activations(2, 0));
+    bench.pass(std::chrono::milliseconds(2999));
+    CHECK(bench.count<wire::Gradients>(2) == 0);
+    bench.pass(std::chrono::milliseconds(1));
+    CHECK(bench.count<wire::Gradients>(2) == 1);
+    CHECK(bench.last<wire::Skip>(1)->second.reason == "nothing came within the step deadline of 3000 ms");
+    bench.receive(2, kBob, bench.activations(2, 1));
+    bench.pass(std::chrono::seconds(3));
+    CHECK(bench.last<wire::Skip>(1)->second.until_next_round);
+    CHECK(bench.count<wire::EndRound>(1) == 0);
+    CHECK(bench.count<wire::EndRound>(2) == 1);
+    // What it sends late is answered, and changes nothing.
+    bench.receive(1, kAnn, bench.activations(1, 1));
+    CHECK(bench.last<wire::Skip>(1)->second.reason == "this client takes no part in the round any more");
+  }
+
+  TEST_CASE("a client whose heartbeats come is not dropped, one whose do not is") {
+    Bench bench(2, [](SessionOptions& options) { options.client_timeout = std::chrono::seconds(2); });
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    for (int i = 0; i < 4; ++i) {
+      bench.receive(1, kAnn, {.body = wire::Heartbeat{}});
+      bench.pass(std::chrono::seconds(1));
+    }
+    CHECK(bench.observer.find("leave", "ann") == nullptr);
+    REQUIRE(bench.observer.find("leave", "bob") != nullptr);
+    CHECK(bench.observer.find("leave", "bob")->detail == "silent for 2000 ms");
+    CHECK(bench.count<wire::Heartbeat>(1) == 4);
+  }
+
+  TEST_CASE("a second program with the same key takes over and the first is told") {
+    Bench bench;
+    bench.hello(1, kAnn, 1);
+    bench.hello(3, kAnn, 2);
+    REQUIRE(bench.last<wire::Bye>(1).has_value());
+    CHECK((bench.last<wire::Bye>(1)->second.reason == wire::ByeReason::kReplaced));
+    CHECK(bench.last<wire::Welcome>(3).has_value());
+    bench.receive(1, kAnn, {.body = wire::Heartbeat{}});
+    CHECK(bench.last<wire::Refuse>(1).has_value());
+  }
+
+  TEST_CASE("the same program on a new connection goes on with its round") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.receive(2, kBob, bench.activations(2, 0));
+    const auto from_ann = bench.activations(1, 0);
+    bench.hello(5, kAnn, 1, from_ann.key);
+    CHECK(bench.last<wire::Welcome>(5)->second.resumed);
+    CHECK(bench.count<wire::BeginRound>(5) == 0);  // it said it is in the round already
+    bench.receive(5, kAnn, from_ann);
+    CHECK(bench.count<wire::Gradients>(5) == 1);
+  }
+
+  TEST_CASE("a client that lost BeginRound with its connection gets it again") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.hello(5, kAnn, 1);
+    CHECK(bench.count<wire::BeginRound>(5) == 1);
+  }
+
+  TEST_CASE("messages of another run or incarnation are refused") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    auto message = bench.activations(1, 0);
+    message.key.incarnation = 2;
+    bench.receive(1, kAnn, message);
+    CHECK(bench.last<wire::Refuse>(1)->second.reason == "that message belongs to another run; say Hello again");
+  }
+
+  TEST_CASE("steps that are not open, and messages a client never sends, are refused") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    auto ahead = bench.activations(1, 1);
+    bench.receive(1, kAnn, ahead);
+    CHECK(bench.last<wire::Refuse>(1)->second.reason ==
+          "step 1 is not open for this client, the current one is 0");
+    bench.receive(1, kAnn, {.key = ahead.key, .body = wire::EndRound{}});
+    CHECK(bench.last<wire::Refuse>(1)->second.reason == "a client does not send EndRound");
+  }
+
+  TEST_CASE("data that do not fit are refused for good, with the reason") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 5, 5}, 3, 16}}});
+    CHECK(bench.last<wire::Refuse>(2)->second.fatal);
+    CHECK(bench.last<wire::Refuse>(2)->second.reason == "its examples have shape 1x5x5, this run trains on 1x4x4");
+    bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 4, 16}}});
+    CHECK(bench.last<wire::Refuse>(2)->second.reason ==
+          "its labels need 4 classes, this run has 3; start the aggregator with --num-classes");
+    bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 3, 0}}});
+    CHECK(bench.last<wire::Refuse>(2)->second.reason == "it has no examples");
+  }
+
+  TEST_CASE("a clean stop tells every client") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.session->stop("interrupted");
+    CHECK(bench.session->done());
+    CHECK_FALSE(bench.session->completed());
+    CHECK((bench.last<wire::Bye>(1)->second.reason == wire::ByeReason::kShuttingDown));
+    CHECK(bench.session->summary().status == "interrupted");
+  }
+
+  TEST_CASE("when the last client leaves, the round is abandoned and begins again with those who come") {
+    Bench bench(1);
+    bench.hello(1, kAnn);
+    const auto first_round = bench.last<wire::BeginRound>(1)->first.round;
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "done here"}});
+    CHECK(bench.observer.find("round-abandoned") != nullptr);
+    CHECK(bench.last<wire::Bye>(1).has_value());
+    bench.hello(2, kBob);
+    CHECK(bench.last<wire::BeginRound>(2)->first.round == first_round + 1);
+    CHECK(bench.session->summary().rounds == 0);
+  }
+}

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include "tandem/aggregator/round_planner.h"
+#include "tandem/aggregator/session_options.h"
+#include "tandem/augment/pipeline.h"
+#include "tandem/core/base/random.h"
+#include "tandem/core/data/batch_loader.h"
+#include "tandem/datasets/data_source.h"
+
+namespace tandem::testing {
+
+/// Synthetic images in four classes.
+inline std::shared_ptr<const Dataset> images(int examples, int size = 8, int channels = 1, int seed = 1) {
+  return datasets::open_dataset("synthetic:images?examples=" + std::to_string(examples) + "&classes=4&size=" +
+                                    std::to_string(size) + "&channels=" + std::to_string(channels) +
+                                    "&seed=" + std::to_string(seed),
+                                datasets::Split::kTrain)
+      .value();
+}
+
+/// "client-1" for 0.
+inline std::string client_name(int i) { return "client-" + std::to_string(i + 1); }
+
+/// The clients' data as the runs see them: batches by the same seeds, sizes by the same draw.
+class ReferenceData {
+ public:
+  ReferenceData(const aggregator::SessionOptions& options, const std::vector<int>& examples, bool batch_norm)
+      : options_(options),
+        planner_({.seed = options.plan.seed,
+                  .batch_size = options.batch_size,
+                  .local_steps = options.local_steps,
+                  .local_epochs = options.local_epochs,
+                  .minimum_batch = batch_norm ? 2u : 1u}) {
+    for (size_t i = 0; i < examples.size(); ++i) {
+      const std::string name = client_name(static_cast<int>(i));
+      counts_[{name}] = examples[i];
+      datasets_.push_back(images(examples[i], 8, 1, static_cast<int>(i) + 1));
+      augmenters_.push_back(
+          augment::build_pipeline(options.plan.augment, options.plan.normalize, {1, 8, 8}).value());
+      loaders_.push_back(std::make_unique<BatchLoader>(
+          *datasets_.back(), *augmenters_.back(),
+          BatchLoaderOptions{.run_seed = options.plan.seed, .client_hash = hash_name(name), .prefetch = 0}));
+      positions_.push_back(0);
+    }
+  }
+
+  /// Joined batches of the next round, clients in order.
+  std::vector<Batch> next_round() {
+    const aggregator::RoundPlan plan = planner_.plan(counts_);
+    size_t client = 0;
+    for (const auto& [id, sizes] : plan.batch_sizes) {
+      loaders_[client]->start(positions_[client], sizes);
+      for (const uint32_t size : sizes) positions_[client] += size;
+      ++client;
+    }
+    std::vector<Batch> batches;
+    for (uint32_t step = 0; step < plan.steps; ++step) {
+      std::vector<at::Tensor> inputs, labels;
+      client = 0;
+      for (const auto& [id, sizes] : plan.batch_sizes) {
+        const Batch part = loaders_[client++]->next();
+        if (sizes[step] == 0) continue;
+        inputs.push_back(part.inputs);
+        labels.push_back(part.labels);
+      }
+      batches.push_back({at::cat(inputs), at::cat(labels)});
+    }
+    return batches;
+  }
+
+ private:
+  aggregator::SessionOptions options_;
+  aggregator::RoundPlanner planner_;
+  std::map<ClientId, int64_t> counts_;
+  std::vector<std::shared_ptr<const Dataset>> datasets_;
+  std::vector<std::unique_ptr<const Augmenter>> augmenters_;
+  std::vector<std::unique_ptr<BatchLoader>> loaders_;
+  std::vector<uint64_t> positions_;
+};
+
+}  // namespace tandem::testing

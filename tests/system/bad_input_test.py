@@ -1,0 +1,204 @@
+#!/usr/bin/python3
+"""What a person gets for a mistake: one clear line, the right exit status, and nothing half-written."""
+import gzip
+import os
+import pathlib
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import unittest
+
+from processes import BIN, DATA, TRAINING, Fleet, wait_until
+
+
+def run(*arguments):
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+class BadInputTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.run_dir = self.folder / "run"
+
+    def aggregator(self, *flags):
+        return run(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://127.0.0.1:*", "--run-dir",
+                   self.run_dir, *flags)
+
+    def simulate(self, *flags):
+        return run(BIN / "tandem", "simulate", "--run-dir", self.run_dir, *TRAINING, *flags)
+
+    def check(self, result, status, *texts, leaves_nothing=True):
+        self.assertEqual(result[0], status, result[1])
+        for text in texts:
+            self.assertIn(str(text), result[1])
+        self.assertNotIn("terminate called", result[1])
+        if leaves_nothing and self.run_dir.exists():
+            self.assertEqual([p for p in self.run_dir.rglob("*") if p.is_file() and p.name != "config.toml"], [])
+
+    def test_flags(self):
+        self.check(self.aggregator("--round", "3"), 2, "--round", "rounds")
+        self.check(self.aggregator("--rounds", "many"), 2, "rounds", "many")
+        self.check(self.aggregator("--rounds", "0"), 2, "rounds must be >= 1, got 0")
+        self.check(self.aggregator("--clients", "2", "--min-clients", "3"), 2, "min-clients must be between 1 and clients (2), got 3")
+        self.check(self.aggregator("--algorithm", "paralel"), 2, "paralel", "parallel")
+        self.check(self.aggregator("--lr-schedule", "cosin"), 2, 'is "cosin", expected constant, cosine')
+        self.check(self.aggregator("--optimizer", "sdg"), 2, "sdg", "sgd")
+        self.check(self.aggregator("--learning-rate", "0"), 2, "learning_rate", "got 0")
+        self.check(self.aggregator("--device", "tpu"), 2, '"tpu", expected cpu, cuda or cuda:N')
+        self.check(run(BIN / "tandem", "provison"), 2, 'did you mean "provision"')
+
+    def test_a_device_this_build_does_not_have(self):
+        status, output = self.aggregator("--device", "cuda")
+        if "waiting for" in output:
+            self.skipTest("this LibTorch has CUDA")
+        self.check((status, output), 1, "--device cuda", "without CUDA", "--device cpu")
+
+    def test_toml(self):
+        config = self.folder / "a.toml"
+        config.write_text('rounds = 3\nround = 4\n')
+        self.check(self.aggregator("--config", config), 2, '"round"', config, 'did you mean "rounds"')
+        config.write_text('rounds = "three"\n')
+        self.check(self.aggregator("--config", config), 2, "rounds", config)
+        config.write_text('rounds = \n')
+        self.check(self.aggregator("--config", config), 2, config)
+        self.check(self.aggregator("--config", self.folder / "none.toml"), 2, self.folder / "none.toml")
+
+    def test_model_and_cut(self):
+        self.check(self.aggregator("--model", "cmn"), 2, "cmn", '"cnn"')
+        self.check(self.aggregator("--model", "resnet18?widht=8"), 2, "widht", "width")
+        self.check(self.aggregator("--model", "cnn", "--cut", "4"), 2, "cut", "4")
+        self.check(self.aggregator("--model", "cnn", "--cut", "0"), 2, "cut", "0")
+
+    def test_data(self):
+        missing = self.folder / "nothing"
+        self.check(self.simulate("--data", f"idx:{missing}"), 1, missing)
+        self.check(self.simulate("--data", "idy:/tmp"), 2, "idy", "idx")
+        self.check(self.simulate("--data", "synthetic:images?exampels=3"), 2, "exampels", "examples")
+        self.check(self.simulate(), 2, "--data is missing")
+        self.check(self.simulate("--data", DATA, "--partition", "dirichlet:-1"), 2, "dirichlet")
+        self.check(self.simulate("--data", DATA, "--augment", "corp:2"), 2, "corp", "crop")
+        self.check(run(BIN / "tandem-edge", "--insecure", "--name", "x", "--data", DATA, "--shard", "4/4"), 2, "shard", "4/4")
+
+    def write_idx(self, images=20, shown=20, compressed=False):
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True)
+        opener = (lambda p: gzip.open(str(p) + ".gz", "wb")) if compressed else (lambda p: open(p, "wb"))
+        for prefix in ("train", "t10k"):
+            with opener(data / f"{prefix}-images-idx3-ubyte") as f:
+                f.write(struct.pack(">IIII", 0x803, images, 8, 8) + bytes(shown * 64))
+            with opener(data / f"{prefix}-labels-idx1-ubyte") as f:
+                f.write(struct.pack(">II", 0x801, images) + bytes([i % 4 for i in range(images)]))
+        return data
+
+    def test_truncated_data_files(self):
+        for compressed in (False, True):
+            data = self.write_idx(images=20, shown=19, compressed=compressed)
+            self.check(self.simulate("--data", f"idx:{data}"), 1, "train-images-idx3-ubyte", "1,216", "1,280")
+            shutil.rmtree(data)
+        data = self.write_idx()
+        self.check(self.simulate("--data", f"idx:{data}", "--rounds", "1"), 0, leaves_nothing=False)
+
+    def test_a_damaged_weight_file(self):
+        weights = self.folder / "weights.safetensors"
+        weights.write_bytes(b"\xff" * 100)
+        self.check(self.simulate("--data", DATA, "--init", weights), 1, weights)
+        self.check(self.simulate("--data", DATA, "--init", self.folder / "none.safetensors"), 1, "none.safetensors")
+
+    def test_a_run_directory_that_holds_a_run_is_not_overwritten(self):
+        self.check(self.simulate("--data", DATA, "--rounds", "1"), 0, leaves_nothing=False)
+        before = (self.run_dir / "summary.json").read_bytes()
+        self.check(self.simulate("--data", DATA), 2, "already holds a run", "--run-dir", leaves_nothing=False)
+        self.assertEqual((self.run_dir / "summary.json").read_bytes(), before)
+
+    def test_a_port_in_use(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            result = run(BIN / "tandem-aggregator", "--insecure", "--endpoint", f"tcp://127.0.0.1:{port}",
+                         "--run-dir", self.run_dir)
+        self.check(result, 1, f"tcp://127.0.0.1:{port}", "in use", "--endpoint")
+
+    def test_insecure_is_for_loopback_only(self):
+        self.check(run(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://0.0.0.0:0", "--run-dir",
+                       self.run_dir), 2, "insecure", "loopback")
+
+    def test_keys(self):
+        fleet = Fleet(self.folder, ["cam"])
+        self.addCleanup(fleet.close)
+        key = fleet.kits / "cam/device.key"
+        self.assertEqual(key.stat().st_mode & 0o777, 0o600)
+        edge = [BIN / "tandem-edge", "--config", fleet.kits / "cam/edge.toml", "--data", DATA]
+        key.chmod(0o644)
+        self.check(run(*edge), 2, key, "0644", "chmod 600")
+        key.chmod(0o600)
+        text = key.read_text()
+        key.write_text(text[: len(text) // 2])
+        self.check(run(*edge), 1, key)
+        key.unlink()
+        self.check(run(*edge), 1, key)
+        self.check(run(BIN / "tandem-edge", "--data", DATA), 2, "--key-file", "tandem provision")
+        self.check(run(BIN / "tandem-aggregator", "--run-dir", self.run_dir), 2, "--key-file", "tandem provision")
+
+    def test_an_unlisted_key_is_refused_and_named(self):
+        fleet = Fleet(self.folder, ["cam"])
+        self.addCleanup(fleet.close)
+        strangers = self.folder / "strangers"
+        Fleet.provision(strangers, ["cam"])
+        # The stranger knows the server's public key, yet its own is not listed.
+        server_line = [l for l in (fleet.kits / "cam/edge.toml").read_text().splitlines() if "server-key" in l][0]
+        toml = strangers / "cam/edge.toml"
+        toml.write_text("\n".join(server_line if "server-key" in l else l for l in toml.read_text().splitlines()))
+        aggregator = fleet.aggregator("--rounds", "1")
+        stranger = fleet.edge("cam", kits=strangers)
+        self.assertEqual(stranger.wait(30), 1, stranger.output)
+        self.assertIn("does not list", stranger.output)
+        public = [l.split('"')[1] for l in (strangers / "cam/device.key").read_text().splitlines() if l.startswith("public")][0]
+        wait_until(lambda: public in aggregator.output, "the refused key in the aggregator's log")
+        self.assertEqual(fleet.metrics("join"), [])
+        honest = fleet.edge("cam")
+        self.assertEqual(aggregator.wait(), 0, aggregator.output)
+        self.assertEqual(honest.wait(), 0, honest.output)
+
+    def test_an_edge_pinned_to_another_server_key_refuses(self):
+        fleet = Fleet(self.folder, ["cam"])
+        self.addCleanup(fleet.close)
+        others = self.folder / "others"
+        Fleet.provision(others, ["cam"])
+        fleet.aggregator("--rounds", "1")
+        edge = fleet.edge("cam", kits=others)
+        self.assertEqual(edge.wait(60), 1, edge.output)
+        self.assertIn("key", edge.output)
+        self.assertEqual(fleet.metrics("join"), [])
+
+    def test_a_full_disk(self):
+        small = self.folder / "small"
+        small.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest("this machine does not let us mount a small file system")
+        try:
+            self.run_dir = small / "run"
+            status, output = self.simulate("--data", DATA, "--rounds", "3")
+            self.assertEqual(status, 1, output)
+            self.assertIn("No space left on device", output)
+            self.assertIn("round-00001", output)
+            self.assertEqual([p for p in self.run_dir.rglob("*") if "tmp" in p.name], [])
+            checkpoints = list((self.run_dir / "checkpoints").glob("*"))
+            self.assertEqual(len(checkpoints) % 2, 0, checkpoints)
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+    def test_a_read_only_run_directory(self):
+        if os.geteuid() == 0:
+            self.check(run(BIN / "tandem", "simulate", "--data", DATA, "--run-dir", "/proc/nothing"), 1, "/proc/nothing")
+        else:
+            self.folder.chmod(0o500)
+            self.check(self.simulate("--data", DATA), 1, self.run_dir)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,159 @@
+"""Starts Tandem's programs as separate processes over real sockets, for the tests beside this file."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
+DATA = "synthetic:images?examples=240&classes=4&size=8"
+TRAINING = ["--model", "cnn", "--cut", "1", "--batch-size", "16", "--threads", "1", "--num-classes", "4",
+            "--learning-rate", "0.05", "--momentum", "0.9"]
+
+
+def wait_until(condition, what, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+class Program:
+    """A running program; what it prints is kept."""
+
+    def __init__(self, *arguments, cwd=None):
+        self.lines = []
+        self.process = subprocess.Popen(
+            [str(a) for a in arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self):
+        return "\n".join(self.lines)
+
+    def wait(self, seconds=60):
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+        self.reader.join(5)
+        self.process.stdout.close()
+        return status
+
+    def stop(self, how=signal.SIGKILL):
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+
+    def close(self):
+        self.stop()
+        self.wait(10)
+
+
+class Fleet:
+    """Kits for devices and the programs started from them; everything ends with the fleet."""
+
+    def __init__(self, folder, devices):
+        self.folder = pathlib.Path(folder)
+        self.devices = devices
+        self.kits = self.folder / "fleet"
+        self.run_dir = self.folder / "run"
+        self.programs = []
+        self.endpoint = None
+        self.provision(self.kits, devices)
+
+    @staticmethod
+    def provision(out, devices):
+        arguments = [BIN / "tandem", "provision", "--out", out, "--endpoint", "tcp://127.0.0.1:5555"]
+        for device in devices:
+            arguments += ["--device", device]
+        subprocess.run([str(a) for a in arguments], check=True, capture_output=True)
+
+    def start(self, *arguments):
+        program = Program(*arguments)
+        self.programs.append(program)
+        return program
+
+    def aggregator(self, *flags, security=True, devices=None):
+        endpoint_file = self.folder / "endpoint"
+        endpoint_file.unlink(missing_ok=True)
+        base = ["--config", self.kits / "aggregator/aggregator.toml"] if security else ["--insecure"]
+        program = self.start(
+            BIN / "tandem-aggregator", *base, "--endpoint", "tcp://127.0.0.1:*", "--endpoint-file", endpoint_file,
+            "--clients", devices or len(self.devices), "--run-dir", self.run_dir, *TRAINING, *flags,
+        )
+        wait_until(lambda: endpoint_file.exists() or program.process.poll() is not None, "the aggregator to listen")
+        self.endpoint = endpoint_file.read_text().strip() if endpoint_file.exists() else None
+        return program
+
+    def edge(self, device, *flags, kits=None, endpoint=None, security=True):
+        index = self.devices.index(device) if device in self.devices else 0
+        base = (["--config", (kits or self.kits) / device / "edge.toml"] if security
+                else ["--insecure", "--name", device])
+        return self.start(
+            BIN / "tandem-edge", *base, "--endpoint", endpoint or self.endpoint, "--data", DATA, "--shard",
+            f"{index}/{len(self.devices)}", "--threads", "1", *flags,
+        )
+
+    def close(self):
+        for program in self.programs:
+            program.close()
+
+    def metrics(self, event=None):
+        path = self.run_dir / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    def summary(self):
+        return json.loads((self.run_dir / "summary.json").read_text())
+
+
+class RecordingProxy:
+    """Passes TCP connections on to an endpoint and keeps every byte that goes by, either way."""
+
+    def __init__(self, endpoint):
+        host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
+        self.target = (host, int(port))
+        self.recorded = bytearray()
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = "tcp://127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self.target)
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source, sink):
+        try:
+            while data := source.recv(1 << 16):
+                with self.lock:
+                    self.recorded += data
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                end.close()
+
+    def close(self):
+        self.listener.close()

@@ -1,0 +1,182 @@
+#!/usr/bin/python3
+"""The main job between real processes: files left behind, equality with the simulator, lost and returning
+edges, clean stops, encryption."""
+import hashlib
+import json
+import pathlib
+import signal
+import struct
+import subprocess
+import tempfile
+import unittest
+
+from processes import BIN, DATA, TRAINING, Fleet, RecordingProxy, wait_until
+
+
+class TrainingTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def fleet(self, devices):
+        fleet = Fleet(self.folder, devices)
+        self.addCleanup(fleet.close)
+        return fleet
+
+    def test_a_run_completes_and_leaves_every_file(self):
+        fleet = self.fleet(["client-1", "client-2"])
+        aggregator = fleet.aggregator("--rounds", "3", "--eval-data", DATA)
+        edges = [fleet.edge(device, "--save-front", f"{self.folder}/{device}.safetensors") for device in fleet.devices]
+        self.assertEqual(aggregator.wait(), 0, aggregator.output)
+        for edge in edges:
+            self.assertEqual(edge.wait(), 0, edge.output)
+        summary = fleet.summary()
+        self.assertEqual(
+            {key: summary[key] for key in ("status", "algorithm", "strategy", "model", "cut", "rounds", "clients")},
+            {"status": "completed", "algorithm": "parallel", "strategy": "fedavg", "model": "cnn", "cut": 1,
+             "rounds": 3, "clients": 2},
+        )
+        for key in ("eval_accuracy", "eval_loss", "seconds", "examples_per_second", "bytes_up", "bytes_down",
+                    "peak_rss_bytes"):
+            self.assertGreater(summary[key], 0, key)
+        rounds = fleet.metrics("round")
+        self.assertEqual([line["round"] for line in rounds], [1, 2, 3])
+        for key in ("loss", "accuracy", "eval_loss", "eval_accuracy", "clients", "examples", "seconds", "bytes_up",
+                    "bytes_down"):
+            self.assertIn(key, rounds[0])
+        self.assertEqual(rounds[0]["examples"], 240)
+        for name in ("config.toml", "model.safetensors", "front.safetensors", "tail.safetensors", "report.html"):
+            self.assertTrue((fleet.run_dir / name).is_file(), name)
+        self.assertEqual(len(list((fleet.run_dir / "checkpoints").glob("*.safetensors"))), 2)
+        self.assertEqual(list(fleet.run_dir.rglob("*.tmp*")), [])
+        front = (fleet.run_dir / "front.safetensors").read_bytes()
+        self.assertEqual(tensors(front), tensors(read(f"{self.folder}/client-1.safetensors")))
+
+    def test_processes_and_the_simulator_give_the_same_weights_to_the_bit(self):
+        fleet = self.fleet(["client-1", "client-2", "client-3"])
+        flags = ["--rounds", "2", "--seed", "5", "--augment", "crop:1,flip", "--window", "2"]
+        aggregator = fleet.aggregator(*flags)
+        edges = [fleet.edge(device) for device in fleet.devices]
+        self.assertEqual(aggregator.wait(), 0, aggregator.output)
+        for edge in edges:
+            edge.wait()
+        simulated = f"{self.folder}/simulated"
+        subprocess.run([BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir", simulated,
+                        *TRAINING, *flags, "--quiet"], check=True, capture_output=True)
+        ours, theirs = (hashlib.sha256(read(f"{path}/model.safetensors")).hexdigest()
+                        for path in (fleet.run_dir, simulated))
+        self.assertEqual(ours, theirs)
+
+    def test_a_killed_edge_does_not_stop_the_others_and_rejoins(self):
+        fleet = self.fleet(["client-1", "client-2", "client-3"])
+        aggregator = fleet.aggregator("--rounds", "40", "--local-steps", "60", "--client-timeout", "1",
+                                      "--step-deadline", "5")
+        edges = {device: fleet.edge(device) for device in fleet.devices}
+        wait_until(lambda: len(fleet.metrics("round")) >= 1, "the first round")
+        edges["client-2"].stop(signal.SIGKILL)
+        wait_until(lambda: fleet.metrics("leave"), "the aggregator to notice")
+        edges["client-2"] = fleet.edge("client-2")
+        self.assertEqual(aggregator.wait(), 0, aggregator.output)
+        self.assertIn("client-2", [line["client"] for line in fleet.metrics("leave")])
+        self.assertEqual([line["client"] for line in fleet.metrics("join")].count("client-2"), 2)
+        clients = [line["clients"] for line in fleet.metrics("round")]
+        self.assertEqual(clients[0], 3)
+        self.assertIn(2, clients)
+        self.assertEqual(clients[-1], 3)
+        for edge in edges.values():
+            self.assertEqual(edge.wait(), 0, edge.output)
+
+    def test_an_edge_that_loses_its_connection_goes_on_where_it_was(self):
+        fleet = self.fleet(["client-1", "client-2"])
+        aggregator = fleet.aggregator("--rounds", "2", "--local-steps", "300", "--step-deadline", "20")
+        proxy = BreakingProxy(fleet.endpoint)
+        self.addCleanup(proxy.close)
+        edges = [fleet.edge("client-1", endpoint=proxy.endpoint), fleet.edge("client-2")]
+        wait_until(lambda: fleet.metrics("join") and proxy.recorded, "traffic through the proxy")
+        wait_until(lambda: len(proxy.recorded) > 1_000_000, "the round to be under way")
+        proxy.break_connections()
+        self.assertEqual(aggregator.wait(), 0, aggregator.output)
+        for edge in edges:
+            self.assertEqual(edge.wait(), 0, edge.output)
+        self.assertEqual([line["client"] for line in fleet.metrics("reconnect")], ["client-1"])
+        self.assertEqual([line["clients"] for line in fleet.metrics("round")], [2, 2])
+        self.assertEqual(fleet.metrics("missed-step"), [])
+        # Nothing was lost or applied twice: the weights are those of an undisturbed run.
+        simulated = f"{self.folder}/simulated"
+        subprocess.run([BIN / "tandem", "simulate", "--clients", "2", "--data", DATA, "--run-dir", simulated, *TRAINING,
+                        "--rounds", "2", "--local-steps", "300", "--quiet"], check=True, capture_output=True)
+        self.assertEqual(tensors((fleet.run_dir / "model.safetensors").read_bytes()),
+                         tensors(read(f"{simulated}/model.safetensors")))
+
+    def test_interrupts_stop_both_sides_cleanly(self):
+        fleet = self.fleet(["client-1", "client-2"])
+        aggregator = fleet.aggregator("--rounds", "1000")
+        edges = [fleet.edge(device) for device in fleet.devices]
+        wait_until(lambda: len(fleet.metrics("round")) >= 1, "the first round")
+        edges[0].stop(signal.SIGINT)
+        self.assertEqual(edges[0].wait(10), 130, edges[0].output)
+        wait_until(lambda: fleet.metrics("leave"), "the aggregator to hear of it")
+        self.assertEqual(fleet.metrics("leave")[0]["detail"], "interrupted")
+        aggregator.stop(signal.SIGINT)
+        self.assertEqual(aggregator.wait(10), 130, aggregator.output)
+        self.assertEqual(fleet.summary()["status"], "interrupted")
+        self.assertTrue((fleet.run_dir / "model.safetensors").exists())
+        self.assertEqual(edges[1].wait(10), 1, edges[1].output)
+        self.assertIn("the aggregator stopped before the run was complete", edges[1].output)
+
+    def test_tensors_cannot_be_found_in_encrypted_traffic_but_can_in_plain_traffic(self):
+        for security in (True, False):
+            with self.subTest(security=security), tempfile.TemporaryDirectory() as folder:
+                fleet = Fleet(folder, ["client-1"])
+                self.addCleanup(fleet.close)
+                aggregator = fleet.aggregator("--rounds", "1", security=security)
+                proxy = RecordingProxy(fleet.endpoint)
+                self.addCleanup(proxy.close)
+                edge = fleet.edge("client-1", endpoint=proxy.endpoint, security=security)
+                self.assertEqual(aggregator.wait(), 0, aggregator.output)
+                self.assertEqual(edge.wait(), 0, edge.output)
+                front = tensors((fleet.run_dir / "front.safetensors").read_bytes())
+                needle = front["0.0.bias"]
+                self.assertEqual(len(needle), 128)
+                self.assertGreater(len(proxy.recorded), 100_000)
+                self.assertEqual(needle in proxy.recorded, not security)
+                self.assertEqual(b"TNDM" in proxy.recorded, not security)
+
+
+def read(path):
+    return pathlib.Path(path).read_bytes()
+
+
+def tensors(data):
+    """name -> raw bytes of a safetensors file."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    body = data[8 + length :]
+    return {name: body[slice(*entry["data_offsets"])] for name, entry in header.items()}
+
+
+class BreakingProxy(RecordingProxy):
+    """Also cuts the connections that are open now; new ones pass."""
+
+    def __init__(self, endpoint):
+        self.open = []
+        super().__init__(endpoint)
+
+    def _pass_on(self, source, sink):
+        self.open.append(source)
+        super()._pass_on(source, sink)
+
+    def break_connections(self):
+        import socket
+
+        for end in list(self.open):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,109 @@
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tandem/aggregator/aggregator_flags.h"
+#include "tandem/aggregator/run_recorder.h"
+#include "tandem/core/base/interrupt.h"
+#include "tandem/core/config/program.h"
+#include "tandem/core/storage/safetensors.h"
+#include "tandem/datasets/data_source.h"
+#include "tandem/tools/commands.h"
+#include "tandem/tools/simulation.h"
+
+namespace tandem::tools {
+namespace {
+
+struct SimulateFlags {
+  aggregator::TrainingFlags training;
+  std::string data;
+  std::string partition = "iid";
+  uint64_t partition_seed = 1;
+  int32_t workers = 0;
+
+  void add_to(Flags& flags) {
+    training.add_to(flags);
+    flags.group("Simulated devices");
+    flags.add("data", data, "The data that the devices share out among them, such as idx:DIR");
+    flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
+    flags.add("partition-seed", partition_seed, "Seed of the parts");
+    flags.add("workers", workers, "Threads on which the devices compute; 0 takes every core");
+  }
+};
+
+/// Devices are named like the shards they hold, zero-padded so that names and numbers sort alike.
+std::string device_name(int index, int count) {
+  const size_t width = std::to_string(count).size();
+  std::string number = std::to_string(index + 1);
+  return "client-" + std::string(width - number.size(), '0') + number;
+}
+
+Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
+  if (flags.data.empty()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--data is missing, for example --data idx:/usr/share/datasets/fashion-mnist"};
+  }
+  auto dataset = datasets::open_dataset(flags.data, datasets::Split::kTrain);
+  if (!dataset) return dataset.error();
+  std::vector<VirtualEdge> edges;
+  for (int i = 0; i < flags.training.clients; ++i) {
+    const std::string shard = std::to_string(i) + "/" + std::to_string(flags.training.clients);
+    auto part = datasets::take_shard(
+        *dataset, {.shard = shard, .partition = flags.partition, .seed = flags.partition_seed});
+    if (!part) return part.error();
+    edges.push_back({.name = device_name(i, flags.training.clients), .dataset = std::move(*part)});
+  }
+  return edges;
+}
+
+Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
+  auto options = flags.training.session_options();
+  if (!options) return options.error();
+  std::shared_ptr<const Dataset> eval_data;
+  if (!flags.training.eval_data.empty()) {
+    auto opened = datasets::open_dataset(flags.training.eval_data, datasets::Split::kTest);
+    if (!opened) return opened.error();
+    eval_data = *opened;
+  }
+  NamedTensors initial_weights;
+  if (!flags.training.init.empty()) {
+    auto loaded = load_safetensors(flags.training.init);
+    if (!loaded) return loaded.error();
+    initial_weights = std::move(loaded->tensors);
+  }
+  auto edges = make_edges(flags);
+  if (!edges) return edges.error();
+  auto directory = RunDirectory::create(flags.training.run_dir);
+  if (!directory) return directory.error();
+  aggregator::RunRecorder recorder(std::move(*directory), config, flags.training.quiet);
+
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int workers = flags.workers > 0 ? flags.workers : cores;
+  Simulation simulation(*options, recorder, eval_data.get(), std::move(initial_weights), std::move(*edges),
+                        {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
+  auto ran = simulation.run(stop_requested);
+  auto finished = recorder.finish(simulation.session());
+  if (!ran) return ran.error();
+  if (!finished) return finished.error();
+  return simulation.session().completed() ? kExitDone : kExitInterrupted;
+}
+
+}  // namespace
+
+int simulate_command(int argc, const char* const* argv) {
+  Flags flags("tandem simulate", "Runs an aggregator and many edges in one process: the same sessions, no network.");
+  SimulateFlags values;
+  values.add_to(flags);
+  if (const auto status = flags.parse(argc, argv)) return *status;
+  stop_on_signals();
+  // A simulation's parallelism is its workers; one thread an operation keeps them out of each other's way.
+  const int threads = values.training.threads > 0 ? values.training.threads : 1;
+  return run_program("tandem simulate", threads, [&] { return simulate(values, flags.to_toml()); });
+}
+
+}  // namespace tandem::tools

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tandem/aggregator/aggregator_session.h"
+#include "tandem/core/base/random.h"
+#include "tandem/core/data/dataset.h"
+#include "tandem/edge_client/edge_session.h"
+
+namespace tandem::tools {
+
+struct SimulationOptions {
+  /// Threads on which the edges compute; the aggregator has the calling one. >= 1.
+  int workers = 1;
+  /// Intra-op threads of each worker.
+  int threads = 1;
+  /// Seed of the order in which messages of different clients arrive; results must not depend on it.
+  uint64_t arrival_seed = 0;
+};
+
+/// One virtual device.
+struct VirtualEdge {
+  std::string name;
+  std::shared_ptr<const Dataset> dataset;
+};
+
+/// An aggregator's session and many edges' in one process, joined by an in-memory transport that encodes
+/// and decodes every message as a socket would. Time passes as it does, but deadlines are looked at only
+/// when nobody has anything to do, and then time skips to the next one: none fires because this machine is
+/// slow, and waiting for a client that is gone takes no time.
+class Simulation {
+ public:
+  Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer, const Dataset* eval_data,
+             NamedTensors initial_weights, std::vector<VirtualEdge> edges, SimulationOptions simulation);
+  ~Simulation();
+
+  /// Connects every edge and delivers messages until the run is done, or `should_stop`. Returns the
+  /// session's failure, or the first edge's that is not explained by it.
+  Result<void> run(const std::function<bool()>& should_stop = [] { return false; });
+
+  const aggregator::AggregatorSession& session() const { return *session_; }
+  edge_client::EdgeSession& edge(size_t index);
+
+  /// From now on the device is as good as dead: it neither receives nor sends, heartbeats included.
+  void kill(size_t index);
+
+  /// Called for every message on its way; returning false loses it. For tests of failures.
+  std::function<bool(size_t edge, bool to_aggregator, const wire::Frames&)> filter;
+
+ private:
+  struct Edge;
+
+  aggregator::TimePoint now() const { return std::chrono::steady_clock::now() + skipped_; }
+  void skip_to_next_deadline(aggregator::TimePoint deadline);
+  void deliver_to_edges();
+  void deliver_to_aggregator();
+  bool edges_have_mail() const;
+  bool aggregator_has_mail() const;
+
+  SimulationOptions options_;
+  std::chrono::steady_clock::duration skipped_{0};
+  SplitMix64 arrival_;
+  std::unique_ptr<aggregator::AggregatorSession> session_;
+  std::vector<std::unique_ptr<Edge>> edges_;
+};
+
+}  // namespace tandem::tools
