@@ -86,10 +86,16 @@ Result<void> AggregatorSession::prepare() {
   if (!options_.plan.input_shape.empty() && options_.plan.num_classes > 0) {
     return build_model({.input_shape = options_.plan.input_shape, .num_classes = options_.plan.num_classes});
   }
-  // The first client's data will decide the shape; the model's name and cut can be checked now.
-  const auto definition = define_model(options_.plan.model, {3, 32, 32}, 10);
+  // The first client's data will decide the shape; what does not depend on it can be checked now.
+  TrainingPlan nominal = options_.plan;
+  nominal.input_shape = {3, 32, 32};
+  nominal.num_classes = std::max<int64_t>(nominal.num_classes, 2);
+  if (auto checked = nominal.check(); !checked) return checked;
+  const auto definition = define_model(nominal.model, nominal.input_shape, nominal.num_classes);
   if (!definition) return definition.error();
-  return definition->check_cut(options_.plan.cut);
+  if (auto checked = definition->check_cut(nominal.cut); !checked) return checked;
+  const auto augmenter = dependencies_.make_augmenter(nominal.augment, "", nominal.input_shape);
+  return augmenter ? Result<void>() : augmenter.error();
 }
 
 Result<void> AggregatorSession::build_model(const DataDescription& data) {

@@ -66,6 +66,8 @@ class AggregatorSession {
   bool done() const { return phase_ == Phase::kDone; }
   /// Why the run failed, once done; nothing after a complete or interrupted run.
   const std::optional<Error>& failure() const { return failure_; }
+  /// Whether the first round has begun.
+  bool started() const { return started_; }
   bool completed() const { return done() && completed_; }
 
   /// Figures of the run so far, without `peak_rss_bytes`.

@@ -57,6 +57,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   }
 
   aggregator->run(stop_requested);
+  if (session.failure() && !session.started()) return *session.failure();
   auto finished = recorder.finish(session);
   if (session.failure()) return *session.failure();
   if (!finished) return finished.error();

@@ -15,7 +15,10 @@ constexpr std::chrono::seconds kNoticeInterval{5};
 }  // namespace
 
 EdgeClient::EdgeClient(EdgeSession& session, Options options, std::function<void(const std::string&)> note)
-    : session_(session), options_(std::move(options)), note_(std::move(note)), inbox_(kInboxCapacity) {}
+    : session_(session), options_(std::move(options)), note_(std::move(note)), inbox_(kInboxCapacity) {
+  // Sent by the network thread, so that a device that computes for long is not taken for gone.
+  options_.transport.keepalive = wire::encode({.body = wire::Heartbeat{}});
+}
 
 EdgeClient::~EdgeClient() {
   inbox_.close();

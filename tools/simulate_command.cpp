@@ -87,6 +87,7 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   Simulation simulation(*options, recorder, eval_data.get(), std::move(initial_weights), std::move(*edges),
                         {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
   auto ran = simulation.run(stop_requested);
+  if (!ran && !simulation.session().started()) return ran.error();
   auto finished = recorder.finish(simulation.session());
   if (!ran) return ran.error();
   if (!finished) return finished.error();

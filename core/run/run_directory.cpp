@@ -42,7 +42,11 @@ std::string dump(const Json& json, int indent) {
 struct RunDirectory::Impl {
   Impl(std::filesystem::path metrics, int descriptor)
       : metrics_path(std::move(metrics)), fd(descriptor), start(Clock::now()) {}
-  ~Impl() { ::close(fd); }
+  ~Impl() {
+    // A run that recorded nothing, because it could not begin, does not occupy its directory.
+    if (::lseek(fd, 0, SEEK_END) == 0) ::unlink(metrics_path.c_str());
+    ::close(fd);
+  }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 

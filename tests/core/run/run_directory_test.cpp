@@ -52,13 +52,21 @@ TEST_SUITE("core/run/run_directory") {
   TEST_CASE("create makes parents and refuses a folder that holds a run") {
     TemporaryFolder folder;
     const auto path = folder.path / "runs" / "x";
-    REQUIRE(RunDirectory::create(path).has_value());
-    CHECK(std::filesystem::exists(path / "metrics.jsonl"));
+    auto first = RunDirectory::create(path);
+    REQUIRE(first.has_value());
+    REQUIRE(first->append(tandem::EventRecord{.event = "join"}).has_value());
     const auto again = RunDirectory::create(path);
     REQUIRE_FALSE(again.has_value());
     CHECK(again.error().code == tandem::ErrorCode::kInvalidArgument);
     CHECK(again.error().message ==
           path.string() + " already holds a run (metrics.jsonl); choose another --run-dir or move it away");
+  }
+
+  TEST_CASE("a run that recorded nothing does not occupy its directory") {
+    const TemporaryFolder folder;
+    REQUIRE(RunDirectory::create(folder.path / "run").has_value());
+    CHECK_FALSE(std::filesystem::exists(folder.path / "run" / "metrics.jsonl"));
+    CHECK(RunDirectory::create(folder.path / "run").has_value());
   }
 
   TEST_CASE("create takes a folder that is there without a run") {

@@ -1,0 +1,264 @@
+#include "tandem/core/storage/checkpoint.h"
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "core/storage/storage_support.h"
+#include "support/test.h"
+#include "tandem/core/storage/atomic_file.h"
+
+using namespace tandem;
+namespace fs = std::filesystem;
+using Names = std::vector<std::string>;
+
+namespace {
+
+Checkpoint checkpoint(uint32_t round, uint32_t step, int64_t elements = 8) {
+  Checkpoint point{round, step, {}, {{"incarnation", "3"}, {"cursor", std::to_string(round)}}};
+  point.tensors = {{"0.weight", at::arange(elements, at::TensorOptions().dtype(at::kFloat)) / 8 +
+                                    static_cast<double>(round)},
+                   {"0.steps", at::scalar_tensor(static_cast<int64_t>(step), at::kLong)}};
+  return point;
+}
+
+void check_same(const Checkpoint& expected, const Checkpoint& found) {
+  CHECK(expected.round == found.round);
+  CHECK(expected.step == found.step);
+  CHECK(expected.metadata == found.metadata);
+  REQUIRE(expected.tensors.size() == found.tensors.size());
+  for (size_t i = 0; i < expected.tensors.size(); ++i) {
+    CHECK(expected.tensors[i].name == found.tensors[i].name);
+    CHECK((expected.tensors[i].tensor.scalar_type() == found.tensors[i].tensor.scalar_type()));
+    CHECK(at::equal(expected.tensors[i].tensor, found.tensors[i].tensor));
+  }
+}
+
+/// The newest checkpoint, which must be there, after exactly those warnings.
+Checkpoint newest(const CheckpointStore& store, const Names& expected_warnings = {}) {
+  Names warnings;
+  auto found = store.load_newest(warnings);
+  REQUIRE_MESSAGE(found.has_value(), found.error().message);
+  CHECK(warnings == expected_warnings);
+  return *found;
+}
+
+void flip_bit(const fs::path& path, std::streamoff offset) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(offset);
+  const int value = file.get();
+  file.seekp(offset);
+  file.put(static_cast<char>(value ^ 1));
+}
+
+const std::string kOne = "round-00001-step-00000";
+const std::string kTwo = "round-00002-step-00000";
+
+}  // namespace
+
+TEST_SUITE("core/storage/checkpoint") {
+  TEST_CASE("a checkpoint comes back bit for bit with round, step and metadata") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path() / "deep" / "checkpoints");
+    REQUIRE(store.save(checkpoint(3, 40)).has_value());
+    check_same(checkpoint(3, 40), newest(store));
+    CHECK(names_in(directory.path() / "deep" / "checkpoints") ==
+          Names{"round-00003-step-00040.json", "round-00003-step-00040.safetensors"});
+  }
+
+  TEST_CASE("the manifest says what sha256sum and ls say") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path());
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    const fs::path data = directory.path() / (kOne + ".safetensors");
+    const std::string bytes = read_file(data).value();
+    CHECK(read_file(directory.path() / (kOne + ".json")).value() ==
+          "{\n  \"file\": \"" + kOne +
+              ".safetensors\",\n  \"bytes\": " + std::to_string(fs::file_size(data)) + ",\n  \"sha256\": \"" +
+              sha256_hex({bytes}) + "\",\n  \"round\": 1,\n  \"step\": 0\n}\n");
+  }
+
+  TEST_CASE("newest means the highest round and step, however many digits they take") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 10);
+    for (const auto& [round, step] : {std::pair{2u, 7u}, {2u, 100u}, {99999u, 1u}, {100000u, 0u}}) {
+      REQUIRE(store.save(checkpoint(round, step)).has_value());
+      check_same(checkpoint(round, step), newest(store));
+    }
+    REQUIRE(store.save(checkpoint(UINT32_MAX, UINT32_MAX)).has_value());
+    check_same(checkpoint(UINT32_MAX, UINT32_MAX), newest(store));
+  }
+
+  TEST_CASE("only the newest stay, and strange files are left alone") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 2);
+    std::ofstream(directory.path() / "notes.txt") << "mine";
+    for (uint32_t round = 1; round <= 4; ++round) REQUIRE(store.save(checkpoint(round, 0)).has_value());
+    CHECK(names_in(directory.path()) ==
+          Names{"notes.txt", "round-00003-step-00000.json", "round-00003-step-00000.safetensors",
+                "round-00004-step-00000.json", "round-00004-step-00000.safetensors"});
+  }
+
+  TEST_CASE("what a crash left behind is removed by the next save") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path());
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    std::ofstream(directory.path() / (kTwo + ".safetensors")) << "no manifest yet";
+    std::ofstream(directory.path() / ("." + kTwo + ".json.tmp-AbCdEf")) << "{";
+    check_same(checkpoint(1, 0), newest(store));
+    REQUIRE(store.save(checkpoint(1, 5)).has_value());
+    CHECK(names_in(directory.path()) == Names{kOne + ".json", kOne + ".safetensors",
+                                              "round-00001-step-00005.json",
+                                              "round-00001-step-00005.safetensors"});
+  }
+
+  TEST_CASE("a damaged newest is passed over with a warning that names it") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path());
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    REQUIRE(store.save(checkpoint(2, 0)).has_value());
+    const fs::path data = directory.path() / (kTwo + ".safetensors");
+    const std::string passed_over = "checkpoint " + kTwo + " is passed over: ";
+
+    SUBCASE("one bit flipped anywhere") {
+      const auto size = static_cast<std::streamoff>(fs::file_size(data));
+      const std::string good = sha256_hex({read_file(data).value()});
+      for (const std::streamoff offset : {std::streamoff{0}, size / 2, size - 1}) {
+        flip_bit(data, offset);
+        const std::string bad = sha256_hex({read_file(data).value()});
+        check_same(checkpoint(1, 0), newest(store, {passed_over + data.string() + ": expected SHA-256 " +
+                                                    good + ", found " + bad}));
+        flip_bit(data, offset);
+      }
+      check_same(checkpoint(2, 0), newest(store));
+    }
+    SUBCASE("truncated") {
+      const auto size = fs::file_size(data);
+      fs::resize_file(data, size - 1);
+      check_same(checkpoint(1, 0),
+                 newest(store, {passed_over + data.string() + ": expected " + std::to_string(size) +
+                                " bytes, found " + std::to_string(size - 1)}));
+    }
+    SUBCASE("data missing") {
+      fs::remove(data);
+      check_same(checkpoint(1, 0), newest(store, {passed_over + "cannot open " + data.string() +
+                                                  ": No such file or directory"}));
+    }
+    SUBCASE("a manifest of another position or that points elsewhere") {
+      const fs::path manifest = directory.path() / (kTwo + ".json");
+      fs::copy_file(directory.path() / (kOne + ".json"), manifest, fs::copy_options::overwrite_existing);
+      check_same(checkpoint(1, 0),
+                 newest(store, {passed_over + manifest.string() + ": expected the manifest of " + kTwo +
+                                ", found that of " + kOne}));
+      std::ofstream(manifest) << R"({"file":"../x","bytes":1,"sha256":"","round":2,"step":0})";
+      check_same(checkpoint(1, 0),
+                 newest(store, {passed_over + manifest.string() +
+                                ": expected a file name without directories, found \"../x\""}));
+    }
+    SUBCASE("a manifest that is no JSON") {
+      std::ofstream(directory.path() / (kTwo + ".json")) << "{\"file\":";
+      Names warnings;
+      const auto found = store.load_newest(warnings);
+      REQUIRE(found.has_value());
+      check_same(checkpoint(1, 0), *found);
+      REQUIRE(warnings.size() == 1);
+      CHECK(warnings[0].rfind(
+                passed_over + directory.path().string() + "/" + kTwo + ".json: not a manifest: ", 0) == 0);
+    }
+  }
+
+  TEST_CASE("a checkpoint without its manifest does not count") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path());
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    REQUIRE(store.save(checkpoint(2, 0)).has_value());
+    fs::remove(directory.path() / (kTwo + ".json"));
+    check_same(checkpoint(1, 0), newest(store));
+  }
+
+  TEST_CASE("nothing to load is kNotFound, and says how many were damaged") {
+    const TemporaryDirectory directory;
+    const fs::path missing = directory.path() / "missing";
+    Names warnings;
+    const auto none = CheckpointStore(missing).load_newest(warnings);
+    REQUIRE_FALSE(none.has_value());
+    CHECK((none.error().code == ErrorCode::kNotFound));
+    CHECK(none.error().message == "no good checkpoint in " + missing.string() + ", 0 damaged");
+    CHECK(warnings.empty());
+
+    CheckpointStore store(directory.path());
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    flip_bit(directory.path() / (kOne + ".safetensors"), 30);
+    const auto damaged = store.load_newest(warnings);
+    REQUIRE_FALSE(damaged.has_value());
+    CHECK(damaged.error().message == "no good checkpoint in " + directory.path().string() + ", 1 damaged");
+    CHECK(warnings.size() == 1);
+  }
+
+  TEST_CASE("a full disk leaves no part of the new checkpoint and the old one whole") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 1);
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    const Names before = names_in(directory.path());
+    SUBCASE("while the data is written") {
+      const FileSizeLimit limit(16'384);
+      const auto saved = store.save(checkpoint(2, 0, 100'000));
+      REQUIRE_FALSE(saved.has_value());
+      CHECK((saved.error().code == ErrorCode::kIo));
+      CHECK(saved.error().message == "cannot write " + (directory.path() / (kTwo + ".safetensors")).string() +
+                                         ": File too large; free space there or choose another --run-dir");
+    }
+    SUBCASE("while the manifest is put in its place") {
+      // A directory where the manifest belongs.
+      fs::create_directories(directory.path() / (kTwo + ".json") / "x");
+      const auto saved = store.save(checkpoint(2, 0));
+      fs::remove_all(directory.path() / (kTwo + ".json"));
+      REQUIRE_FALSE(saved.has_value());
+      CHECK((saved.error().code == ErrorCode::kIo));
+    }
+    CHECK(names_in(directory.path()) == before);
+    check_same(checkpoint(1, 0), newest(store));
+  }
+
+  TEST_CASE("saving a position again replaces it, and a failure to do so leaves the old one") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 1);
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    {
+      const FileSizeLimit limit(16'384);
+      REQUIRE_FALSE(store.save(checkpoint(1, 0, 100'000)).has_value());
+    }
+    check_same(checkpoint(1, 0), newest(store));
+    for (int i = 0; i < 3; ++i) {
+      REQUIRE(store.save(checkpoint(1, 0, 16 + i)).has_value());
+      check_same(checkpoint(1, 0, 16 + i), newest(store));
+      // Under another name than the one before: what the old manifest vouches for is never written over.
+      CHECK(names_in(directory.path()) == Names{kOne + (i % 2 == 0 ? ".1.safetensors" : ".json"),
+                                                kOne + (i % 2 == 0 ? ".json" : ".safetensors")});
+    }
+  }
+
+  TEST_CASE("after going back, what was given up does not return") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 1);
+    REQUIRE(store.save(checkpoint(9, 0)).has_value());
+    REQUIRE(store.save(checkpoint(5, 0)).has_value());
+    check_same(checkpoint(5, 0), newest(store));
+  }
+
+  TEST_CASE("keep below 1 is the caller's mistake") {
+    CHECK_THROWS_WITH_AS(CheckpointStore("x", 0), "CheckpointStore keep must be >= 1, got 0",
+                         std::invalid_argument);
+  }
+
+  TEST_CASE("a directory that cannot be made is named") {
+    const TemporaryDirectory directory;
+    std::ofstream(directory.path() / "file") << "x";
+    CheckpointStore store(directory.path() / "file" / "checkpoints");
+    const auto saved = store.save(checkpoint(1, 0));
+    REQUIRE_FALSE(saved.has_value());
+    CHECK((saved.error().code == ErrorCode::kIo));
+    CHECK(saved.error().message.rfind("cannot create directory " + directory.path().string() + "/file", 0) ==
+          0);
+  }
+}
