@@ -26,13 +26,16 @@ Aggregator::~Aggregator() {
 }
 
 Result<void> Aggregator::listen(ZmqServerOptions options) {
-  auto server = ZmqServer::start(std::move(options), [this](ReceivedFrames received) { enqueue(std::move(received)); });
+  auto server =
+      ZmqServer::start(std::move(options), [this](ReceivedFrames received) { enqueue(std::move(received)); });
   if (!server) return server.error();
   server_ = std::move(*server);
   return {};
 }
 
-std::string Aggregator::endpoint() const { return server_->endpoint(); }
+std::string Aggregator::endpoint() const {
+  return server_->endpoint();
+}
 
 void Aggregator::send(ConnectionId connection, wire::Frames frames) {
   if (server_) server_->send(connection, std::move(frames));
@@ -55,7 +58,8 @@ void Aggregator::log_undecodable(const ClientId& client, const Error& error) {
   const TimePoint now = std::chrono::steady_clock::now();
   if (++known.count > 1 && now - known.logged_at < kUndecodableLogInterval) return;
   known.logged_at = now;
-  spdlog::warn("{} sent a message that does not decode ({} so far): {}", client.name, known.count, error.message);
+  spdlog::warn("{} sent a message that does not decode ({} so far): {}", client.name, known.count,
+               error.message);
 }
 
 void Aggregator::hand_over(Inbound inbound) {

@@ -61,8 +61,9 @@ Result<LrScheduleOptions> parse_schedule(const std::string& text, bool& spans_ru
     schedule.step_factor = *factor;
     return schedule;
   }
-  return Error{ErrorCode::kInvalidArgument, "--lr-schedule is \"" + text +
-                                                "\", expected constant, cosine, cosine:STEPS or step:EVERY:FACTOR"};
+  return Error{
+      ErrorCode::kInvalidArgument,
+      "--lr-schedule is \"" + text + "\", expected constant, cosine, cosine:STEPS or step:EVERY:FACTOR"};
 }
 
 uint64_t random_run_id() {
@@ -78,9 +79,11 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.group("Model and data");
   flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp?hidden=256-128");
   flags.add("cut", cut, "Blocks on the edge: blocks before the cut are the front, the others the tail");
-  flags.add("num-classes", num_classes, "Number of classes; 0 takes it from the evaluation data or the first client");
+  flags.add("num-classes", num_classes,
+            "Number of classes; 0 takes it from the evaluation data or the first client");
   flags.add_path("init", init, "Start from the weights of this .safetensors file");
-  flags.add("eval-data", eval_data, "Evaluate the merged model on the test split of this data, such as idx:DIR");
+  flags.add("eval-data", eval_data,
+            "Evaluate the merged model on the test split of this data, such as idx:DIR");
   flags.add("augment", augment, "Augmentation on the devices: crop:P,flip,cutout:S");
   flags.add("normalize", normalize, "Per-channel MEAN/STD of inputs scaled to 0..1, comma separated");
 
@@ -90,7 +93,8 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("local-epochs", local_epochs, "Passes over the data in a round");
   flags.add("local-steps", local_steps, "Steps in a round, instead of passes; 0 means passes");
   flags.add("batch-size", batch_size, "Examples in a joined batch, over all clients");
-  flags.add("window", window, "Steps a client may have in flight; 1 is exact, W gives gradients W-1 steps old");
+  flags.add("window", window,
+            "Steps a client may have in flight; 1 is exact, W gives gradients W-1 steps old");
   flags.add_choice("optimizer", optimizer, {"sgd", "adam", "adamw"}, "Optimiser of fronts and tail");
   flags.add("learning-rate", learning_rate, "Base learning rate");
   flags.add("momentum", momentum, "Momentum of sgd");
@@ -166,7 +170,8 @@ void NetworkFlags::add_to(Flags& flags) {
   flags.add_path("devices-file", devices_file, "List of the devices that may connect");
   flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only");
   flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from a device, MiB");
-  flags.add_path("endpoint-file", endpoint_file, "Write the address that was bound to this file (for port *)");
+  flags.add_path("endpoint-file", endpoint_file,
+                 "Write the address that was bound to this file (for port *)");
 }
 
 Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {

@@ -130,16 +130,20 @@ Result<void> AggregatorSession::check_data(const DataDescription& data) const {
                                                 ", this run trains on " + shape_to_string(plan.input_shape)};
   }
   if (data.num_classes > plan.num_classes) {
-    return Error{ErrorCode::kShapeMismatch,
-                 "its labels need " + std::to_string(data.num_classes) + " classes, this run has " +
-                     std::to_string(plan.num_classes) + "; start the aggregator with --num-classes"};
+    return Error{ErrorCode::kShapeMismatch, "its labels need " + std::to_string(data.num_classes) +
+                                                " classes, this run has " + std::to_string(plan.num_classes) +
+                                                "; start the aggregator with --num-classes"};
   }
   return {};
 }
 
-NamedTensors AggregatorSession::weights() const { return model_->whole.state(); }
+NamedTensors AggregatorSession::weights() const {
+  return model_->whole.state();
+}
 
-const ModelDefinition& AggregatorSession::definition() const { return model_->definition; }
+const ModelDefinition& AggregatorSession::definition() const {
+  return model_->definition;
+}
 
 // ---------------------------------------------------------------------------------------------------------
 // Messages in.
@@ -201,7 +205,9 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   member.bytes_up += bytes;
   const bool resumed = admission.arrival == Roster::Arrival::kReconnected;
   if (admission.arrival == Roster::Arrival::kReplaced) {
-    const wire::Message bye{.key = key(), .body = wire::Bye{wire::ByeReason::kReplaced, "another program with this device's key took over"}};
+    const wire::Message bye{
+        .key = key(),
+        .body = wire::Bye{wire::ByeReason::kReplaced, "another program with this device's key took over"}};
     dependencies_.send(admission.previous, wire::encode(bye));
     if (round_) round_->deactivate(client);
   }
@@ -244,8 +250,7 @@ void AggregatorSession::handle(const ClientId& client, Member& member, wire::Mes
     event("refused-by-client", client.name, refusal->reason);
   } else {
     refuse(member.connection, message.key, ErrorCode::kProtocol,
-           std::string("a client does not send ") +
-               wire::message_type_name(wire::type_of(message.body)),
+           std::string("a client does not send ") + wire::message_type_name(wire::type_of(message.body)),
            false);
   }
 }
@@ -278,15 +283,14 @@ Result<void> AggregatorSession::check_activations(const ClientId& client, uint32
   const auto shape = activation_shape(model_->definition, options_.plan.cut, batch);
   const at::Tensor& activations = data.activations;
   if (activations.scalar_type() != at::kFloat || activations.sizes() != at::IntArrayRef(shape)) {
-    return Error{ErrorCode::kShapeMismatch, "activations have shape " +
-                                                shape_to_string(activations.sizes().vec()) + " " +
-                                                toString(activations.scalar_type()) + ", expected " +
-                                                shape_to_string(shape) + " Float"};
+    return Error{ErrorCode::kShapeMismatch,
+                 "activations have shape " + shape_to_string(activations.sizes().vec()) + " " +
+                     toString(activations.scalar_type()) + ", expected " + shape_to_string(shape) + " Float"};
   }
   const at::Tensor& labels = data.labels;
   if (labels.scalar_type() != at::kLong || labels.dim() != 1 || labels.size(0) != batch) {
-    return Error{ErrorCode::kShapeMismatch, "labels have shape " + shape_to_string(labels.sizes().vec()) + " " +
-                                                toString(labels.scalar_type()) + ", expected " +
+    return Error{ErrorCode::kShapeMismatch, "labels have shape " + shape_to_string(labels.sizes().vec()) +
+                                                " " + toString(labels.scalar_type()) + ", expected " +
                                                 std::to_string(batch) + " Long"};
   }
   const int64_t lowest = labels.min().item<int64_t>();
@@ -371,8 +375,8 @@ void AggregatorSession::begin_round(const std::vector<ClientId>& clients) {
   }
   if (!model_->trainer) {
     if (options_.schedule_spans_run) {
-      options_.plan.lr_schedule.period_steps =
-          std::max<int64_t>(1, int64_t{plan.steps} * options_.plan.rounds - options_.plan.lr_schedule.warmup_steps);
+      options_.plan.lr_schedule.period_steps = std::max<int64_t>(
+          1, int64_t{plan.steps} * options_.plan.rounds - options_.plan.lr_schedule.warmup_steps);
     }
     model_->trainer.emplace(model_->tail, TailTrainerOptions{.optimizer = options_.plan.optimizer,
                                                              .lr_schedule = options_.plan.lr_schedule,
@@ -441,7 +445,8 @@ void AggregatorSession::run_step() {
     part.correct += result.correct;
     applied_examples_ += static_cast<int64_t>(size);
     keep_reply(result.client, step, clients[i].payload_hash,
-               wire::Gradients{.gradient = std::move(result.gradient), .loss = result.loss, .correct = result.correct});
+               wire::Gradients{
+                   .gradient = std::move(result.gradient), .loss = result.loss, .correct = result.correct});
   }
   StepReport report{.round = completed_rounds_ + 1,
                     .rounds = options_.plan.rounds,
@@ -545,8 +550,8 @@ void AggregatorSession::complete_round() {
     record.examples += static_cast<int64_t>(part.examples);
     record.loss += part.loss_sum;
     record.accuracy += static_cast<double>(part.correct);
-    const auto planned = static_cast<uint32_t>(
-        std::count_if(part.batch_sizes.begin(), part.batch_sizes.end(), [](uint32_t size) { return size > 0; }));
+    const auto planned = static_cast<uint32_t>(std::count_if(part.batch_sizes.begin(), part.batch_sizes.end(),
+                                                             [](uint32_t size) { return size > 0; }));
     report.clients.push_back({.round = completed_rounds_,
                               .client = client.name,
                               .loss = part.loss_sum / examples,
@@ -665,13 +670,13 @@ void AggregatorSession::end() {
 // Messages out.
 
 wire::MessageKey AggregatorSession::key(uint32_t step) const {
-  return {.run_id = options_.run_id,
-          .incarnation = options_.incarnation,
-          .round = round_number(),
-          .step = step};
+  return {
+      .run_id = options_.run_id, .incarnation = options_.incarnation, .round = round_number(), .step = step};
 }
 
-uint32_t AggregatorSession::round_number() const { return round_sequence_; }
+uint32_t AggregatorSession::round_number() const {
+  return round_sequence_;
+}
 
 void AggregatorSession::send(const ClientId& client, wire::Body body, uint32_t step) {
   send_message(client, {.key = key(step), .body = std::move(body)});

@@ -115,8 +115,8 @@ class AggregatorSession {
 
   void leave(const ClientId& client, const std::string& reason);
   void drop_silent_clients(TimePoint as_of);
-  void refuse(ConnectionId connection, const wire::MessageKey& key, ErrorCode code,
-              const std::string& reason, bool fatal);
+  void refuse(ConnectionId connection, const wire::MessageKey& key, ErrorCode code, const std::string& reason,
+              bool fatal);
   void send(const ClientId& client, wire::Body body, uint32_t step = 0);
   void send_message(const ClientId& client, const wire::Message& message);
   void keep_reply(const ClientId& client, uint32_t step, uint64_t payload_hash, wire::Body reply);

@@ -38,12 +38,14 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   RunRecorder recorder(std::move(*directory), config, training.quiet);
 
   std::unique_ptr<Aggregator> aggregator;
-  AggregatorSession session(*options, {.send = [&](ConnectionId to, wire::Frames frames) { aggregator->send(to, std::move(frames)); },
-                                       .observer = &recorder,
-                                       .eval_data = eval_data.get(),
-                                       .make_augmenter = augment::build_pipeline,
-                                       .initial_weights = std::move(initial_weights),
-                                       .now = std::chrono::steady_clock::now});
+  AggregatorSession session(
+      *options,
+      {.send = [&](ConnectionId to, wire::Frames frames) { aggregator->send(to, std::move(frames)); },
+       .observer = &recorder,
+       .eval_data = eval_data.get(),
+       .make_augmenter = augment::build_pipeline,
+       .initial_weights = std::move(initial_weights),
+       .now = std::chrono::steady_clock::now});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
   aggregator = std::make_unique<Aggregator>(session, limits);
@@ -76,5 +78,6 @@ int main(int argc, char** argv) {
   training.add_to(flags);
   if (const auto status = flags.parse(argc, argv)) return *status;
   stop_on_signals();
-  return run_program("tandem-aggregator", training.threads, [&] { return aggregator::run(training, network, flags.to_toml()); });
+  return run_program("tandem-aggregator", training.threads,
+                     [&] { return aggregator::run(training, network, flags.to_toml()); });
 }

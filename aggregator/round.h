@@ -17,9 +17,9 @@ struct Participant {
   /// False once it left, missed two steps, or was replaced: it takes no further part in this round.
   bool active = true;
   uint32_t missed = 0;
-  uint32_t steps = 0;       ///< whose gradient was sent to it
-  uint64_t examples = 0;    ///< of those steps: its weight in the average
-  double loss_sum = 0;      ///< sum over examples
+  uint32_t steps = 0;     ///< whose gradient was sent to it
+  uint64_t examples = 0;  ///< of those steps: its weight in the average
+  double loss_sum = 0;    ///< sum over examples
   uint64_t correct = 0;
   int64_t bytes_up_before = 0;
   int64_t bytes_down_before = 0;

@@ -15,7 +15,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// Estimated from finished rounds where there are any, from this round's pace where not.
-std::optional<double> seconds_left(const StepReport& report, double round_seconds, double per_finished_round) {
+std::optional<double> seconds_left(const StepReport& report, double round_seconds,
+                                   double per_finished_round) {
   if (report.steps_done == 0 || report.steps == 0) return std::nullopt;
   const double fraction = static_cast<double>(report.steps_done) / report.steps;
   const double whole_round = per_finished_round > 0 ? per_finished_round : round_seconds / fraction;
@@ -60,8 +61,7 @@ void RunRecorder::on_step(const StepReport& report) {
                     .total = report.steps,
                     .loss = report.loss,
                     .accuracy = report.accuracy,
-                    .examples_per_second =
-                        seconds > 0 ? static_cast<double>(report.examples) / seconds : 0,
+                    .examples_per_second = seconds > 0 ? static_cast<double>(report.examples) / seconds : 0,
                     .bytes_up = report.bytes_up,
                     .bytes_down = report.bytes_down,
                     .seconds_left = seconds_left(report, seconds, per_round)});

@@ -20,7 +20,8 @@ SessionOptions SessionOptions::validated() const {
   require(batch_size >= 1, "batch-size must be >= 1", std::to_string(batch_size));
   require(local_steps > 0 || local_epochs >= 1, "local-epochs must be >= 1", std::to_string(local_epochs));
   require(step_deadline.count() > 0, "step-deadline must be > 0", std::to_string(step_deadline.count()));
-  require(update_deadline.count() > 0, "update-deadline must be > 0", std::to_string(update_deadline.count()));
+  require(update_deadline.count() > 0, "update-deadline must be > 0",
+          std::to_string(update_deadline.count()));
   require(client_timeout.count() > 0, "client-timeout must be > 0", std::to_string(client_timeout.count()));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));

@@ -14,7 +14,8 @@ struct SessionOptions {
   /// `input_shape` and `num_classes` may be left open: the first client's data decides them then.
   TrainingPlan plan;
 
-  /// Clients to wait for before the first round, and the fewest with which a round begins; 1 <= min_clients <= clients.
+  /// Clients to wait for before the first round, and the fewest with which a round begins; 1 <= min_clients
+  /// <= clients.
   int clients = 1;
   int min_clients = 1;
   /// Examples of a joined batch, B; >= 1.

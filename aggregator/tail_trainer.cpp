@@ -46,14 +46,14 @@ TailTrainer::Joined TailTrainer::forward(const std::vector<const ClientActivatio
   joined.loss = torch::cross_entropy_loss(logits, joined_labels);
 
   const torch::NoGradGuard no_grad;
-  const at::Tensor losses =
-      torch::cross_entropy_loss(logits, joined_labels, {}, at::Reduction::None).cpu();
+  const at::Tensor losses = torch::cross_entropy_loss(logits, joined_labels, {}, at::Reduction::None).cpu();
   const at::Tensor hits = logits.argmax(1).eq(joined_labels).cpu();
   int64_t offset = 0;
   for (const ClientActivations* client : clients) {
     const int64_t size = client->labels.size(0);
     joined.client_loss.push_back(losses.narrow(0, offset, size).mean().item<double>());
-    joined.client_correct.push_back(static_cast<uint32_t>(hits.narrow(0, offset, size).sum().item<int64_t>()));
+    joined.client_correct.push_back(
+        static_cast<uint32_t>(hits.narrow(0, offset, size).sum().item<int64_t>()));
     offset += size;
   }
   return joined;
@@ -106,10 +106,9 @@ std::vector<ClientGradient> TailTrainer::step(const std::vector<ClientActivation
     ClientGradient& result = results[places[i]];
     result.loss = joined.client_loss[i];
     result.correct = joined.client_correct[i];
-    result.gradient = included.size() == 1
-                          ? gradient
-                          : gradient.narrow(0, offset, size) *
-                                (static_cast<double>(total) / static_cast<double>(size));
+    result.gradient = included.size() == 1 ? gradient
+                                           : gradient.narrow(0, offset, size) *
+                                                 (static_cast<double>(total) / static_cast<double>(size));
     offset += size;
   }
   return results;

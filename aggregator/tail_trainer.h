@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include <c10/core/Device.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/model/model.h"

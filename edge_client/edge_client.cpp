@@ -78,7 +78,8 @@ void EdgeClient::say_what_it_waits_for(TimePoint now) {
 
 Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
   last_notice_ = disconnected_since_ = std::chrono::steady_clock::now();
-  auto client = ZmqClient::start(options_.transport, [this](ClientEvent event) { inbox_.push(std::move(event)); });
+  auto client =
+      ZmqClient::start(options_.transport, [this](ClientEvent event) { inbox_.push(std::move(event)); });
   if (!client) return client.error();
   client_ = std::move(*client);
 

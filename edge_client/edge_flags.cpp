@@ -6,12 +6,14 @@ namespace tandem::edge_client {
 
 void EdgeFlags::add_to(Flags& flags) {
   flags.group("Network");
-  flags.add("name", name, "This device's name, for its own lines and under --insecure; otherwise the key says who it is");
+  flags.add("name", name,
+            "This device's name, for its own lines and under --insecure; otherwise the key says who it is");
   flags.add("endpoint", endpoint, "Address of the aggregator, such as tcp://HOST:5555");
   flags.add("server-key", server_key, "Public key of the aggregator; a server with another one is refused");
   flags.add_path("key-file", key_file, "This device's key pair (made by tandem provision)");
   flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only");
-  flags.add("give-up-after", give_up_after, "Seconds without an aggregator after which to stop; 0 never does");
+  flags.add("give-up-after", give_up_after,
+            "Seconds without an aggregator after which to stop; 0 never does");
 
   flags.group("Data");
   flags.add("data", data, "The device's data, such as idx:DIR or synthetic:images?examples=6000");
@@ -29,11 +31,15 @@ void EdgeFlags::add_to(Flags& flags) {
 
 Result<ZmqClientOptions> EdgeFlags::client_options() const {
   if (insecure && name.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "--name is missing: under --insecure no key says who this device is"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "--name is missing: under --insecure no key says who this device is"};
   }
-  if (data.empty()) return Error{ErrorCode::kInvalidArgument, "--data is missing, for example --data idx:/usr/share/datasets/fashion-mnist"};
+  if (data.empty())
+    return Error{ErrorCode::kInvalidArgument,
+                 "--data is missing, for example --data idx:/usr/share/datasets/fashion-mnist"};
   if (prefetch < 0 || prefetch > 64) {
-    return Error{ErrorCode::kInvalidArgument, "--prefetch must be between 0 and 64, got " + std::to_string(prefetch)};
+    return Error{ErrorCode::kInvalidArgument,
+                 "--prefetch must be between 0 and 64, got " + std::to_string(prefetch)};
   }
   ZmqClientOptions options;
   options.endpoint = endpoint;
@@ -46,8 +52,9 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
                  "start-up kit with both (or --insecure on a loopback address, for a trial)"};
   }
   if (!is_z85_key(server_key)) {
-    return Error{ErrorCode::kInvalidArgument, "--server-key is not a public key: expected 40 characters of Z85, got " +
-                                                  std::to_string(server_key.size()) + " characters"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "--server-key is not a public key: expected 40 characters of Z85, got " +
+                     std::to_string(server_key.size()) + " characters"};
   }
   auto keys = load_key_pair(key_file);
   if (!keys) return keys.error();

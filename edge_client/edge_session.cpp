@@ -18,7 +18,8 @@ constexpr std::chrono::seconds kHelloInterval{1};
 
 EdgeSession::EdgeSession(EdgeSessionOptions options, EdgeSessionDependencies dependencies)
     : options_(std::move(options)), dependencies_(std::move(dependencies)) {
-  if (dependencies_.dataset == nullptr) throw std::invalid_argument("EdgeSessionDependencies.dataset is null");
+  if (dependencies_.dataset == nullptr)
+    throw std::invalid_argument("EdgeSessionDependencies.dataset is null");
 }
 
 EdgeSession::~EdgeSession() = default;
@@ -84,10 +85,10 @@ Result<void> EdgeSession::adopt(const wire::Welcome& welcome) {
 
   plan_ = plan;
   augmenter_ = std::move(*augmenter);
-  loader_ = std::make_unique<BatchLoader>(*dependencies_.dataset, *augmenter_,
-                                          BatchLoaderOptions{.run_seed = plan.seed,
-                                                             .client_hash = hash_name(welcome.client),
-                                                             .prefetch = options_.prefetch});
+  loader_ = std::make_unique<BatchLoader>(
+      *dependencies_.dataset, *augmenter_,
+      BatchLoaderOptions{
+          .run_seed = plan.seed, .client_hash = hash_name(welcome.client), .prefetch = options_.prefetch});
   return {};
 }
 
@@ -109,8 +110,7 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
   if (std::holds_alternative<wire::Welcome>(message.body)) return handle_welcome(message);
   if (const auto* refuse = std::get_if<wire::Refuse>(&message.body)) return handle_refuse(*refuse);
   if (const auto* bye = std::get_if<wire::Bye>(&message.body)) return handle_bye(*bye);
-  const bool of_this_run =
-      message.key.run_id == run_.run_id && message.key.incarnation == run_.incarnation;
+  const bool of_this_run = message.key.run_id == run_.run_id && message.key.incarnation == run_.incarnation;
   if (!of_this_run || phase_ == Phase::kConnecting) return;
   if (std::holds_alternative<wire::BeginRound>(message.body)) {
     handle_begin_round(std::move(message));
@@ -131,11 +131,11 @@ void EdgeSession::handle_begin_round(wire::Message message) {
     const auto definition = define_model(plan_->model, plan_->input_shape, plan_->num_classes);
     ModelPart front = definition->build(plan_->seed, 0, plan_->cut);
     front.to(options_.device);
-    trainer_ = std::make_unique<FrontTrainer>(std::move(front),
-                                              FrontTrainerOptions{.optimizer = plan_->optimizer,
-                                                                  .lr_schedule = begin.lr_schedule,
-                                                                  .device = options_.device,
-                                                                  .window = plan_->window});
+    trainer_ =
+        std::make_unique<FrontTrainer>(std::move(front), FrontTrainerOptions{.optimizer = plan_->optimizer,
+                                                                             .lr_schedule = begin.lr_schedule,
+                                                                             .device = options_.device,
+                                                                             .window = plan_->window});
   }
   if (const auto loaded = trainer_->load(begin.front); !loaded) {
     return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
@@ -284,7 +284,8 @@ void EdgeSession::request(wire::Body body, uint32_t step) {
   message.key.round = round_.number;
   message.key.step = step == kUpdateRequest ? 0 : step;
   transmit(message);
-  open_requests_.insert_or_assign(step, Request{.message = std::move(message), .sent_at = dependencies_.now()});
+  open_requests_.insert_or_assign(step,
+                                  Request{.message = std::move(message), .sent_at = dependencies_.now()});
 }
 
 void EdgeSession::send(wire::Body body, uint32_t step) {

@@ -146,8 +146,8 @@ class EdgeSession {
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<FrontTrainer> trainer_;
   Round round_;
-  std::map<uint32_t, wire::Message> answers_;   // arrived, by step, waiting for their turn
-  std::map<uint32_t, Request> open_requests_;   // by step; kUpdateRequest for the front
+  std::map<uint32_t, wire::Message> answers_;  // arrived, by step, waiting for their turn
+  std::map<uint32_t, Request> open_requests_;  // by step; kUpdateRequest for the front
   std::optional<Error> failure_;
   bool bye_received_ = false;
   TimePoint last_hello_;

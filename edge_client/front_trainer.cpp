@@ -71,9 +71,9 @@ Result<void> FrontTrainer::apply(const at::Tensor& gradient) {
   if (open_.empty()) throw std::logic_error("FrontTrainer::apply: no step is open");
   OpenStep& step = open_.front();
   if (gradient.sizes() != step.output.sizes() || gradient.scalar_type() != step.output.scalar_type()) {
-    return Error{ErrorCode::kShapeMismatch, "the gradient has shape " + shape_to_string(gradient.sizes().vec()) +
-                                                ", expected " + shape_to_string(step.output.sizes().vec()) +
-                                                " float32"};
+    return Error{ErrorCode::kShapeMismatch, "the gradient has shape " +
+                                                shape_to_string(gradient.sizes().vec()) + ", expected " +
+                                                shape_to_string(step.output.sizes().vec()) + " float32"};
   }
   if (!at::isfinite(gradient).all().item<bool>()) {
     return Error{ErrorCode::kNonFinite, "the gradient holds NaN or infinity"};

@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include <c10/core/Device.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/data/data_description.h"

@@ -22,7 +22,8 @@ namespace {
 Result<std::shared_ptr<const Dataset>> open_data(const EdgeFlags& flags) {
   auto dataset = datasets::open_dataset(flags.data, datasets::Split::kTrain);
   if (!dataset) return dataset;
-  return datasets::take_shard(*dataset, {.shard = flags.shard, .partition = flags.partition, .seed = flags.partition_seed});
+  return datasets::take_shard(
+      *dataset, {.shard = flags.shard, .partition = flags.partition, .seed = flags.partition_seed});
 }
 
 uint64_t random_instance() {
@@ -47,17 +48,19 @@ Result<int> run(const EdgeFlags& flags) {
                        .now = std::chrono::steady_clock::now,
                        .on_step = [&](const EdgeReport& report) { display.step(report); },
                        .on_note = [&](const std::string& line) { display.note(line); }});
-  client = std::make_unique<EdgeClient>(
-      session,
-      EdgeClient::Options{.transport = std::move(*transport),
-                          .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
-      [&](const std::string& line) { display.note(line); });
-  display.note((flags.name.empty() ? "this device" : flags.name) + " holds " + std::to_string((*dataset)->describe().num_examples) +
-               " examples, connecting to " + flags.endpoint);
+  client = std::make_unique<EdgeClient>(session,
+                                        EdgeClient::Options{.transport = std::move(*transport),
+                                                            .give_up_after = std::chrono::milliseconds(
+                                                                std::llround(flags.give_up_after * 1000))},
+                                        [&](const std::string& line) { display.note(line); });
+  display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
+               std::to_string((*dataset)->describe().num_examples) + " examples, connecting to " +
+               flags.endpoint);
   if (auto ran = client->run(stop_requested); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
   if (!flags.save_front.empty()) {
-    auto saved = save_safetensors(flags.save_front, {session.final_front(), {{"format", "pt"}, {"model", session.plan()->model}}});
+    auto saved = save_safetensors(
+        flags.save_front, {session.final_front(), {{"format", "pt"}, {"model", session.plan()->model}}});
     if (!saved) return saved.error();
   }
   display.finished(session);

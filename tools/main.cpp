@@ -17,14 +17,16 @@ struct Command {
 };
 
 constexpr Command kCommands[] = {
-    {"provision", "make keys and configuration for an aggregator and its devices", tandem::tools::provision_command},
+    {"provision", "make keys and configuration for an aggregator and its devices",
+     tandem::tools::provision_command},
     {"simulate", "run an aggregator and many edges in one process", tandem::tools::simulate_command},
     {"report", "write report.html of a run directory again", tandem::tools::report_command},
 };
 
 void print_usage(std::FILE* to) {
   std::fprintf(to, "Usage: tandem COMMAND [flags]\n\nCommands:\n");
-  for (const Command& command : kCommands) std::fprintf(to, "  %-10s  %s\n", command.name, command.description);
+  for (const Command& command : kCommands)
+    std::fprintf(to, "  %-10s  %s\n", command.name, command.description);
   std::fprintf(to, "\ntandem COMMAND --help says everything about one of them.\n");
 }
 

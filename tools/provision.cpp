@@ -35,11 +35,12 @@ Result<std::pair<std::string, std::string>> split_endpoint(const std::string& en
   const size_t colon = endpoint.rfind(':');
   const bool well_formed = endpoint.starts_with("tcp://") && colon != std::string::npos && colon > 6 &&
                            colon + 1 < endpoint.size() &&
-                           std::all_of(endpoint.begin() + static_cast<std::ptrdiff_t>(colon) + 1, endpoint.end(),
-                                       [](unsigned char c) { return std::isdigit(c); });
+                           std::all_of(endpoint.begin() + static_cast<std::ptrdiff_t>(colon) + 1,
+                                       endpoint.end(), [](unsigned char c) { return std::isdigit(c); });
   if (!well_formed) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "--endpoint is \"" + endpoint + "\", expected tcp://HOST:PORT, the address the devices connect to"};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        "--endpoint is \"" + endpoint + "\", expected tcp://HOST:PORT, the address the devices connect to"};
   }
   return std::pair{endpoint.substr(6, colon - 6), endpoint.substr(colon + 1)};
 }
@@ -70,9 +71,12 @@ Result<void> write_once(const fs::path& path, const std::string& text) {
 }
 
 std::string aggregator_toml(const std::string& listen) {
-  return "# Start-up kit of the aggregator: tandem-aggregator --config aggregator.toml --model cnn --cut 2 ...\n"
+  return "# Start-up kit of the aggregator: tandem-aggregator --config aggregator.toml --model cnn --cut 2 "
+         "...\n"
          "# Every flag of tandem-aggregator may stand here; paths are relative to this file.\n"
-         "endpoint = \"" + listen + "\"\n"
+         "endpoint = \"" +
+         listen +
+         "\"\n"
          "key-file = \"aggregator.key\"\n"
          "devices-file = \"devices.toml\"\n";
 }
@@ -80,9 +84,15 @@ std::string aggregator_toml(const std::string& listen) {
 std::string edge_toml(const std::string& name, const std::string& endpoint, const std::string& server_key) {
   return "# Start-up kit of this device: tandem-edge --config edge.toml --data ...\n"
          "# Every flag of tandem-edge may stand here; paths are relative to this file.\n"
-         "name = \"" + name + "\"\n"
-         "endpoint = \"" + endpoint + "\"\n"
-         "server-key = \"" + server_key + "\"\n"
+         "name = \"" +
+         name +
+         "\"\n"
+         "endpoint = \"" +
+         endpoint +
+         "\"\n"
+         "server-key = \"" +
+         server_key +
+         "\"\n"
          "key-file = \"device.key\"\n";
 }
 
@@ -90,7 +100,8 @@ std::string edge_toml(const std::string& name, const std::string& endpoint, cons
 
 Result<void> provision(const ProvisionOptions& options) {
   if (options.devices.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "--device is missing: give one for each device, as in --device cam-1 --device cam-2"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "--device is missing: give one for each device, as in --device cam-1 --device cam-2"};
   }
   for (const std::string& device : options.devices) {
     if (auto checked = check_device_name(device); !checked) return checked;
@@ -120,7 +131,9 @@ Result<void> provision(const ProvisionOptions& options) {
     const auto keys = ensure_keys(folder / "device.key");
     if (!keys) return keys.error();
     listed[keys->public_key] = ClientId{device};
-    if (auto written = write_once(folder / "edge.toml", edge_toml(device, options.endpoint, server->public_key)); !written) {
+    if (auto written =
+            write_once(folder / "edge.toml", edge_toml(device, options.endpoint, server->public_key));
+        !written) {
       return written;
     }
   }
@@ -139,7 +152,8 @@ int provision_command(int argc, const char* const* argv) {
   return run_program("tandem provision", 1, [&]() -> Result<int> {
     if (auto made = provision(options); !made) return made.error();
     std::printf("aggregator: %s\n", (options.out / "aggregator").c_str());
-    for (const std::string& device : options.devices) std::printf("device:     %s\n", (options.out / device).c_str());
+    for (const std::string& device : options.devices)
+      std::printf("device:     %s\n", (options.out / device).c_str());
     std::printf("Copy each folder to its party and nowhere else: it holds a secret key.\n");
     return kExitDone;
   });

@@ -11,7 +11,8 @@
 namespace tandem::tools {
 
 int report_command(int argc, const char* const* argv) {
-  Flags flags("tandem report", "Writes report.html of a run directory again, also of a run that did not end.");
+  Flags flags("tandem report",
+              "Writes report.html of a run directory again, also of a run that did not end.");
   std::string directory;
   flags.add_positional("RUN_DIR", directory, "The run's directory");
   if (const auto status = flags.parse(argc, argv)) return *status;

@@ -84,8 +84,9 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
 
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = flags.workers > 0 ? flags.workers : cores;
-  Simulation simulation(*options, recorder, eval_data.get(), std::move(initial_weights), std::move(*edges),
-                        {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
+  Simulation simulation(
+      *options, recorder, eval_data.get(), std::move(initial_weights), std::move(*edges),
+      {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
   auto ran = simulation.run(stop_requested);
   if (!ran && !simulation.session().started()) return ran.error();
   auto finished = recorder.finish(simulation.session());
@@ -97,7 +98,8 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
 }  // namespace
 
 int simulate_command(int argc, const char* const* argv) {
-  Flags flags("tandem simulate", "Runs an aggregator and many edges in one process: the same sessions, no network.");
+  Flags flags("tandem simulate",
+              "Runs an aggregator and many edges in one process: the same sessions, no network.");
   SimulateFlags values;
   values.add_to(flags);
   if (const auto status = flags.parse(argc, argv)) return *status;

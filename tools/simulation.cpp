@@ -51,19 +51,19 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
                        SimulationOptions simulation)
     : options_(simulation), arrival_(derive_seed(simulation.arrival_seed, RandomPurpose::kNetwork, {})) {
   session_ = std::make_unique<aggregator::AggregatorSession>(
-      std::move(options),
-      aggregator::SessionDependencies{
-          .send =
-              [this](ConnectionId to, wire::Frames frames) {
-                const size_t index = to.value - 1;
-                if (!edges_[index]->alive || (filter && !filter(index, false, frames))) return;
-                edges_[index]->to_edge.push_back(std::move(frames));
-              },
-          .observer = &observer,
-          .eval_data = eval_data,
-          .make_augmenter = augment::build_pipeline,
-          .initial_weights = std::move(initial_weights),
-          .now = [this] { return now(); }});
+      std::move(options), aggregator::SessionDependencies{
+                              .send =
+                                  [this](ConnectionId to, wire::Frames frames) {
+                                    const size_t index = to.value - 1;
+                                    if (!edges_[index]->alive || (filter && !filter(index, false, frames)))
+                                      return;
+                                    edges_[index]->to_edge.push_back(std::move(frames));
+                                  },
+                              .observer = &observer,
+                              .eval_data = eval_data,
+                              .make_augmenter = augment::build_pipeline,
+                              .initial_weights = std::move(initial_weights),
+                              .now = [this] { return now(); }});
   for (VirtualEdge& described : edges) {
     auto edge = std::make_unique<Edge>();
     edge->client = {described.name};
@@ -73,29 +73,31 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
     const size_t index = edges_.size();
     edge->session = std::make_unique<edge_client::EdgeSession>(
         edge_client::EdgeSessionOptions{.instance = index + 1, .prefetch = 0},
-        edge_client::EdgeSessionDependencies{
-            .send =
-                [this, self, index](wire::Frames frames) {
-                  if (filter && !filter(index, true, frames)) return;
-                  self->to_aggregator.push_back(std::move(frames));
-                },
-            .dataset = self->dataset.get(),
-            .make_augmenter = augment::build_pipeline,
-            .now = [this] { return now(); }});
+        edge_client::EdgeSessionDependencies{.send =
+                                                 [this, self, index](wire::Frames frames) {
+                                                   if (filter && !filter(index, true, frames)) return;
+                                                   self->to_aggregator.push_back(std::move(frames));
+                                                 },
+                                             .dataset = self->dataset.get(),
+                                             .make_augmenter = augment::build_pipeline,
+                                             .now = [this] { return now(); }});
     edges_.push_back(std::move(edge));
   }
 }
 
 Simulation::~Simulation() = default;
 
-edge_client::EdgeSession& Simulation::edge(size_t index) { return *edges_.at(index)->session; }
+edge_client::EdgeSession& Simulation::edge(size_t index) {
+  return *edges_.at(index)->session;
+}
 
 bool Simulation::edges_have_mail() const {
   return std::any_of(edges_.begin(), edges_.end(), [](const auto& edge) { return !edge->to_edge.empty(); });
 }
 
 bool Simulation::aggregator_has_mail() const {
-  return std::any_of(edges_.begin(), edges_.end(), [](const auto& edge) { return !edge->to_aggregator.empty(); });
+  return std::any_of(edges_.begin(), edges_.end(),
+                     [](const auto& edge) { return !edge->to_aggregator.empty(); });
 }
 
 void Simulation::deliver_to_edges() {
@@ -166,7 +168,8 @@ Result<void> Simulation::run(const std::function<bool()>& should_stop) {
       deliver_to_edges();
     } else {
       const auto deadline = session_->next_deadline();
-      if (!deadline) return Error{ErrorCode::kTimeout, "the simulation stands still: nobody has anything to do"};
+      if (!deadline)
+        return Error{ErrorCode::kTimeout, "the simulation stands still: nobody has anything to do"};
       skip_to_next_deadline(*deadline);
     }
   }

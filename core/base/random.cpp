@@ -28,9 +28,13 @@ uint64_t derive_seed(uint64_t run_seed, RandomPurpose purpose, std::initializer_
   return seed;
 }
 
-uint64_t hash_name(std::string_view name) { return XXH3_64bits(name.data(), name.size()); }
+uint64_t hash_name(std::string_view name) {
+  return XXH3_64bits(name.data(), name.size());
+}
 
-uint64_t SplitMix64::operator()() { return mix(state_ += kGoldenGamma); }
+uint64_t SplitMix64::operator()() {
+  return mix(state_ += kGoldenGamma);
+}
 
 uint64_t SplitMix64::below(uint64_t bound) {
   __extension__ using Wide = unsigned __int128;
@@ -42,7 +46,9 @@ uint64_t SplitMix64::below(uint64_t bound) {
   return static_cast<uint64_t>(product >> 64);
 }
 
-double SplitMix64::uniform() { return static_cast<double>((*this)() >> 11) * 0x1.0p-53; }
+double SplitMix64::uniform() {
+  return static_cast<double>((*this)() >> 11) * 0x1.0p-53;
+}
 
 double SplitMix64::normal() {
   const double radius = std::sqrt(-2.0 * std::log1p(-uniform()));

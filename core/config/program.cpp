@@ -24,15 +24,17 @@ int run_program(const std::string& name, int threads, const std::function<Result
   spdlog::set_default_logger(spdlog::stderr_color_mt(name));
   spdlog::set_pattern("%H:%M:%S %^%l%$ %v");
   if (threads < 0) {
-    return report(name, {ErrorCode::kInvalidArgument, "--threads must be >= 0, got " + std::to_string(threads)});
+    return report(name,
+                  {ErrorCode::kInvalidArgument, "--threads must be >= 0, got " + std::to_string(threads)});
   }
   configure_compute_thread(threads);
   bool slow_blas = false;
   const std::string blas = loaded_blas(slow_blas);
   if (slow_blas) {
-    spdlog::warn("the reference BLAS is loaded ({}): training is many times slower; install "
-                 "libopenblas0-openmp",
-                 blas);
+    spdlog::warn(
+        "the reference BLAS is loaded ({}): training is many times slower; install "
+        "libopenblas0-openmp",
+        blas);
   }
   try {
     const Result<int> status = body();

@@ -69,8 +69,9 @@ struct RunSummary {
 /// and is flushed after each; everything else is written atomically.
 class RunDirectory {
  public:
-  /// Creates `path` and its parents. A run that records nothing leaves no metrics.jsonl behind. kInvalidArgument when it already holds a run (metrics.jsonl):
-  /// another run's results are never overwritten.
+  /// Creates `path` and its parents. A run that records nothing leaves no metrics.jsonl behind.
+  /// kInvalidArgument when it already holds a run (metrics.jsonl): another run's results are never
+  /// overwritten.
   static Result<RunDirectory> create(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }

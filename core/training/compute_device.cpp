@@ -24,11 +24,13 @@ Result<at::Device> parse_device(const std::string& text) {
     const auto count = static_cast<int>(torch::cuda::device_count());
     if (device.has_index() && device.index() >= count) {
       return Error{ErrorCode::kInvalidArgument, "--device " + text + ": this machine has " +
-                                                    std::to_string(count) + " CUDA device(s), numbered from 0"};
+                                                    std::to_string(count) +
+                                                    " CUDA device(s), numbered from 0"};
     }
     return device;
   } catch (const c10::Error&) {
-    return Error{ErrorCode::kInvalidArgument, "--device is \"" + text + "\", expected cuda:N with a number N"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "--device is \"" + text + "\", expected cuda:N with a number N"};
   }
 }
 

@@ -16,7 +16,8 @@ Result<void> TrainingPlan::check() const {
   if (cut < 1) return bad_field("cut", ">= 1", std::to_string(cut));
   if (input_shape.empty()) return bad_field("input_shape", "known", "nothing");
   for (const int64_t size : input_shape) {
-    if (size < 1 || size > 65536) return bad_field("input_shape", "1..65536 in each dimension", std::to_string(size));
+    if (size < 1 || size > 65536)
+      return bad_field("input_shape", "1..65536 in each dimension", std::to_string(size));
   }
   if (num_classes < 2 || num_classes > 1'000'000) {
     return bad_field("num_classes", "2..1000000", std::to_string(num_classes));

@@ -25,7 +25,8 @@ const ClientId kBob{"bob"};
 /// A session with a clock that the test moves, and what it sent to each connection.
 class Bench {
  public:
-  explicit Bench(int clients = 2, const std::function<void(SessionOptions&)>& change = [](SessionOptions&) {}) {
+  explicit Bench(
+      int clients = 2, const std::function<void(SessionOptions&)>& change = [](SessionOptions&) {}) {
     SessionOptions options;
     options.plan.model = "mlp?hidden=8";
     options.plan.cut = 1;
@@ -52,8 +53,7 @@ class Bench {
   }
 
   void hello(uint64_t connection, const ClientId& client, uint64_t instance = 1, wire::MessageKey key = {}) {
-    receive(connection, client,
-            {.key = key, .body = wire::Hello{"test", instance, {{1, 4, 4}, 3, 16}}});
+    receive(connection, client, {.key = key, .body = wire::Hello{"test", instance, {{1, 4, 4}, 3, 16}}});
   }
 
   /// The newest message of that kind to a connection.
@@ -71,9 +71,9 @@ class Bench {
   int count(uint64_t connection) const {
     const auto found = sent.find(connection);
     if (found == sent.end()) return 0;
-    return static_cast<int>(std::count_if(found->second.begin(), found->second.end(), [](const wire::Message& m) {
-      return std::holds_alternative<T>(m.body);
-    }));
+    return static_cast<int>(
+        std::count_if(found->second.begin(), found->second.end(),
+                      [](const wire::Message& m) { return std::holds_alternative<T>(m.body); }));
   }
 
   wire::Message activations(uint64_t connection, uint32_t step, double value = 0.5) const {
@@ -83,7 +83,8 @@ class Bench {
     wire::MessageKey key = begin->first;
     key.step = step;
     return {.key = key,
-            .body = wire::Activations{.activations = at::full({size, 8}, value), .labels = at::zeros({size}, at::kLong)}};
+            .body = wire::Activations{.activations = at::full({size, 8}, value),
+                                      .labels = at::zeros({size}, at::kLong)}};
   }
 
   void pass(std::chrono::milliseconds time) {
@@ -137,7 +138,8 @@ TEST_SUITE("aggregator/session") {
     REQUIRE(bench.count<wire::Gradients>(1) == 2);
     CHECK(at::equal(bench.last<wire::Gradients>(1)->second.gradient, first->second.gradient));
     CHECK((bench.last<wire::Gradients>(1)->first == first->first));
-    for (size_t i = 0; i < weights.size(); ++i) CHECK(at::equal(weights[i].tensor, bench.session->weights()[i].tensor));
+    for (size_t i = 0; i < weights.size(); ++i)
+      CHECK(at::equal(weights[i].tensor, bench.session->weights()[i].tensor));
     CHECK(bench.observer.steps.size() == 1);
   }
 
@@ -160,15 +162,35 @@ TEST_SUITE("aggregator/session") {
       std::string expected;
     };
     const std::vector<Case> cases = {
-        {"NaN", [](wire::Activations& a) { a.activations.index_put_({0, 0}, std::nan("")); }, "finite values up to"},
-        {"infinity", [](wire::Activations& a) { a.activations.index_put_({0, 0}, -INFINITY); }, "finite values up to"},
-        {"1e30", [](wire::Activations& a) { a.activations.index_put_({0, 0}, 1e30); }, "finite values up to"},
-        {"shape", [](wire::Activations& a) { a.activations = at::zeros({1, 9}); }, "activations have shape 1x9 Float, expected"},
-        {"dtype", [](wire::Activations& a) { a.activations = a.activations.to(at::kDouble); }, "Double, expected"},
-        {"label too large", [](wire::Activations& a) { a.labels.fill_(3); }, "labels range from 3 to 3, expected 0 to 2"},
-        {"label negative", [](wire::Activations& a) { a.labels.fill_(-1); }, "labels range from -1 to -1, expected 0 to 2"},
+        {"NaN",
+         [](wire::Activations& a) {
+           a.activations.index_put_({0, 0}, std::nan(""));
+         },
+         "finite values up to"},
+        {"infinity",
+         [](wire::Activations& a) {
+           a.activations.index_put_({0, 0}, -INFINITY);
+         },
+         "finite values up to"},
+        {"1e30",
+         [](wire::Activations& a) {
+           a.activations.index_put_({0, 0}, 1e30);
+         },
+         "finite values up to"},
+        {"shape",
+         [](wire::Activations& a) {
+           a.activations = at::zeros({1, 9});
+         },
+         "activations have shape 1x9 Float, expected"},
+        {"dtype", [](wire::Activations& a) { a.activations = a.activations.to(at::kDouble); },
+         "Double, expected"},
+        {"label too large", [](wire::Activations& a) { a.labels.fill_(3); },
+         "labels range from 3 to 3, expected 0 to 2"},
+        {"label negative", [](wire::Activations& a) { a.labels.fill_(-1); },
+         "labels range from -1 to -1, expected 0 to 2"},
         {"label dtype", [](wire::Activations& a) { a.labels = a.labels.to(at::kInt); }, "Int, expected"},
-        {"label count", [](wire::Activations& a) { a.labels = at::zeros({1000}, at::kLong); }, "labels have shape 1000 Long"},
+        {"label count", [](wire::Activations& a) { a.labels = at::zeros({1000}, at::kLong); },
+         "labels have shape 1000 Long"},
     };
     for (const Case& each : cases) {
       CAPTURE(each.name);
@@ -263,7 +285,8 @@ TEST_SUITE("aggregator/session") {
     auto message = bench.activations(1, 0);
     message.key.incarnation = 2;
     bench.receive(1, kAnn, message);
-    CHECK(bench.last<wire::Refuse>(1)->second.reason == "that message belongs to another run; say Hello again");
+    CHECK(bench.last<wire::Refuse>(1)->second.reason ==
+          "that message belongs to another run; say Hello again");
   }
 
   TEST_CASE("steps that are not open, and messages a client never sends, are refused") {
@@ -283,7 +306,8 @@ TEST_SUITE("aggregator/session") {
     bench.hello(1, kAnn);
     bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 5, 5}, 3, 16}}});
     CHECK(bench.last<wire::Refuse>(2)->second.fatal);
-    CHECK(bench.last<wire::Refuse>(2)->second.reason == "its examples have shape 1x5x5, this run trains on 1x4x4");
+    CHECK(bench.last<wire::Refuse>(2)->second.reason ==
+          "its examples have shape 1x5x5, this run trains on 1x4x4");
     bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 4, 16}}});
     CHECK(bench.last<wire::Refuse>(2)->second.reason ==
           "its labels need 4 classes, this run has 3; start the aggregator with --num-classes");

@@ -9,7 +9,9 @@ using namespace tandem::aggregator;
 
 namespace {
 
-NamedTensors front(double value) { return {{"0.weight", at::full({2}, value)}}; }
+NamedTensors front(double value) {
+  return {{"0.weight", at::full({2}, value)}};
+}
 
 std::map<ClientId, uint64_t> contributors(int count) {
   std::map<ClientId, uint64_t> weights;

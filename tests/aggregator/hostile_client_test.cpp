@@ -19,9 +19,9 @@
 
 using namespace tandem;
 using aggregator::Aggregator;
-using testing::RawPeer;
 using aggregator::AggregatorSession;
 using aggregator::SessionOptions;
+using testing::RawPeer;
 
 namespace {
 
@@ -37,21 +37,24 @@ int64_t resident_bytes() {
 /// An aggregator on its own thread, listening on loopback for "honest" and "mallory".
 class Server {
  public:
-  explicit Server(SessionOptions options) : keys(generate_key_pair()), honest(generate_key_pair()), mallory(generate_key_pair()) {
+  explicit Server(SessionOptions options)
+      : keys(generate_key_pair()), honest(generate_key_pair()), mallory(generate_key_pair()) {
     session = std::make_unique<AggregatorSession>(
-        options, aggregator::SessionDependencies{
-                     .send = [this](ConnectionId to, wire::Frames frames) { server->send(to, std::move(frames)); },
-                     .observer = &observer,
-                     .make_augmenter = augment::build_pipeline,
-                     .now = std::chrono::steady_clock::now});
+        options,
+        aggregator::SessionDependencies{
+            .send = [this](ConnectionId to, wire::Frames frames) { server->send(to, std::move(frames)); },
+            .observer = &observer,
+            .make_augmenter = augment::build_pipeline,
+            .now = std::chrono::steady_clock::now});
     wire::Limits limits;
     limits.max_tensor_bytes = 1 << 20;
     server = std::make_unique<Aggregator>(*session, limits);
     session->prepare().value();
-    server->listen({.endpoint = "tcp://127.0.0.1:*",
-                    .keys = keys,
-                    .devices = {{honest.public_key, {"honest"}}, {mallory.public_key, {"mallory"}}},
-                    .max_frame_bytes = 1 << 20})
+    server
+        ->listen({.endpoint = "tcp://127.0.0.1:*",
+                  .keys = keys,
+                  .devices = {{honest.public_key, {"honest"}}, {mallory.public_key, {"mallory"}}},
+                  .max_frame_bytes = 1 << 20})
         .value();
     thread = std::thread([this] {
       configure_compute_thread(1);
@@ -79,11 +82,12 @@ wire::Message hello(uint64_t instance) {
 wire::Message step_message(wire::MessageKey key, uint32_t step, int64_t examples) {
   key.step = step;
   return {.key = key,
-          .body = wire::Activations{.activations = at::full({examples, 8}, 0.5), .labels = at::zeros({examples}, at::kLong)}};
+          .body = wire::Activations{.activations = at::full({examples, 8}, 0.5),
+                                    .labels = at::zeros({examples}, at::kLong)}};
 }
 
-wire::Frames rewrite(const wire::Frames& frames, size_t index, const std::function<void(std::string&)>& change,
-                     bool fix_checksum) {
+wire::Frames rewrite(const wire::Frames& frames, size_t index,
+                     const std::function<void(std::string&)>& change, bool fix_checksum) {
   wire::Frames changed = frames;
   std::string bytes(reinterpret_cast<const char*>(frames[index].data()), frames[index].size());
   change(bytes);
@@ -127,22 +131,28 @@ class HostileMessages {
       case 0: {  // cut short
         const size_t frame = variant % frames.size();
         const size_t length = frames[frame].size() > 0 ? variant % frames[frame].size() : 0;
-        return rewrite(frames, frame, [&](std::string& bytes) { bytes.resize(length); }, variant % 2 == 0);
+        return rewrite(
+            frames, frame, [&](std::string& bytes) { bytes.resize(length); }, variant % 2 == 0);
       }
       case 1: {  // one bit of the header
         const size_t bit = variant % (wire::kHeaderBytes * 8);
-        return rewrite(frames, 0, [&](std::string& bytes) { bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8))); },
-                       variant % 2 == 0);
+        return rewrite(
+            frames, 0,
+            [&](std::string& bytes) {
+              bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+            },
+            variant % 2 == 0);
       }
       case 2: {  // an absurd number anywhere
-        return rewrite(frames, 0,
-                       [&](std::string& bytes) {
-                         const uint64_t absurd[] = {~0ull, 1ull << 31, 1ull << 40, 0x7FFFFFFFFFFFFFFFull};
-                         const size_t width = variant % 2 == 0 ? 4 : 8;
-                         if (bytes.size() < width) return;
-                         std::memcpy(bytes.data() + variant % (bytes.size() - width + 1), &absurd[variant % 4], width);
-                       },
-                       true);
+        return rewrite(
+            frames, 0,
+            [&](std::string& bytes) {
+              const uint64_t absurd[] = {~0ull, 1ull << 31, 1ull << 40, 0x7FFFFFFFFFFFFFFFull};
+              const size_t width = variant % 2 == 0 ? 4 : 8;
+              if (bytes.size() < width) return;
+              std::memcpy(bytes.data() + variant % (bytes.size() - width + 1), &absurd[variant % 4], width);
+            },
+            true);
       }
       case 3: {  // frames missing or too many
         wire::Frames changed = frames;
@@ -151,13 +161,14 @@ class HostileMessages {
         return changed;
       }
       case 4: {  // noise in a frame, with a correct checksum
-        return rewrite(frames, variant % frames.size(),
-                       [&](std::string& bytes) {
-                         for (int i = 0; i < 3 && !bytes.empty(); ++i) {
-                           bytes[random_.below(bytes.size())] = static_cast<char>(random_.below(256));
-                         }
-                       },
-                       true);
+        return rewrite(
+            frames, variant % frames.size(),
+            [&](std::string& bytes) {
+              for (int i = 0; i < 3 && !bytes.empty(); ++i) {
+                bytes[random_.below(bytes.size())] = static_cast<char>(random_.below(256));
+              }
+            },
+            true);
       }
       case 5:
         return wire::encode(wrong_step(variant));
@@ -174,14 +185,30 @@ class HostileMessages {
     wire::Message message = step_message(key_, static_cast<uint32_t>(random_.below(kMessages)), 4);
     auto& body = std::get<wire::Activations>(message.body);
     switch (variant % 8) {
-      case 0: body.activations.fill_(std::nan("")); break;
-      case 1: body.activations.fill_(1e30); break;
-      case 2: body.activations = at::zeros({4, 9}); break;
-      case 3: body.activations = at::zeros({4, 8}, at::kDouble); break;
-      case 4: body.labels.fill_(99); break;
-      case 5: body.labels.fill_(-1); break;
-      case 6: message.key.round = 7; break;
-      default: message.key.run_id ^= 1; break;
+      case 0:
+        body.activations.fill_(std::nan(""));
+        break;
+      case 1:
+        body.activations.fill_(1e30);
+        break;
+      case 2:
+        body.activations = at::zeros({4, 9});
+        break;
+      case 3:
+        body.activations = at::zeros({4, 8}, at::kDouble);
+        break;
+      case 4:
+        body.labels.fill_(99);
+        break;
+      case 5:
+        body.labels.fill_(-1);
+        break;
+      case 6:
+        message.key.round = 7;
+        break;
+      default:
+        message.key.run_id ^= 1;
+        break;
     }
     return message;
   }
@@ -208,7 +235,8 @@ SessionOptions tiny_options() {
 }  // namespace
 
 TEST_SUITE("aggregator/hostile_client") {
-  TEST_CASE("10,000 hostile messages from a listed key: after each an honest step succeeds, memory stays flat") {
+  TEST_CASE(
+      "10,000 hostile messages from a listed key: after each an honest step succeeds, memory stays flat") {
     configure_compute_thread(1);
     SessionOptions options = tiny_options();
     options.local_steps = kMessages + 1;
@@ -251,7 +279,8 @@ TEST_SUITE("aggregator/hostile_client") {
     server.join();
     CHECK(server.session->completed());
     CHECK(server.session->refused_messages() > 5000);
-    for (const NamedTensor& entry : server.session->weights()) CHECK(at::isfinite(entry.tensor).all().item<bool>());
+    for (const NamedTensor& entry : server.session->weights())
+      CHECK(at::isfinite(entry.tensor).all().item<bool>());
   }
 
   TEST_CASE("a participant's bad steps are left out one by one, and it is back in the next round") {
@@ -294,7 +323,8 @@ TEST_SUITE("aggregator/hostile_client") {
         REQUIRE(honest.await<wire::Gradients>().has_value());
       }
       REQUIRE(honest.await<wire::EndRound>().has_value());
-      honest.send({.key = begin->first, .body = wire::FrontUpdate{.examples = 4, .front = snapshot(begin->second.front)}});
+      honest.send({.key = begin->first,
+                   .body = wire::FrontUpdate{.examples = 4, .front = snapshot(begin->second.front)}});
     }
     REQUIRE(honest.await<wire::Finish>().has_value());
     CHECK(server.observer.count("excluded") == 20);

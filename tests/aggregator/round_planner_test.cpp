@@ -9,7 +9,9 @@ using namespace tandem::aggregator;
 
 namespace {
 
-int64_t sum(const std::vector<uint32_t>& sizes) { return std::accumulate(sizes.begin(), sizes.end(), int64_t{0}); }
+int64_t sum(const std::vector<uint32_t>& sizes) {
+  return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+}
 
 const std::map<ClientId, int64_t> kExamples = {{{"a"}, 50}, {{"b"}, 3}, {{"c"}, 20}};
 
@@ -53,7 +55,9 @@ TEST_SUITE("aggregator/round_planner") {
   }
 
   TEST_CASE("the same seed plans the same, another seed plans otherwise") {
-    const auto plan = [](uint64_t seed) { return RoundPlanner({.seed = seed, .batch_size = 16}).plan(kExamples).batch_sizes; };
+    const auto plan = [](uint64_t seed) {
+      return RoundPlanner({.seed = seed, .batch_size = 16}).plan(kExamples).batch_sizes;
+    };
     CHECK((plan(4) == plan(4)));
     CHECK((plan(4) != plan(5)));
   }

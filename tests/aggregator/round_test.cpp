@@ -10,9 +10,13 @@ namespace {
 const ClientId kAnn{"ann"};
 const ClientId kBob{"bob"};
 
-Round two_clients() { return Round(RoundId{3}, {.steps = 3, .batch_sizes = {{kAnn, {2, 0, 1}}, {kBob, {1, 3, 2}}}}); }
+Round two_clients() {
+  return Round(RoundId{3}, {.steps = 3, .batch_sizes = {{kAnn, {2, 0, 1}}, {kBob, {1, 3, 2}}}});
+}
 
-ClientActivations from(const ClientId& client) { return {.client = client, .activations = at::zeros({1})}; }
+ClientActivations from(const ClientId& client) {
+  return {.client = client, .activations = at::zeros({1})};
+}
 
 }  // namespace
 

@@ -16,10 +16,14 @@ ModelPart make_tail(const std::string& model = "mlp?hidden=8") {
 
 ClientActivations client(const std::string& name, int64_t examples, uint64_t seed, double scale = 1.0) {
   torch::manual_seed(seed);
-  return {.client = {name}, .activations = at::randn({examples, 8}) * scale, .labels = at::randint(0, 3, {examples}, at::kLong)};
+  return {.client = {name},
+          .activations = at::randn({examples, 8}) * scale,
+          .labels = at::randint(0, 3, {examples}, at::kLong)};
 }
 
-TailTrainerOptions sgd(double learning_rate = 0.1) { return {.optimizer = {.learning_rate = learning_rate}}; }
+TailTrainerOptions sgd(double learning_rate = 0.1) {
+  return {.optimizer = {.learning_rate = learning_rate}};
+}
 
 }  // namespace
 
@@ -47,7 +51,8 @@ TEST_SUITE("aggregator/tail_trainer") {
     TailTrainer trainer(tail, sgd(0.1));
     const auto ann = client("ann", 5, 1), bob = client("bob", 3, 2);
     ModelPart expected = make_tail();
-    torch::cross_entropy_loss(expected.forward(at::cat({ann.activations, bob.activations})), at::cat({ann.labels, bob.labels}))
+    torch::cross_entropy_loss(expected.forward(at::cat({ann.activations, bob.activations})),
+                              at::cat({ann.labels, bob.labels}))
         .backward();
     (void)trainer.step({ann, bob});
     const auto after = tail.parameters();
@@ -79,7 +84,9 @@ TEST_SUITE("aggregator/tail_trainer") {
     TailTrainer disturbed(with, sgd()), undisturbed(without, sgd());
     const auto images = [](const std::string& name, double scale) {
       torch::manual_seed(8);
-      return ClientActivations{.client = {name}, .activations = at::randn({4, 8, 8, 8}) * scale, .labels = at::zeros({4}, at::kLong)};
+      return ClientActivations{.client = {name},
+                               .activations = at::randn({4, 8, 8, 8}) * scale,
+                               .labels = at::zeros({4}, at::kLong)};
     };
     auto bad = images("mallory", 1);
     bad.activations.index_put_({0}, std::nan(""));

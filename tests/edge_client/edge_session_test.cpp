@@ -20,14 +20,16 @@ namespace {
 class Bench {
  public:
   Bench() {
-    dataset = datasets::open_dataset("synthetic:images?examples=20&classes=3&size=8", datasets::Split::kTrain).value();
+    dataset = datasets::open_dataset("synthetic:images?examples=20&classes=3&size=8", datasets::Split::kTrain)
+                  .value();
     session = std::make_unique<EdgeSession>(
         EdgeSessionOptions{.instance = 11, .prefetch = 0, .resend_after = std::chrono::seconds(15)},
-        EdgeSessionDependencies{.send = [this](wire::Frames frames) { sent.push_back(wire::decode(frames, {}).value()); },
-                                .dataset = dataset.get(),
-                                .make_augmenter = augment::build_pipeline,
-                                .now = [this] { return now; },
-                                .on_note = [this](const std::string& line) { notes.push_back(line); }});
+        EdgeSessionDependencies{
+            .send = [this](wire::Frames frames) { sent.push_back(wire::decode(frames, {}).value()); },
+            .dataset = dataset.get(),
+            .make_augmenter = augment::build_pipeline,
+            .now = [this] { return now; },
+            .on_note = [this](const std::string& line) { notes.push_back(line); }});
     plan.model = "cnn";
     plan.cut = 1;
     plan.input_shape = {1, 8, 8};
@@ -37,15 +39,25 @@ class Bench {
   }
 
   void receive(wire::Body body, uint32_t round = 0, uint32_t step = 0, uint32_t incarnation = 1) {
-    session->receive({.key = {.run_id = 42, .incarnation = incarnation, .round = round, .step = step}, .body = std::move(body)}, 10);
+    session->receive({.key = {.run_id = 42, .incarnation = incarnation, .round = round, .step = step},
+                      .body = std::move(body)},
+                     10);
   }
-  void welcome(bool resumed = false) { receive(wire::Welcome{.plan = plan, .client = "cam", .resumed = resumed}); }
+  void welcome(bool resumed = false) {
+    receive(wire::Welcome{.plan = plan, .client = "cam", .resumed = resumed});
+  }
   void begin(uint32_t round, std::vector<uint32_t> sizes, uint64_t first = 0) {
     const auto front = define_model(plan.model, plan.input_shape, plan.num_classes)->build(3, 0, plan.cut);
-    receive(wire::BeginRound{.first_example = first, .batch_sizes = std::move(sizes), .front = snapshot(front.state())}, round);
+    receive(
+        wire::BeginRound{
+            .first_example = first, .batch_sizes = std::move(sizes), .front = snapshot(front.state())},
+        round);
   }
   void answer(uint32_t round, uint32_t step) {
-    receive(wire::Gradients{.gradient = at::full_like(activations(round, step).activations, 0.01), .loss = 1, .correct = 1}, round, step);
+    receive(
+        wire::Gradients{
+            .gradient = at::full_like(activations(round, step).activations, 0.01), .loss = 1, .correct = 1},
+        round, step);
   }
   wire::Activations activations(uint32_t round, uint32_t step) const {
     for (const wire::Message& message : sent) {
@@ -57,7 +69,8 @@ class Bench {
   }
   template <class T>
   int count() const {
-    return static_cast<int>(std::count_if(sent.begin(), sent.end(), [](const wire::Message& m) { return std::holds_alternative<T>(m.body); }));
+    return static_cast<int>(std::count_if(
+        sent.begin(), sent.end(), [](const wire::Message& m) { return std::holds_alternative<T>(m.body); }));
   }
   template <class T>
   T last() const {
@@ -136,7 +149,8 @@ TEST_SUITE("edge_client/session") {
     const auto update = bench.last<wire::FrontUpdate>();
     CHECK(update.examples == 0);
     const auto front = define_model("cnn", {1, 8, 8}, 3)->build(3, 0, 1);
-    for (size_t i = 0; i < update.front.size(); ++i) CHECK(at::equal(update.front[i].tensor, front.state()[i].tensor));
+    for (size_t i = 0; i < update.front.size(); ++i)
+      CHECK(at::equal(update.front[i].tensor, front.state()[i].tensor));
   }
 
   TEST_CASE("excluded until the next round, it sends nothing more and joins the next") {
@@ -199,7 +213,8 @@ TEST_SUITE("edge_client/session") {
     bench.welcome();
     bench.begin(1, {4, 4});
     bench.receive(wire::Gradients{.gradient = at::zeros({4, 32, 4, 5})}, 1, 0);
-    CHECK(bench.notes.back().find("the gradient has shape 4x32x4x5, expected 4x32x4x4 float32") != std::string::npos);
+    CHECK(bench.notes.back().find("the gradient has shape 4x32x4x5, expected 4x32x4x4 float32") !=
+          std::string::npos);
     CHECK(bench.count<wire::Activations>() == 2);
   }
 
@@ -218,7 +233,8 @@ TEST_SUITE("edge_client/session") {
     other.session->connected();
     other.welcome();
     REQUIRE(other.session->failure().has_value());
-    CHECK(other.session->failure()->message == "this device's examples have shape 1x8x8, the run trains on 3x32x32");
+    CHECK(other.session->failure()->message ==
+          "this device's examples have shape 1x8x8, the run trains on 3x32x32");
     Bench cut;
     cut.plan.cut = 9;
     cut.session->connected();
@@ -249,7 +265,8 @@ TEST_SUITE("edge_client/session") {
     Bench bench;
     bench.session->connected();
     bench.welcome();
-    bench.receive(wire::Finish{.eval_loss = 0.3, .eval_accuracy = 0.9, .front = {{"0.0.weight", at::ones({2})}}}, 2);
+    bench.receive(
+        wire::Finish{.eval_loss = 0.3, .eval_accuracy = 0.9, .front = {{"0.0.weight", at::ones({2})}}}, 2);
     CHECK((bench.session->phase() == EdgeSession::Phase::kFinished));
     CHECK(bench.session->final_front().at(0).name == "0.0.weight");
     CHECK(bench.count<wire::Bye>() == 1);

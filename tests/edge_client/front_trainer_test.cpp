@@ -10,8 +10,12 @@ using namespace tandem::edge_client;
 
 namespace {
 
-ModelPart make_front() { return define_model("cnn", {1, 8, 8}, 3)->build(5, 0, 1); }
-FrontTrainerOptions sgd(uint32_t window = 1) { return {.optimizer = {.learning_rate = 0.1}, .window = window}; }
+ModelPart make_front() {
+  return define_model("cnn", {1, 8, 8}, 3)->build(5, 0, 1);
+}
+FrontTrainerOptions sgd(uint32_t window = 1) {
+  return {.optimizer = {.learning_rate = 0.1}, .window = window};
+}
 at::Tensor inputs(uint64_t seed) {
   torch::manual_seed(seed);
   return at::rand({4, 1, 8, 8});
@@ -48,7 +52,8 @@ TEST_SUITE("edge_client/front_trainer") {
     const NamedTensors moved = snapshot(front.parameters());
     REQUIRE(trainer.apply(at::ones_like(second)).has_value());
     for (size_t i = 0; i < moved.size(); ++i) {
-      CHECK(at::allclose(front.parameters()[i].tensor, moved[i].tensor - 0.1 * original.parameters()[i].tensor.grad(), 1e-6, 1e-7));
+      CHECK(at::allclose(front.parameters()[i].tensor,
+                         moved[i].tensor - 0.1 * original.parameters()[i].tensor.grad(), 1e-6, 1e-7));
     }
   }
 

@@ -46,11 +46,13 @@ int main(int argc, char** argv) {
   const std::vector<int> examples(all_examples.begin(), all_examples.begin() + clients);
   std::vector<tools::VirtualEdge> edges;
   for (int i = 0; i < clients; ++i) {
-    edges.push_back({testing::client_name(i), testing::images(examples[static_cast<size_t>(i)], 8, 1, i + 1)});
+    edges.push_back(
+        {testing::client_name(i), testing::images(examples[static_cast<size_t>(i)], 8, 1, i + 1)});
   }
   testing::RecordingObserver observer;
   tools::Simulation simulation(options, observer, nullptr, {}, std::move(edges), {});
-  if (const auto ran = simulation.run(); !ran) return std::fprintf(stderr, "%s\n", ran.error().message.c_str()), 1;
+  if (const auto ran = simulation.run(); !ran)
+    return std::fprintf(stderr, "%s\n", ran.error().message.c_str()), 1;
 
   const auto definition = define_model(options.plan.model, {1, 8, 8}, options.plan.num_classes);
   save_safetensors(out / "initial.safetensors", {definition->build(options.plan.seed).state(), {}}).value();

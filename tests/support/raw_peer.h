@@ -38,7 +38,8 @@ class RawPeer {
 
   /// The next message of that kind, others are passed over; nothing after the timeout.
   template <class T>
-  std::optional<std::pair<wire::MessageKey, T>> await(std::chrono::seconds timeout = std::chrono::seconds(10)) {
+  std::optional<std::pair<wire::MessageKey, T>> await(
+      std::chrono::seconds timeout = std::chrono::seconds(10)) {
     const auto deadline = std::chrono::steady_clock::now() + timeout;
     while (auto event = inbox_.pop_until(deadline)) {
       const auto* received = std::get_if<client_event::Received>(&*event);

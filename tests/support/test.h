@@ -22,5 +22,7 @@
 
 namespace tandem {
 /// How a failing check shows a client.
-inline std::ostream& operator<<(std::ostream& out, const ClientId& client) { return out << client.name; }
+inline std::ostream& operator<<(std::ostream& out, const ClientId& client) {
+  return out << client.name;
+}
 }  // namespace tandem

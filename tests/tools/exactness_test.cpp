@@ -199,7 +199,8 @@ TEST_SUITE("exactness") {
           smashed.backward(leaf.grad());
           const NamedTensors gradients = old.parameters();
           NamedTensors targets = front.parameters();
-          for (size_t i = 0; i < targets.size(); ++i) targets[i].tensor.mutable_grad() = gradients[i].tensor.grad();
+          for (size_t i = 0; i < targets.size(); ++i)
+            targets[i].tensor.mutable_grad() = gradients[i].tensor.grad();
           front_optimizer.step(1.0);
           history.push_back(snapshot(front.parameters()));
         }

@@ -15,7 +15,8 @@ using namespace tandem;
 
 namespace {
 
-std::shared_ptr<const Dataset> images(const std::string& parameters, datasets::Split split = datasets::Split::kTrain) {
+std::shared_ptr<const Dataset> images(const std::string& parameters,
+                                      datasets::Split split = datasets::Split::kTrain) {
   return datasets::open_dataset("synthetic:images?classes=4&size=8&" + parameters, split).value();
 }
 
@@ -84,7 +85,8 @@ TEST_SUITE("tools/simulation") {
     tools::Simulation simulation(options_for(4), observer, nullptr, {}, four_edges(), {});
     int seen = 0;
     simulation.filter = [&](size_t edge, bool to_aggregator, const wire::Frames& frames) {
-      if (edge == 2 && to_aggregator && type_of_frames(frames) == wire::MessageType::kActivations && ++seen == 4) {
+      if (edge == 2 && to_aggregator && type_of_frames(frames) == wire::MessageType::kActivations &&
+          ++seen == 4) {
         simulation.kill(2);
         return false;
       }
@@ -107,8 +109,8 @@ TEST_SUITE("tools/simulation") {
     tools::Simulation simulation(options, observer, nullptr, {}, four_edges(), {});
     int lost = 0;
     simulation.filter = [&](size_t edge, bool to_aggregator, const wire::Frames& frames) {
-      const bool lose = edge == 0 && to_aggregator && lost < 2 &&
-                        type_of_frames(frames) == wire::MessageType::kActivations;
+      const bool lose =
+          edge == 0 && to_aggregator && lost < 2 && type_of_frames(frames) == wire::MessageType::kActivations;
       lost += lose;
       return !lose;
     };
@@ -127,13 +129,16 @@ TEST_SUITE("tools/simulation") {
     tools::Simulation simulation(options_for(4), observer, nullptr, {}, std::move(edges), {});
     REQUIRE(simulation.run().has_value());
     CHECK(observer.rounds[0].examples == 3 * 64 + 8);
-    for (const ClientRecord& record : observer.clients) CHECK(record.examples == (record.client == "client-2" ? 8 : 64));
+    for (const ClientRecord& record : observer.clients)
+      CHECK(record.examples == (record.client == "client-2" ? 8 : 64));
   }
 
   TEST_CASE("devices whose data do not fit the run are refused with the reason") {
     testing::RecordingObserver observer;
     auto edges = four_edges();
-    edges[3].dataset = datasets::open_dataset("synthetic:images?classes=4&size=12&examples=64", datasets::Split::kTrain).value();
+    edges[3].dataset =
+        datasets::open_dataset("synthetic:images?classes=4&size=12&examples=64", datasets::Split::kTrain)
+            .value();
     auto options = options_for(3);
     tools::Simulation simulation(options, observer, nullptr, {}, std::move(edges), {});
     const auto ran = simulation.run();
@@ -171,7 +176,8 @@ TEST_SUITE("tools/simulation") {
     REQUIRE(simulation.run().has_value());
     const NamedTensors weights = simulation.session().weights();
     REQUIRE(weights.size() == initial.size());
-    for (size_t i = 0; i < weights.size(); ++i) CHECK(at::allclose(weights[i].tensor, initial[i].tensor, 0, 1e-6));
+    for (size_t i = 0; i < weights.size(); ++i)
+      CHECK(at::allclose(weights[i].tensor, initial[i].tensor, 0, 1e-6));
   }
 
   TEST_CASE("weights to start from that do not fit the model are refused by name") {
