@@ -51,6 +51,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   aggregator = std::make_unique<Aggregator>(session, limits);
   if (auto prepared = session.prepare(); !prepared) return prepared.error();
   if (auto listening = aggregator->listen(std::move(*server_options)); !listening) return listening.error();
+  recorder.progress().note(describe_compute());
   recorder.progress().note("listening on " + aggregator->endpoint() + ", waiting for " +
                            std::to_string(options->clients) + " client(s)");
   if (!network.endpoint_file.empty()) {

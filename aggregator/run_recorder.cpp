@@ -1,11 +1,9 @@
 #include "tandem/aggregator/run_recorder.h"
 
-#include <ATen/Context.h>
-#include <ATen/Parallel.h>
-
 #include <utility>
 
 #include "tandem/core/storage/safetensors.h"
+#include "tandem/core/training/compute_device.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -40,7 +38,7 @@ Result<void> RunRecorder::on_plan(const TrainingPlan& plan, int num_blocks) {
   config += "# input-shape = " + shape_to_string(plan.input_shape) + "\n";
   config += "# num-classes = " + std::to_string(plan.num_classes) + "\n";
   config += "# blocks = " + std::to_string(num_blocks) + "\n";
-  config += "# intra-op threads = " + std::to_string(at::get_num_threads()) + "\n";
+  config += "# computed with " + describe_compute() + "\n";
   return directory_.write_config(config);
 }
 

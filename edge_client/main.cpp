@@ -56,6 +56,7 @@ Result<int> run(const EdgeFlags& flags) {
   display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
                std::to_string((*dataset)->describe().num_examples) + " examples, connecting to " +
                flags.endpoint);
+  display.note(describe_compute());
   if (auto ran = client->run(stop_requested); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
   if (!flags.save_front.empty()) {

@@ -12,6 +12,7 @@
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/storage/safetensors.h"
+#include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/tools/commands.h"
 #include "tandem/tools/simulation.h"
@@ -87,6 +88,7 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   Simulation simulation(
       *options, recorder, eval_data.get(), std::move(initial_weights), std::move(*edges),
       {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
+  recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested);
   if (!ran && !simulation.session().started()) return ran.error();
   auto finished = recorder.finish(simulation.session());

@@ -60,4 +60,9 @@ std::string loaded_blas(bool& slow) {
   return found;
 }
 
+std::string describe_compute() {
+  bool slow = false;
+  return std::to_string(at::get_num_threads()) + " intra-op thread(s), BLAS " + loaded_blas(slow);
+}
+
 }  // namespace tandem

@@ -20,4 +20,7 @@ int configure_compute_thread(int threads);
 /// "unknown" where /proc is not there. `slow` is set for the reference implementation.
 std::string loaded_blas(bool& slow);
 
+/// What this process computes with, for a person and the record: threads of the calling thread and the BLAS.
+std::string describe_compute();
+
 }  // namespace tandem

@@ -124,6 +124,7 @@ class HostileMessages {
   }
 
   wire::Frames next() {
+    if (exhaustive_ < exhaustive_count()) return exhaustive(exhaustive_++);
     const size_t turn = turn_++;
     const wire::Frames& frames = encoded_[turn % encoded_.size()];
     const size_t variant = turn / encoded_.size();
@@ -181,6 +182,24 @@ class HostileMessages {
   }
 
  private:
+  /// A step's message cut short at every length and with every bit of the header flipped, each with the
+  /// checksum as it was and with a correct one.
+  size_t exhaustive_count() const { return 2 * (encoded_[0][0].size() + wire::kHeaderBytes * 8); }
+
+  wire::Frames exhaustive(size_t number) const {
+    const wire::Frames& frames = encoded_[0];
+    const bool fix_checksum = number % 2 == 1;
+    const size_t variant = number / 2;
+    if (variant < frames[0].size()) {
+      return rewrite(frames, 0, [&](std::string& bytes) { bytes.resize(variant); }, fix_checksum);
+    }
+    const size_t bit = variant - frames[0].size();
+    return rewrite(
+        frames, 0,
+        [&](std::string& bytes) { bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8))); },
+        fix_checksum);
+  }
+
   wire::Message wrong_step(size_t variant) {
     wire::Message message = step_message(key_, static_cast<uint32_t>(random_.below(kMessages)), 4);
     auto& body = std::get<wire::Activations>(message.body);
@@ -217,6 +236,7 @@ class HostileMessages {
   SplitMix64 random_;
   std::vector<wire::Message> messages_;
   std::vector<wire::Frames> encoded_;
+  size_t exhaustive_ = 0;
   size_t turn_ = 0;
 };
 
