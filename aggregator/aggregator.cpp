@@ -8,9 +8,11 @@
 namespace tandem::aggregator {
 namespace {
 
-/// Messages that may wait for the trainer. A client has at most its window plus a heartbeat outstanding;
-/// what comes beyond is dropped, and an honest client sends it again.
-constexpr size_t kInboxCapacity = 4096;
+/// Messages that may wait for the trainer, of everybody and of one client. An honest client has at most its
+/// window, a Hello and some heartbeats waiting; what comes beyond is dropped, and an honest client sends
+/// again what has no answer.
+constexpr size_t kInboxCapacity = 1 << 16;
+constexpr int kQueuedPerClient = 128;
 constexpr std::chrono::milliseconds kStopCheck{200};
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::chrono::seconds kUndecodableLogInterval{5};
@@ -41,14 +43,40 @@ void Aggregator::send(ConnectionId connection, wire::Frames frames) {
   if (server_) server_->send(connection, std::move(frames));
 }
 
+bool Aggregator::admit(const ClientId& client, int64_t bytes) {
+  const std::lock_guard lock(queued_mutex_);
+  Queued& queued = queued_[client];
+  // The first message is let in whatever its size: the transport has bounded that.
+  const bool has_room =
+      queued.messages == 0 || (queued.messages < kQueuedPerClient &&
+                               queued.bytes + bytes <= static_cast<int64_t>(limits_.max_message_bytes));
+  if (!has_room) return false;
+  queued.messages += 1;
+  queued.bytes += bytes;
+  return true;
+}
+
+void Aggregator::release(const ClientId& client, int64_t bytes) {
+  const std::lock_guard lock(queued_mutex_);
+  Queued& queued = queued_[client];
+  queued.messages -= 1;
+  queued.bytes -= bytes;
+}
+
 void Aggregator::enqueue(ReceivedFrames received) {
   const auto bytes = static_cast<int64_t>(wire::total_bytes(received.frames));
+  if (!admit(received.client, bytes)) {
+    spdlog::debug("a message of {} was dropped: too many of its messages wait", received.client.name);
+    return;
+  }
   Inbound inbound{.connection = received.connection,
                   .client = std::move(received.client),
                   .message = wire::decode(received.frames, limits_),
                   .bytes = bytes,
                   .received_at = std::chrono::steady_clock::now()};
+  const ClientId client = inbound.client;
   if (!inbox_.try_push(std::move(inbound))) {
+    release(client, bytes);
     spdlog::debug("a message was dropped: the trainer is {} messages behind", kInboxCapacity);
   }
 }
@@ -63,6 +91,7 @@ void Aggregator::log_undecodable(const ClientId& client, const Error& error) {
 }
 
 void Aggregator::hand_over(Inbound inbound) {
+  release(inbound.client, inbound.bytes);
   if (inbound.message) {
     session_.receive(inbound.connection, inbound.client, std::move(*inbound.message), inbound.bytes,
                      inbound.received_at);
@@ -73,6 +102,16 @@ void Aggregator::hand_over(Inbound inbound) {
 }
 
 void Aggregator::run(const std::function<bool()>& should_stop) {
+  try {
+    run_session(should_stop);
+  } catch (const std::exception& exception) {
+    // The clients are told and the run directory is finished whatever happens while training.
+    session_.fail({ErrorCode::kUnsupported, std::string("training failed: ") + exception.what()});
+  }
+  server_->stop(kLinger);
+}
+
+void Aggregator::run_session(const std::function<bool()>& should_stop) {
   while (!session_.done()) {
     if (should_stop()) session_.stop("interrupted");
     const TimePoint deadline = session_.next_deadline().value_or(TimePoint::max());
@@ -87,7 +126,6 @@ void Aggregator::run(const std::function<bool()>& should_stop) {
       session_.tick(std::chrono::steady_clock::now());
     }
   }
-  server_->stop(kLinger);
 }
 
 }  // namespace tandem::aggregator

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "tandem/aggregator/aggregator_session.h"
@@ -41,7 +42,10 @@ class Aggregator {
     TimePoint received_at;
   };
 
+  void run_session(const std::function<bool()>& should_stop);
   void log_undecodable(const ClientId& client, const Error& error);
+  bool admit(const ClientId& client, int64_t bytes);
+  void release(const ClientId& client, int64_t bytes);
   void enqueue(ReceivedFrames received);
   void hand_over(Inbound inbound);
 
@@ -54,6 +58,13 @@ class Aggregator {
     TimePoint logged_at{};
   };
   std::map<ClientId, Undecodable> undecodable_;
+  /// What waits for the trainer, by client: nobody can fill the memory or push the others out.
+  struct Queued {
+    int messages = 0;
+    int64_t bytes = 0;
+  };
+  std::mutex queued_mutex_;
+  std::map<ClientId, Queued> queued_;  // guarded by queued_mutex_
   Mailbox<Inbound> inbox_;
   std::unique_ptr<ZmqServer> server_;  // last: its thread pushes into inbox_
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "tandem/core/config/specification.h"
@@ -66,6 +67,18 @@ Result<LrScheduleOptions> parse_schedule(const std::string& text, bool& spans_ru
       "--lr-schedule is \"" + text + "\", expected constant, cosine, cosine:STEPS or step:EVERY:FACTOR"};
 }
 
+/// "1x28x28" -> {1, 28, 28}; "" -> {}.
+Result<std::vector<int64_t>> parse_shape(const std::string& text) {
+  std::vector<int64_t> shape;
+  if (text.empty()) return shape;
+  for (const std::string& part : split(text, 'x')) {
+    const auto size = parse_integer("--input-shape CxHxW", part, 1, 65536);
+    if (!size) return size.error();
+    shape.push_back(*size);
+  }
+  return shape;
+}
+
 uint64_t random_run_id() {
   std::random_device device;
   uint64_t id = 0;
@@ -81,6 +94,8 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("cut", cut, "Blocks on the edge: blocks before the cut are the front, the others the tail");
   flags.add("num-classes", num_classes,
             "Number of classes; 0 takes it from the evaluation data or the first client");
+  flags.add("input-shape", input_shape,
+            "Shape of an example as CxHxW or F; empty takes it from the evaluation data or the first client");
   flags.add_path("init", init, "Start from the weights of this .safetensors file");
   flags.add("eval-data", eval_data,
             "Evaluate the merged model on the test split of this data, such as idx:DIR");
@@ -125,6 +140,9 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   plan.model = model;
   plan.cut = cut;
   plan.num_classes = num_classes;
+  const auto shape = parse_shape(input_shape);
+  if (!shape) return shape.error();
+  plan.input_shape = *shape;
   plan.algorithm = algorithm;
   plan.seed = seed;
   plan.rounds = rounds;
@@ -149,6 +167,15 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.batch_size = batch_size;
   options.local_steps = local_steps;
   options.local_epochs = local_epochs;
+  constexpr double kLongest = 30.0 * 24 * 3600;
+  for (const auto& [flag, seconds] :
+       {std::pair{"--step-deadline", step_deadline}, std::pair{"--update-deadline", update_deadline},
+        std::pair{"--client-timeout", client_timeout}}) {
+    if (seconds >= 0.001 && seconds <= kLongest) continue;
+    return Error{ErrorCode::kInvalidArgument, std::string(flag) + " must be between 0.001 and " +
+                                                  std::to_string(static_cast<int64_t>(kLongest)) +
+                                                  " seconds, got " + std::to_string(seconds)};
+  }
   options.step_deadline = milliseconds(step_deadline);
   options.update_deadline = milliseconds(update_deadline);
   options.client_timeout = milliseconds(client_timeout);

@@ -37,6 +37,7 @@ struct TrainingFlags {
   std::string normalize;
   std::string eval_data;
   int64_t num_classes = 0;
+  std::string input_shape;
   std::filesystem::path init;
 
   double step_deadline = 30;

@@ -14,7 +14,18 @@
 namespace tandem::aggregator {
 namespace {
 
-constexpr std::chrono::seconds kGoodbyeWait{2};
+/// A device with more examples is taken for a mistake or an attack: the steps of its round are planned one
+/// by one. FedAvg sums n_k w_k exactly in double up to 2^29 examples.
+constexpr int64_t kMaxExamples = int64_t{1} << 26;
+/// Steps of a round, so that a plan fits into one message.
+constexpr uint32_t kMaxSteps = 500'000;
+/// Size of an example and number of classes for which a client may make the aggregator build a model; what
+/// the operator asks for is not limited.
+constexpr int64_t kMaxAnnouncedValues = int64_t{1} << 18;
+constexpr int64_t kMaxAnnouncedClasses = 65'536;
+/// Events that one client's behaviour may add to the record in one round.
+constexpr int kMaxEventsPerClient = 50;
+constexpr int kMaxAbandonedInARow = 3;
 constexpr std::chrono::milliseconds kLivenessCheck{500};
 
 double seconds_between(TimePoint from, TimePoint to) {
@@ -47,16 +58,19 @@ struct AggregatorSession::Model {
         whole(definition.build(options.plan.seed)),
         front(whole.slice(0, options.plan.cut)),
         tail(whole.slice(options.plan.cut, definition.num_blocks())),
+        minimum_batch(definition.uses_batch_statistics(0, definition.num_blocks()) ? 2u : 1u),
         planner({.seed = options.plan.seed,
                  .batch_size = options.batch_size,
                  .local_steps = options.local_steps,
                  .local_epochs = options.local_epochs,
-                 .minimum_batch = definition.uses_batch_statistics(0, definition.num_blocks()) ? 2u : 1u}) {}
+                 .minimum_batch = minimum_batch,
+                 .max_steps = kMaxSteps}) {}
 
   ModelDefinition definition;
   ModelPart whole;
   ModelPart front;
   ModelPart tail;
+  uint32_t minimum_batch;  ///< examples a client brings to a step at least, if any
   RoundPlanner planner;
   std::unique_ptr<const Augmenter> augmenter;
   /// Made when the first round begins: the schedule's length may depend on that round's plan.
@@ -69,6 +83,7 @@ AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies
     : options_(options.validated()), dependencies_(std::move(dependencies)) {
   if (dependencies_.observer == nullptr) throw std::invalid_argument("SessionDependencies.observer is null");
   run_started_ = dependencies_.now();
+  next_liveness_check_ = run_started_ + kLivenessCheck;
 }
 
 AggregatorSession::~AggregatorSession() = default;
@@ -109,8 +124,14 @@ Result<void> AggregatorSession::build_model(const DataDescription& data) {
   auto augmenter = dependencies_.make_augmenter(plan.augment, plan.normalize, plan.input_shape);
   if (!augmenter) return augmenter.error();
 
+  SessionOptions with_plan = options_;
+  with_plan.plan = plan;
+  try {
+    model_ = std::make_unique<Model>(std::move(*definition), with_plan);
+  } catch (const std::exception& exception) {  // no memory
+    return Error{ErrorCode::kTooLarge, "the model cannot be built: " + std::string(exception.what())};
+  }
   options_.plan = plan;
-  model_ = std::make_unique<Model>(std::move(*definition), options_);
   model_->augmenter = std::move(*augmenter);
   if (!dependencies_.initial_weights.empty()) {
     if (auto loaded = model_->whole.load(dependencies_.initial_weights); !loaded) {
@@ -123,8 +144,34 @@ Result<void> AggregatorSession::build_model(const DataDescription& data) {
   return {};
 }
 
+Result<void> AggregatorSession::build_model_for(const DataDescription& data) {
+  // A client announces this shape: what it makes us allocate is bounded.
+  int64_t values = 1;
+  for (const int64_t size : data.input_shape) {
+    values = size > 0 && values <= kMaxAnnouncedValues && size <= kMaxAnnouncedValues
+                 ? values * size
+                 : kMaxAnnouncedValues + 1;
+  }
+  if (data.input_shape.size() > 4 || values > kMaxAnnouncedValues ||
+      data.num_classes > kMaxAnnouncedClasses) {
+    return Error{ErrorCode::kTooLarge,
+                 "its examples have shape " + shape_to_string(data.input_shape) + " and " +
+                     std::to_string(data.num_classes) + " classes; beyond " +
+                     std::to_string(kMaxAnnouncedValues) + " values or " +
+                     std::to_string(kMaxAnnouncedClasses) +
+                     " classes start the aggregator with --input-shape and --num-classes"};
+  }
+  return build_model(data);
+}
+
 Result<void> AggregatorSession::check_data(const DataDescription& data) const {
   const TrainingPlan& plan = options_.plan;
+  const int64_t fewest = model_->minimum_batch;
+  if (data.num_examples < fewest || data.num_examples > kMaxExamples) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "it has " + std::to_string(data.num_examples) + " examples, this run takes devices with " +
+                     std::to_string(fewest) + " to " + std::to_string(kMaxExamples)};
+  }
   if (data.input_shape != plan.input_shape) {
     return Error{ErrorCode::kShapeMismatch, "its examples have shape " + shape_to_string(data.input_shape) +
                                                 ", this run trains on " + shape_to_string(plan.input_shape)};
@@ -156,12 +203,18 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
     handle_hello(connection, client, message, bytes, received_at);
   } else if (Member* member = roster_.find(client, connection)) {
     member->bytes_up += bytes;
+    if (member->said_bye) return;  // what was on its way when it left
     member->last_heard = received_at;
     if (!member->present && !std::holds_alternative<wire::Bye>(message.body)) {
       member->present = true;
       event("join", client.name, "back after a silence");
+      if (phase_ == Phase::kFinishing) send_finish(client);
     }
     handle(client, *member, std::move(message));
+  } else if (Member* known = roster_.find(client);
+             known != nullptr && known->present && std::holds_alternative<wire::Heartbeat>(message.body)) {
+    // It reconnected while it computes; its Hello comes when it is done.
+    known->last_heard = std::max(known->last_heard, received_at);
   } else if (!std::holds_alternative<wire::Bye>(message.body)) {
     refuse(connection, message.key, ErrorCode::kProtocol, "say Hello first on this connection", false);
   }
@@ -171,7 +224,7 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
 void AggregatorSession::receive_undecodable(ConnectionId connection, const ClientId& client,
                                             const Error& error) {
   if (done()) return;
-  const bool fatal = error.code == ErrorCode::kUnsupported;
+  const bool fatal = error.code == ErrorCode::kUnsupported;  // another version of the protocol
   refuse(connection, key(), error.code, "that message did not decode, send it again: " + error.message,
          fatal);
   (void)client;
@@ -180,16 +233,13 @@ void AggregatorSession::receive_undecodable(ConnectionId connection, const Clien
 void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& client,
                                      const wire::Message& message, int64_t bytes, TimePoint received_at) {
   const auto& hello = std::get<wire::Hello>(message.body);
-  if (hello.data.num_examples < 1) {
-    refuse(connection, message.key, ErrorCode::kInvalidArgument, "it has no examples", true);
-    return;
-  }
   if (model_ == nullptr) {
     DataDescription data = hello.data;
     data.num_classes = std::max(data.num_classes, options_.plan.num_classes);
-    if (const auto built = build_model(data); !built) {
+    if (!options_.plan.input_shape.empty()) data.input_shape = options_.plan.input_shape;
+    if (const auto built = build_model_for(data); !built) {
       refuse(connection, message.key, built.error().code, built.error().message, true);
-      fail(built.error());
+      event("refused", client.name, built.error().message);
       return;
     }
   }
@@ -208,26 +258,24 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
     const wire::Message bye{
         .key = key(),
         .body = wire::Bye{wire::ByeReason::kReplaced, "another program with this device's key took over"}};
-    dependencies_.send(admission.previous, wire::encode(bye));
+    send_to(admission.previous, bye);
     if (round_) round_->deactivate(client);
   }
-  if (!resumed && round_ && merge_ && merge_->waits_for(client)) {
-    report_merge_errors(merge_->give_up(client));
-  }
+  if (!resumed && merge_) report_merge_errors(merge_->give_up(client));
   event(resumed ? "reconnect" : "join", client.name,
         std::to_string(hello.data.num_examples) + " examples, tandem " + hello.software_version);
   send(client, wire::Welcome{.plan = options_.plan, .client = client.name, .resumed = resumed});
   if (resumed) resume_client(client, message.key);
   if (phase_ == Phase::kTraining) advance_steps();
   if (phase_ == Phase::kMerging) advance_merge();
-  if (phase_ == Phase::kFinishing) {
-    send(client, wire::Finish{value_or_nan(eval_loss_), value_or_nan(eval_accuracy_), model_->sent_front});
-  }
+  if (phase_ == Phase::kFinishing) send_finish(client);
 }
 
 void AggregatorSession::resume_client(const ClientId& client, const wire::MessageKey& progress) {
   if (!round_ || round_->active(client) == nullptr) return;
-  if (progress.round != round_number()) {
+  const wire::MessageKey here = key();
+  if (progress.run_id != here.run_id || progress.incarnation != here.incarnation ||
+      progress.round != here.round) {
     send_begin_round(client);
   } else if (merge_ && merge_->waits_for(client)) {
     send(client, wire::EndRound{});
@@ -256,9 +304,8 @@ void AggregatorSession::handle(const ClientId& client, Member& member, wire::Mes
 }
 
 void AggregatorSession::handle_bye(const ClientId& client, const wire::Bye& bye) {
-  if (phase_ != Phase::kFinishing) {
-    send(client, wire::Bye{wire::ByeReason::kLeaving, ""});
-  }
+  send(client, wire::Bye{wire::ByeReason::kLeaving, ""});
+  if (Member* member = roster_.find(client)) member->said_bye = true;
   leave(client, bye.text.empty() ? "said goodbye" : bye.text);
 }
 
@@ -313,9 +360,8 @@ void AggregatorSession::handle_activations(const ClientId& client, Member& membe
                                            const wire::Message& message) {
   if (answer_repeat(client, member, message)) return;
   const uint32_t step = message.key.step;
-  const bool this_round = phase_ == Phase::kTraining && message.key.round == round_number();
-  if (!this_round || round_->active(client) == nullptr || step < round_->current_step()) {
-    const bool out = !this_round || round_->active(client) == nullptr;
+  const bool out = !round_ || message.key.round != round_number() || round_->active(client) == nullptr;
+  if (out || phase_ != Phase::kTraining || step < round_->current_step()) {
     // Not kept as a reply: a stranger to the round could push out the replies of its own steps.
     wire::Message skip{.key = message.key,
                        .body = wire::Skip{.until_next_round = out,
@@ -323,7 +369,7 @@ void AggregatorSession::handle_activations(const ClientId& client, Member& membe
                                                         : "the step went on without this client"}};
     return send_message(client, skip);
   }
-  if (step >= round_->current_step() + options_.plan.window || round_->planned(client, step) == 0) {
+  if (!round_->is_open(client, step, options_.plan.window)) {
     return refuse(member.connection, message.key, ErrorCode::kProtocol,
                   "step " + std::to_string(step) + " is not open for this client, the current one is " +
                       std::to_string(round_->current_step()),
@@ -352,7 +398,7 @@ void AggregatorSession::handle_front_update(const ClientId& client, wire::Messag
   // A repeat after the merge needs no answer: BeginRound or Finish is on its way.
   if (!merge_ || message.key.round != round_number() || !merge_->waits_for(client)) return;
   auto& update = std::get<wire::FrontUpdate>(message.body);
-  report_merge_errors(merge_->receive(client, std::move(update.front)));
+  report_merge_errors(merge_->receive(client, std::move(update.front), update.examples));
   advance_merge();
 }
 
@@ -369,9 +415,11 @@ void AggregatorSession::begin_round(const std::vector<ClientId>& clients) {
   std::map<ClientId, int64_t> examples;
   for (const ClientId& client : clients) examples[client] = roster_.find(client)->data.num_examples;
   RoundPlan plan = model_->planner.plan(examples);
-  if (plan.steps == 0) {
-    return fail({ErrorCode::kInvalidArgument,
-                 "the clients' data do not fill one batch of at least 2 examples, which batch norm needs"});
+  if (plan.steps > kMaxSteps) {
+    return fail(
+        {ErrorCode::kInvalidArgument, "a round has more than " + std::to_string(kMaxSteps) +
+                                          " steps; use a larger --batch-size, fewer --local-epochs or "
+                                          "--local-steps"});
   }
   if (!model_->trainer) {
     if (options_.schedule_spans_run) {
@@ -386,6 +434,7 @@ void AggregatorSession::begin_round(const std::vector<ClientId>& clients) {
   phase_ = Phase::kTraining;
   round_.emplace(RoundId{++round_sequence_}, std::move(plan));
   round_started_ = dependencies_.now();
+  events_of_client_.clear();
   round_bytes_up_ = bytes_up_;
   round_bytes_down_ = bytes_down_;
   phase_deadline_ = round_started_ + options_.step_deadline;
@@ -487,7 +536,17 @@ void AggregatorSession::expire_step() {
 }
 
 void AggregatorSession::abandon_round() {
-  event("round-abandoned", "", "no client is left in round " + std::to_string(round_number()));
+  event("round-abandoned", "", "no client is left in round " + std::to_string(completed_rounds_ + 1));
+  if (done()) return;
+  training_seconds_ += seconds_between(round_started_, dependencies_.now());
+  if (!roster_.present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
+    return fail(
+        {ErrorCode::kNonFinite,
+         std::to_string(kMaxAbandonedInARow) +
+             " rounds in a row lost every client though clients are there: the training diverged or they "
+             "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
+             "--step-deadline"});
+  }
   round_.reset();
   merge_.reset();
   phase_ = Phase::kGathering;
@@ -510,7 +569,7 @@ void AggregatorSession::advance_merge() {
   const std::vector<ClientId> asked = merge_->next_to_ask();
   for (const ClientId& client : asked) send(client, wire::EndRound{});
   if (!asked.empty()) phase_deadline_ = dependencies_.now() + options_.update_deadline;
-  if (merge_->complete()) complete_round();
+  if (!done() && merge_->complete()) complete_round();
 }
 
 void AggregatorSession::report_merge_errors(const std::vector<Error>& errors) {
@@ -525,7 +584,9 @@ void AggregatorSession::complete_round() {
     if (auto loaded = model_->front.load(*mean); !loaded) return fail(loaded.error());
   } else {
     event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
+    if (done()) return;
   }
+  abandoned_in_a_row_ = 0;
   ++completed_rounds_;
   if (dependencies_.eval_data != nullptr) {
     const Evaluation evaluation = evaluate(model_->whole, *dependencies_.eval_data, *model_->augmenter,
@@ -584,13 +645,15 @@ void AggregatorSession::complete_round() {
 void AggregatorSession::begin_finish() {
   phase_ = Phase::kFinishing;
   completed_ = true;
-  phase_deadline_ = dependencies_.now() + kGoodbyeWait;
+  phase_deadline_ = dependencies_.now() + options_.update_deadline;
   model_->sent_front = snapshot(model_->front.state());
   for (NamedTensor& entry : model_->sent_front) entry.tensor = entry.tensor.cpu();
-  for (const ClientId& client : roster_.present()) {
-    send(client, wire::Finish{value_or_nan(eval_loss_), value_or_nan(eval_accuracy_), model_->sent_front});
-  }
+  for (const ClientId& client : roster_.present()) send_finish(client);
   finish_when_everyone_left();
+}
+
+void AggregatorSession::send_finish(const ClientId& client) {
+  send(client, wire::Finish{value_or_nan(eval_loss_), value_or_nan(eval_accuracy_), model_->sent_front});
 }
 
 void AggregatorSession::finish_when_everyone_left() {
@@ -602,7 +665,11 @@ void AggregatorSession::finish_when_everyone_left() {
 
 void AggregatorSession::tick(TimePoint as_of) {
   if (done()) return;
-  if (phase_ != Phase::kFinishing) drop_silent_clients(as_of);
+  if (as_of >= next_liveness_check_) {
+    next_liveness_check_ = as_of + kLivenessCheck;
+    drop_silent_clients(as_of);
+    if (done()) return;
+  }
   if (phase_ == Phase::kTraining && as_of >= phase_deadline_) {
     expire_step();
     advance_steps();
@@ -620,10 +687,9 @@ void AggregatorSession::tick(TimePoint as_of) {
 
 std::optional<TimePoint> AggregatorSession::next_deadline() const {
   if (done() || roster_.present().empty()) return std::nullopt;
-  const TimePoint liveness = dependencies_.now() + kLivenessCheck;
   const bool has_deadline =
       phase_ == Phase::kTraining || phase_ == Phase::kMerging || phase_ == Phase::kFinishing;
-  return has_deadline ? std::min(liveness, phase_deadline_) : liveness;
+  return has_deadline ? std::min(next_liveness_check_, phase_deadline_) : next_liveness_check_;
 }
 
 void AggregatorSession::drop_silent_clients(TimePoint as_of) {
@@ -684,11 +750,7 @@ void AggregatorSession::send(const ClientId& client, wire::Body body, uint32_t s
 
 void AggregatorSession::send_message(const ClientId& client, const wire::Message& message) {
   Member& member = *roster_.find(client);
-  wire::Frames frames = wire::encode(message);
-  const auto bytes = static_cast<int64_t>(wire::total_bytes(frames));
-  member.bytes_down += bytes;
-  bytes_down_ += bytes;
-  dependencies_.send(member.connection, std::move(frames));
+  member.bytes_down += send_to(member.connection, message);
 }
 
 void AggregatorSession::keep_reply(const ClientId& client, uint32_t step, uint64_t payload_hash,
@@ -703,15 +765,22 @@ void AggregatorSession::keep_reply(const ClientId& client, uint32_t step, uint64
 void AggregatorSession::refuse(ConnectionId connection, const wire::MessageKey& key, ErrorCode code,
                                const std::string& reason, bool fatal) {
   ++refused_messages_;
-  const wire::Message message{.key = key, .body = wire::Refuse{code, reason, fatal}};
+  send_to(connection, {.key = key, .body = wire::Refuse{code, reason, fatal}});
+}
+
+int64_t AggregatorSession::send_to(ConnectionId connection, const wire::Message& message) {
   wire::Frames frames = wire::encode(message);
-  bytes_down_ += static_cast<int64_t>(wire::total_bytes(frames));
+  const auto bytes = static_cast<int64_t>(wire::total_bytes(frames));
+  bytes_down_ += bytes;
   dependencies_.send(connection, std::move(frames));
+  return bytes;
 }
 
 void AggregatorSession::event(const std::string& name, const std::string& client, const std::string& detail) {
+  // What a client does must not fill the disk: beyond a number a round, its events are only counted.
+  if (!client.empty() && ++events_of_client_[client] > kMaxEventsPerClient) return;
   observe(dependencies_.observer->on_event(
-      {.event = name, .round = round_number(), .client = client, .detail = detail}));
+      {.event = name, .round = completed_rounds_ + (round_ ? 1 : 0), .client = client, .detail = detail}));
 }
 
 void AggregatorSession::observe(Result<void> outcome) {

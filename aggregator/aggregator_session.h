@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,8 @@ class AggregatorSession {
 
   /// A clean stop before the end: every client gets Bye(shutting down). Then done().
   void stop(const std::string& reason);
+  /// The run failed for a reason outside the protocol (an exception while training): as stop, with a failure.
+  void fail(Error error);
 
   bool done() const { return phase_ == Phase::kDone; }
   /// Why the run failed, once done; nothing after a complete or interrupted run.
@@ -84,6 +87,7 @@ class AggregatorSession {
   struct Model;
 
   Result<void> build_model(const DataDescription& data);
+  Result<void> build_model_for(const DataDescription& data);
   Result<void> check_data(const DataDescription& data) const;
 
   void handle_hello(ConnectionId connection, const ClientId& client, const wire::Message& message,
@@ -111,6 +115,7 @@ class AggregatorSession {
   void report_merge_errors(const std::vector<Error>& errors);
   void complete_round();
   void begin_finish();
+  void send_finish(const ClientId& client);
   void finish_when_everyone_left();
 
   void leave(const ClientId& client, const std::string& reason);
@@ -119,10 +124,10 @@ class AggregatorSession {
               bool fatal);
   void send(const ClientId& client, wire::Body body, uint32_t step = 0);
   void send_message(const ClientId& client, const wire::Message& message);
+  int64_t send_to(ConnectionId connection, const wire::Message& message);
   void keep_reply(const ClientId& client, uint32_t step, uint64_t payload_hash, wire::Body reply);
   void event(const std::string& name, const std::string& client, const std::string& detail);
   void observe(Result<void> outcome);
-  void fail(Error error);
   void end();
   wire::MessageKey key(uint32_t step = 0) const;
   uint32_t round_number() const;
@@ -138,9 +143,12 @@ class AggregatorSession {
   /// Counts begun rounds: the round in message keys. Ahead of `completed_rounds_` by the abandoned ones, so
   /// that no message of an abandoned round is taken for one of its successor.
   uint32_t round_sequence_ = 0;
-  bool started_ = false;  // the first round has begun: min_clients suffice from now on
+  int abandoned_in_a_row_ = 0;
+  std::map<std::string, int> events_of_client_;  // in this round
+  bool started_ = false;                         // the first round has begun: min_clients suffice from now on
   bool completed_ = false;
   std::optional<Error> failure_;
+  TimePoint next_liveness_check_;
   TimePoint phase_deadline_;
   TimePoint run_started_;
   TimePoint round_started_;

@@ -37,10 +37,11 @@ bool FrontMerge::waits_for(const ClientId& client) const {
   return entry != nullptr && entry->state == State::kAsked;
 }
 
-std::vector<Error> FrontMerge::receive(const ClientId& client, NamedTensors front) {
+std::vector<Error> FrontMerge::receive(const ClientId& client, NamedTensors front, uint64_t examples) {
   Contributor* entry = find(client);
   if (entry == nullptr || entry->state != State::kAsked) return {};
-  entry->state = State::kReceived;
+  entry->examples = std::min(entry->examples, examples);
+  entry->state = entry->examples > 0 ? State::kReceived : State::kGivenUp;
   entry->front = std::move(front);
   return add_in_order();
 }

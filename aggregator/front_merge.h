@@ -26,9 +26,11 @@ class FrontMerge {
   /// Whether this client was asked and has neither answered nor been given up.
   bool waits_for(const ClientId& client) const;
 
-  /// A contributor's front. An update that does not fit (see FederatedAverage::add) is left out and the
-  /// error returned, possibly for an earlier client whose turn came only now.
-  std::vector<Error> receive(const ClientId& client, NamedTensors front);
+  /// A contributor's front, trained on `examples`: it weighs as the fewer of these and those it was sent
+  /// gradients for, and is left out where that is none. An update that does not fit (see
+  /// FederatedAverage::add) is left out and the error returned, possibly for an earlier client whose turn
+  /// came only now.
+  std::vector<Error> receive(const ClientId& client, NamedTensors front, uint64_t examples);
 
   /// The average goes on without this client.
   std::vector<Error> give_up(const ClientId& client);

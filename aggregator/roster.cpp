@@ -14,6 +14,7 @@ Roster::Admission Roster::admit(const ClientId& client, ConnectionId connection,
   member.instance = instance;
   member.data = data;
   member.present = true;
+  member.said_bye = false;
   member.last_heard = now;
   return admission;
 }

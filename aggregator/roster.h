@@ -29,6 +29,8 @@ struct Member {
   uint64_t instance = 0;
   DataDescription data;
   bool present = false;
+  /// It left by itself: until its next Hello nothing of it counts.
+  bool said_bye = false;
   TimePoint last_heard;
   /// Examples of its endless sequence of epochs that rounds have planned so far.
   uint64_t position = 0;

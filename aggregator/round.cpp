@@ -27,6 +27,14 @@ uint32_t Round::planned(const ClientId& client, uint32_t step) const {
   return found == participants_.end() || step >= steps_ ? 0 : found->second.batch_sizes[step];
 }
 
+bool Round::is_open(const ClientId& client, uint32_t step, uint32_t window) const {
+  if (step < current_ || planned(client, step) == 0) return false;
+  for (uint32_t earlier = current_; uint64_t{earlier} + window <= step; ++earlier) {
+    if (planned(client, earlier) > 0) return false;
+  }
+  return true;
+}
+
 bool Round::has(const ClientId& client, uint32_t step) const {
   const auto found = arrived_.find(step);
   return found != arrived_.end() && found->second.contains(client);

@@ -44,6 +44,9 @@ class Round {
 
   /// Examples the client is planned to bring to `step`.
   uint32_t planned(const ClientId& client, uint32_t step) const;
+  /// Whether the client may send `step` now: it brings examples to it, and of the steps up to `step` -
+  /// `window` that it takes part in none is left. (It passes over the steps it sits out by itself.)
+  bool is_open(const ClientId& client, uint32_t step, uint32_t window) const;
   bool has(const ClientId& client, uint32_t step) const;
   /// Keeps a client's activations for the current or a later step.
   void put(uint32_t step, ClientActivations activations);

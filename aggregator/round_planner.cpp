@@ -16,17 +16,18 @@ void RoundPlanner::add_step(RoundPlan& plan) {
 RoundPlan RoundPlanner::plan(const std::map<ClientId, int64_t>& examples) {
   RoundPlan plan;
   for (const auto& [client, count] : examples) plan.batch_sizes[client];
+  const auto is_full = [&] { return plan.steps > options_.max_steps; };
   if (options_.local_steps > 0) {
     if (participants_ != examples) pool_.refill(examples);
-    while (plan.steps < options_.local_steps) {
+    while (plan.steps < options_.local_steps && !is_full()) {
       if (pool_.remaining() == 0) pool_.refill(examples);
       if (pool_.remaining() == 0) break;
       add_step(plan);
     }
   } else {
-    for (uint32_t epoch = 0; epoch < options_.local_epochs; ++epoch) {
+    for (uint32_t epoch = 0; epoch < options_.local_epochs && !is_full(); ++epoch) {
       pool_.refill(examples);
-      while (pool_.remaining() > 0) add_step(plan);
+      while (pool_.remaining() > 0 && !is_full()) add_step(plan);
     }
   }
   participants_ = examples;

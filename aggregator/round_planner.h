@@ -24,6 +24,8 @@ struct RoundPlannerOptions {
   uint32_t local_epochs = 1;
   /// 2 where the model uses batch statistics, otherwise 1.
   uint32_t minimum_batch = 1;
+  /// A plan that would have more steps stops one step later.
+  uint32_t max_steps = 500'000;
 };
 
 /// Draws the joined batches of `parallel`'s rounds. With `local_steps`, an epoch goes on across rounds for

@@ -51,7 +51,11 @@ Result<void> RunRecorder::on_event(const EventRecord& event) {
 }
 
 void RunRecorder::on_step(const StepReport& report) {
-  if (report.steps_done <= 1) round_started_ = std::chrono::steady_clock::now();
+  if (report.round != round_shown_) {
+    round_shown_ = report.round;
+    round_started_ = std::chrono::steady_clock::now();
+    examples_at_start_ = report.examples;
+  }
   const double seconds = seconds_since(round_started_);
   const double per_round = finished_rounds_ > 0 ? finished_round_seconds_ / finished_rounds_ : 0;
   progress_.update({.label = "round " + std::to_string(report.round) + "/" + std::to_string(report.rounds),
@@ -59,7 +63,8 @@ void RunRecorder::on_step(const StepReport& report) {
                     .total = report.steps,
                     .loss = report.loss,
                     .accuracy = report.accuracy,
-                    .examples_per_second = seconds > 0 ? static_cast<double>(report.examples) / seconds : 0,
+                    .examples_per_second =
+                        seconds > 0 ? static_cast<double>(report.examples - examples_at_start_) / seconds : 0,
                     .bytes_up = report.bytes_up,
                     .bytes_down = report.bytes_down,
                     .seconds_left = seconds_left(report, seconds, per_round)});

@@ -38,6 +38,8 @@ class RunRecorder : public RunObserver {
   Progress progress_;
   TrainingPlan plan_;
   std::chrono::steady_clock::time_point round_started_;
+  uint32_t round_shown_ = 0;
+  int64_t examples_at_start_ = 0;
   double finished_round_seconds_ = 0;
   uint32_t finished_rounds_ = 0;
 };

@@ -29,6 +29,16 @@ void EdgeClient::send(wire::Frames frames) {
   if (client_) client_->send(std::move(frames));
 }
 
+void EdgeClient::enqueue(ClientEvent event) {
+  // The network thread never waits for the session, which may itself be waiting to send. A message that
+  // finds no room is dropped, and asked for again when its answer is missed.
+  if (std::holds_alternative<client_event::Received>(event)) {
+    (void)inbox_.try_push(std::move(event));
+  } else {
+    inbox_.push(std::move(event));
+  }
+}
+
 void EdgeClient::handle(ClientEvent event) {
   if (std::holds_alternative<client_event::Connected>(event)) {
     connected_ = true;
@@ -43,7 +53,10 @@ void EdgeClient::handle(ClientEvent event) {
   } else if (const auto* failed = std::get_if<client_event::HandshakeFailed>(&event)) {
     connected_ = false;
     last_failure_ = failed->reason;
-    if (++handshake_failures_ >= options_.max_handshake_failures) {
+    // Nobody listens: the aggregator may come (back). A handshake that fails will not heal by waiting.
+    if (failed->unreachable) {
+      handshake_failures_ = 0;
+    } else if (++handshake_failures_ >= options_.max_handshake_failures) {
       failure_ = Error{ErrorCode::kRefused, failed->reason};
     }
   } else {
@@ -79,7 +92,7 @@ void EdgeClient::say_what_it_waits_for(TimePoint now) {
 Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
   last_notice_ = disconnected_since_ = std::chrono::steady_clock::now();
   auto client =
-      ZmqClient::start(options_.transport, [this](ClientEvent event) { inbox_.push(std::move(event)); });
+      ZmqClient::start(options_.transport, [this](ClientEvent event) { enqueue(std::move(event)); });
   if (!client) return client.error();
   client_ = std::move(*client);
 
@@ -104,11 +117,9 @@ Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
 }
 
 void EdgeClient::say_goodbye() {
-  // A clean stop waits for an acknowledged Bye, so that the aggregator knows before the socket closes. The
-  // answer to the final Bye is the closed connection: the aggregator may be gone as soon as it has it.
-  if (session_.phase() == EdgeSession::Phase::kFinished) return;
+  // A clean stop waits for an acknowledged Bye: what is only sent can be lost as the socket closes.
   const auto deadline = std::chrono::steady_clock::now() + kGoodbyeWait;
-  while (!session_.bye_received() && std::chrono::steady_clock::now() < deadline) {
+  while (connected_ && !session_.bye_received() && std::chrono::steady_clock::now() < deadline) {
     if (auto event = inbox_.pop_until(deadline)) handle(std::move(*event));
   }
 }

@@ -39,6 +39,7 @@ class EdgeClient {
   Result<void> run(const std::function<bool()>& should_stop);
 
  private:
+  void enqueue(ClientEvent event);
   void handle(ClientEvent event);
   void handle_frames(const wire::Frames& frames);
   void say_what_it_waits_for(TimePoint now);

@@ -105,7 +105,7 @@ void EdgeSession::handle_refuse(const wire::Refuse& refuse) {
 // A round.
 
 void EdgeSession::receive(wire::Message message, int64_t bytes) {
-  if (done() && !std::holds_alternative<wire::Bye>(message.body)) return;
+  if ((done() || leaving_) && !std::holds_alternative<wire::Bye>(message.body)) return;
   bytes_down_ += bytes;
   if (std::holds_alternative<wire::Welcome>(message.body)) return handle_welcome(message);
   if (const auto* refuse = std::get_if<wire::Refuse>(&message.body)) return handle_refuse(*refuse);
@@ -124,18 +124,50 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
   }
 }
 
-void EdgeSession::handle_begin_round(wire::Message message) {
-  if (message.key.round == round_.number && phase_ == Phase::kTraining) return;  // a repeat
-  auto& begin = std::get<wire::BeginRound>(message.body);
-  if (!trainer_) {
+Result<void> EdgeSession::check_begin_round(const wire::BeginRound& begin) const {
+  try {
+    (void)begin.lr_schedule.validated();
+  } catch (const std::invalid_argument& mistake) {
+    return Error{ErrorCode::kInvalidArgument, mistake.what()};
+  }
+  const int64_t most = dependencies_.dataset->describe().num_examples;
+  for (const uint32_t size : begin.batch_sizes) {
+    if (size > most) {
+      return Error{ErrorCode::kTooLarge, "a batch of " + std::to_string(size) +
+                                             " examples, this device holds " + std::to_string(most)};
+    }
+  }
+  return {};
+}
+
+Result<void> EdgeSession::build_trainer(const LrScheduleOptions& lr_schedule) {
+  try {
     const auto definition = define_model(plan_->model, plan_->input_shape, plan_->num_classes);
+    if (!definition) return definition.error();
     ModelPart front = definition->build(plan_->seed, 0, plan_->cut);
     front.to(options_.device);
     trainer_ =
         std::make_unique<FrontTrainer>(std::move(front), FrontTrainerOptions{.optimizer = plan_->optimizer,
-                                                                             .lr_schedule = begin.lr_schedule,
+                                                                             .lr_schedule = lr_schedule,
                                                                              .device = options_.device,
                                                                              .window = plan_->window});
+  } catch (const std::exception& exception) {  // no memory
+    return Error{ErrorCode::kTooLarge, "the front cannot be built here: " + std::string(exception.what())};
+  }
+  return {};
+}
+
+void EdgeSession::handle_begin_round(wire::Message message) {
+  if (message.key.round == round_.number && phase_ == Phase::kTraining) return;  // a repeat
+  auto& begin = std::get<wire::BeginRound>(message.body);
+  if (const auto checked = check_begin_round(begin); !checked) {
+    return fail(checked.error().code, "the aggregator's plan for round " + std::to_string(message.key.round) +
+                                          " makes no sense: " + checked.error().message);
+  }
+  if (!trainer_) {
+    if (const auto built = build_trainer(begin.lr_schedule); !built) {
+      return fail(built.error().code, built.error().message);
+    }
   }
   if (const auto loaded = trainer_->load(begin.front); !loaded) {
     return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
@@ -162,7 +194,10 @@ void EdgeSession::forward_open_steps() {
     }
     request(wire::Activations{.activations = trainer_->forward(batch.inputs), .labels = batch.labels}, step);
   }
-  if (round_.next_apply == round_.batch_sizes.size()) phase_ = Phase::kUpdating;
+  if (!round_.excluded && round_.next_apply == round_.batch_sizes.size()) {
+    phase_ = Phase::kUpdating;
+    if (round_.end_asked) send_front();
+  }
 }
 
 void EdgeSession::handle_answer(wire::Message message) {
@@ -183,6 +218,7 @@ void EdgeSession::apply_answers() {
   while (round_.next_apply < round_.next_forward) {
     const uint32_t step = round_.next_apply;
     if (round_.batch_sizes[step] == 0) {
+      answers_.erase(step);
       ++round_.next_apply;
       continue;
     }
@@ -222,8 +258,10 @@ void EdgeSession::exclude() {
 
 void EdgeSession::handle_end_round() {
   if (round_.excluded || !trainer_) return;
-  phase_ = Phase::kUpdating;
-  send_front();
+  // After a reconnection EndRound can overtake the answers to the last steps, which are being repeated:
+  // the front belongs to the round only when every one of them was applied.
+  round_.end_asked = true;
+  if (phase_ == Phase::kUpdating) send_front();
 }
 
 void EdgeSession::send_front() {
@@ -256,7 +294,9 @@ void EdgeSession::handle_bye(const wire::Bye& bye) {
 }
 
 void EdgeSession::leave(const std::string& reason) {
-  if (!done()) send(wire::Bye{wire::ByeReason::kLeaving, reason});
+  if (done()) return;
+  leaving_ = true;
+  send(wire::Bye{wire::ByeReason::kLeaving, reason});
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -320,6 +360,8 @@ void EdgeSession::note(const std::string& line) {
 }
 
 void EdgeSession::fail(ErrorCode code, const std::string& message) {
+  // The others need not wait for this device until it counts as silent.
+  if (run_.run_id != 0 && !bye_received_) send(wire::Bye{wire::ByeReason::kLeaving, message});
   failure_ = Error{code, message};
   phase_ = Phase::kFailed;
   answers_.clear();

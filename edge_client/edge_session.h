@@ -104,6 +104,7 @@ class EdgeSession {
     uint32_t next_forward = 0;  ///< first step whose activations have not been computed
     uint32_t next_apply = 0;    ///< first step that is not done
     bool excluded = false;
+    bool end_asked = false;  ///< EndRound has come; the front follows the last answer
     uint64_t examples = 0;
     double loss_sum = 0;
     uint64_t correct = 0;
@@ -117,6 +118,8 @@ class EdgeSession {
   Result<void> adopt(const wire::Welcome& welcome);
   void handle_welcome(const wire::Message& message);
   void handle_refuse(const wire::Refuse& refuse);
+  Result<void> check_begin_round(const wire::BeginRound& begin) const;
+  Result<void> build_trainer(const LrScheduleOptions& lr_schedule);
   void handle_begin_round(wire::Message message);
   void handle_answer(wire::Message message);
   void handle_end_round();
@@ -150,6 +153,7 @@ class EdgeSession {
   std::map<uint32_t, Request> open_requests_;  // by step; kUpdateRequest for the front
   std::optional<Error> failure_;
   bool bye_received_ = false;
+  bool leaving_ = false;
   TimePoint last_hello_;
   NamedTensors final_front_;
   double final_accuracy_ = 0;

@@ -130,6 +130,8 @@ Result<void> provision(const ProvisionOptions& options) {
     if (auto made = make_private_directory(folder); !made) return made;
     const auto keys = ensure_keys(folder / "device.key");
     if (!keys) return keys.error();
+    // A device has one key: one that was made anew replaces the lost one.
+    std::erase_if(listed, [&](const auto& entry) { return entry.second.name == device; });
     listed[keys->public_key] = ClientId{device};
     if (auto written =
             write_once(folder / "edge.toml", edge_toml(device, options.endpoint, server->public_key));

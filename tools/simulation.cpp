@@ -142,7 +142,7 @@ void Simulation::deliver_to_aggregator() {
 void Simulation::skip_to_next_deadline(aggregator::TimePoint deadline) {
   skipped_ += std::max(deadline - now(), std::chrono::steady_clock::duration{0});
   for (const auto& edge : edges_) {
-    if (!edge->alive) continue;
+    if (!edge->alive || edge->session->done()) continue;
     edge->session->tick();
     session_->receive(edge->connection, edge->client, {.body = wire::Heartbeat{}}, 0, now());
   }
@@ -167,6 +167,10 @@ Result<void> Simulation::run(const std::function<bool()>& should_stop) {
     } else if (edges_have_mail()) {
       deliver_to_edges();
     } else {
+      // Before the first round everybody is waited for: one that was refused will never come.
+      for (const auto& edge : edges_) {
+        if (!session_->started() && edge->session->failure()) return *edge->session->failure();
+      }
       const auto deadline = session_->next_deadline();
       if (!deadline)
         return Error{ErrorCode::kTimeout, "the simulation stands still: nobody has anything to do"};

@@ -50,7 +50,8 @@ class Simulation {
   /// From now on the device is as good as dead: it neither receives nor sends, heartbeats included.
   void kill(size_t index);
 
-  /// Called for every message on its way; returning false loses it. For tests of failures.
+  /// Called for every message on its way; returning false loses it. For tests of failures. With several
+  /// workers it is called from several threads at once.
   std::function<bool(size_t edge, bool to_aggregator, const wire::Frames&)> filter;
 
  private:

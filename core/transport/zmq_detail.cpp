@@ -168,7 +168,9 @@ void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& opti
     set_text(socket, ZMQ_CURVE_PUBLICKEY, options.keys.public_key);
     set_text(socket, ZMQ_CURVE_SECRETKEY, options.keys.secret_key);
   }
-  set_int(socket, ZMQ_IMMEDIATE, 1);
+  // Off: on, libzmq throws away what was received but not yet read when the connection ends, such as a
+  // Bye. Nothing is queued for a connection that is not there, because the client sends on ready ones only.
+  set_int(socket, ZMQ_IMMEDIATE, 0);
   // The client opens a fresh socket for each attempt (zmq_client.cpp says why); this one shall not retry.
   // An hour rather than "never", because only then is a name that does not resolve reported.
   set_int(socket, ZMQ_RECONNECT_IVL, milliseconds_option(std::chrono::hours(1)));

@@ -70,7 +70,7 @@ void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& opti
 
 enum class SendOutcome {
   kSent,
-  kFull,         ///< nothing was sent: the peer's queue is at its high-water mark, or there is no peer yet
+  kFull,         ///< nothing was sent: the peer's queue is at its high-water mark
   kUnreachable,  ///< the ROUTER knows no such peer
 };
 

@@ -66,6 +66,8 @@ class ZmqServer {
   bool send(ConnectionId to, wire::Frames frames);
 
   /// Sends what is queued for up to `linger`, then closes the socket and joins the thread. Idempotent.
+  /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the
+  /// connection and the peer loses what it has not read. Who must know waits for an answer first.
   void stop(std::chrono::milliseconds linger);
 
  private:

@@ -112,7 +112,7 @@ Result<Header> read_header(std::span<const std::byte> first_frame) {
   header.protocol_major = fetch<uint8_t>(first_frame, kMajorOffset);
   header.protocol_minor = fetch<uint8_t>(first_frame, kMinorOffset);
   if (header.protocol_major != kProtocolMajor) {
-    return expected_found(ErrorCode::kProtocol, "protocol version", std::to_string(kProtocolMajor) + ".x",
+    return expected_found(ErrorCode::kUnsupported, "protocol version", std::to_string(kProtocolMajor) + ".x",
                           std::to_string(header.protocol_major) + "." +
                               std::to_string(header.protocol_minor) + "; run the same release on both sides");
   }

@@ -53,8 +53,8 @@ struct Header {
 void write_header(const Header& header, std::span<std::byte, kHeaderBytes> out);
 
 /// Checks length, magic, header size, major version, type, and that the flags and the reserved field are
-/// zero, in this order, and nothing else. kProtocol for a version, type or flag this build does not know,
-/// else kCorrupt.
+/// zero, in this order, and nothing else. kUnsupported for another major version, kProtocol for a type or
+/// flag this build does not know, else kCorrupt.
 Result<Header> read_header(std::span<const std::byte> first_frame);
 
 }  // namespace tandem::wire

@@ -40,7 +40,8 @@ Frames encode(const Message& message);
 /// decoded tensor in place. Never throws, never allocates for a length it has not seen the bytes of.
 /// Whatever it accepts, `encode` writes back to the same bytes (but for a newer minor version).
 /// What the values mean for the run (shapes expected, labels in range, finite tensors) is the session's to
-/// check. Errors: kCorrupt, kTooLarge, kProtocol (version), kShapeMismatch, kNonFinite.
+/// check. Errors: kCorrupt, kTooLarge, kUnsupported (protocol version), kProtocol, kShapeMismatch,
+/// kNonFinite.
 Result<Message> decode(const Frames& frames, const Limits& limits);
 
 /// XXH3-64 of the header with its checksum field zero, the body, and every tensor frame in order.

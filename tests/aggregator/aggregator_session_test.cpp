@@ -253,8 +253,8 @@ TEST_SUITE("aggregator/session") {
     REQUIRE(bench.last<wire::Bye>(1).has_value());
     CHECK((bench.last<wire::Bye>(1)->second.reason == wire::ByeReason::kReplaced));
     CHECK(bench.last<wire::Welcome>(3).has_value());
-    bench.receive(1, kAnn, {.body = wire::Heartbeat{}});
-    CHECK(bench.last<wire::Refuse>(1).has_value());
+    bench.receive(1, kAnn, {.body = wire::EndRound{}});
+    CHECK(bench.last<wire::Refuse>(1)->second.reason == "say Hello first on this connection");
   }
 
   TEST_CASE("the same program on a new connection goes on with its round") {
@@ -312,7 +312,63 @@ TEST_SUITE("aggregator/session") {
     CHECK(bench.last<wire::Refuse>(2)->second.reason ==
           "its labels need 4 classes, this run has 3; start the aggregator with --num-classes");
     bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 3, 0}}});
-    CHECK(bench.last<wire::Refuse>(2)->second.reason == "it has no examples");
+    CHECK(bench.last<wire::Refuse>(2)->second.reason ==
+          "it has 0 examples, this run takes devices with 1 to 67108864");
+    bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 3, int64_t{1} << 62}}});
+    CHECK(bench.last<wire::Refuse>(2)->second.fatal);
+  }
+
+  TEST_CASE("the first Hello cannot make the aggregator build what it likes, nor end the run") {
+    for (const DataDescription& absurd :
+         {DataDescription{{1, 4, 4}, int64_t{1} << 50, 10}, DataDescription{{65536, 65536}, 3, 10},
+          DataDescription{{}, 3, 10}, DataDescription{{-4}, 3, 10}, DataDescription{{1, 4, 4}, -1, 10}}) {
+      Bench bench;
+      bench.receive(9, {"mallory"}, {.body = wire::Hello{"test", 1, absurd}});
+      CHECK(bench.last<wire::Refuse>(9)->second.fatal);
+      CHECK_FALSE(bench.session->done());
+      bench.hello(1, kAnn);
+      CHECK(bench.last<wire::Welcome>(1).has_value());
+    }
+  }
+
+  TEST_CASE("after its goodbye nothing that was on its way brings a client back") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    const auto late = bench.activations(1, 0);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "interrupted"}});
+    bench.receive(1, kAnn, {.body = wire::Heartbeat{}});
+    bench.receive(1, kAnn, late);
+    CHECK(bench.observer.count("join") == 2);
+    bench.hello(1, kAnn);
+    CHECK(bench.observer.count("join") == 3);
+  }
+
+  TEST_CASE("a client that reconnected counts as alive before it says Hello") {
+    Bench bench(2, [](SessionOptions& options) { options.client_timeout = std::chrono::seconds(2); });
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    for (int i = 0; i < 4; ++i) {
+      bench.receive(7, kAnn, {.body = wire::Heartbeat{}});
+      bench.receive(2, kBob, {.body = wire::Heartbeat{}});
+      bench.pass(std::chrono::seconds(1));
+    }
+    CHECK(bench.observer.find("leave") == nullptr);
+  }
+
+  TEST_CASE("rounds that lose every client again and again end the run with the reason") {
+    Bench bench(1, [](SessionOptions& options) { options.local_steps = 4; });
+    bench.hello(1, kAnn);
+    for (int i = 0; i < 6 && !bench.session->done(); ++i) {
+      const auto begin = bench.last<wire::BeginRound>(1);
+      const auto skipped = bench.count<wire::Skip>(1);
+      auto bad = bench.activations(1, static_cast<uint32_t>(i % 2));
+      std::get<wire::Activations>(bad.body).activations.fill_(std::nan(""));
+      bench.receive(1, kAnn, bad);
+      CHECK(bench.count<wire::Skip>(1) == skipped + 1);
+    }
+    REQUIRE(bench.session->failure().has_value());
+    CHECK(bench.session->failure()->message.find("3 rounds in a row lost every client") == 0);
   }
 
   TEST_CASE("a clean stop tells every client") {

@@ -191,7 +191,8 @@ class HostileMessages {
     const bool fix_checksum = number % 2 == 1;
     const size_t variant = number / 2;
     if (variant < frames[0].size()) {
-      return rewrite(frames, 0, [&](std::string& bytes) { bytes.resize(variant); }, fix_checksum);
+      return rewrite(
+          frames, 0, [&](std::string& bytes) { bytes.resize(variant); }, fix_checksum);
     }
     const size_t bit = variant - frames[0].size();
     return rewrite(

@@ -69,6 +69,21 @@ TEST_SUITE("aggregator/round") {
     CHECK(round.take_and_advance().empty());
   }
 
+  TEST_CASE("a step is open when the client's own steps before the window are done") {
+    Round round(RoundId{1}, {.steps = 5, .batch_sizes = {{kAnn, {0, 0, 2, 1, 1}}, {kBob, {1, 1, 1, 0, 1}}}});
+    CHECK(round.is_open(kAnn, 2, 1));  // ann sits the first two out and runs ahead
+    CHECK_FALSE(round.is_open(kAnn, 3, 1));
+    CHECK(round.is_open(kAnn, 3, 2));
+    CHECK_FALSE(round.is_open(kAnn, 4, 2));
+    CHECK_FALSE(round.is_open(kAnn, 0, 1));
+    CHECK_FALSE(round.is_open(kAnn, 5, 9));
+    CHECK(round.is_open(kBob, 0, 1));
+    CHECK_FALSE(round.is_open(kBob, 1, 1));
+    (void)round.take_and_advance();
+    CHECK_FALSE(round.is_open(kBob, 0, 1));
+    CHECK(round.is_open(kBob, 1, 1));
+  }
+
   TEST_CASE("the steps end after the last one") {
     Round round = two_clients();
     for (int i = 0; i < 3; ++i) {

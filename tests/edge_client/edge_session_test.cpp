@@ -261,6 +261,51 @@ TEST_SUITE("edge_client/session") {
     CHECK(again.count<wire::Hello>() == 2);
   }
 
+  TEST_CASE("an EndRound that overtakes repeated answers waits for them: the front has every gradient") {
+    Bench bench;
+    bench.session->connected();
+    bench.welcome();
+    bench.begin(1, {4, 4});
+    bench.answer(1, 0);
+    bench.session->connected();
+    bench.welcome(true);
+    bench.receive(wire::EndRound{}, 1);  // the answer to step 1 got lost with the connection
+    CHECK(bench.count<wire::FrontUpdate>() == 0);
+    bench.answer(1, 1);
+    REQUIRE(bench.count<wire::FrontUpdate>() == 1);
+    CHECK(bench.last<wire::FrontUpdate>().examples == 8);
+  }
+
+  TEST_CASE("a round that makes no sense fails the session instead of the process") {
+    Bench huge;
+    huge.session->connected();
+    huge.welcome();
+    huge.begin(1, {0xFFFFFFFF});
+    REQUIRE(huge.session->failure().has_value());
+    CHECK(huge.session->failure()->message.find("a batch of 4294967295 examples, this device holds 20") !=
+          std::string::npos);
+    Bench schedule;
+    schedule.session->connected();
+    schedule.welcome();
+    wire::BeginRound begin{.batch_sizes = {4}};
+    begin.lr_schedule = {.kind = LrScheduleKind::kStep, .period_steps = 0};
+    schedule.receive(begin, 1);
+    REQUIRE(schedule.session->failure().has_value());
+    CHECK(schedule.session->failure()->message.find("period_steps") != std::string::npos);
+  }
+
+  TEST_CASE("after its goodbye it answers nothing more") {
+    Bench bench;
+    bench.session->connected();
+    bench.welcome();
+    bench.begin(1, {4, 4});
+    bench.session->leave("interrupted");
+    const auto sent = bench.sent.size();
+    bench.answer(1, 0);
+    CHECK(bench.sent.size() == sent);
+    CHECK(bench.last<wire::Bye>().text == "interrupted");
+  }
+
   TEST_CASE("the final front is kept and answered with Bye") {
     Bench bench;
     bench.session->connected();

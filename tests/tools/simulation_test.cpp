@@ -133,6 +133,26 @@ TEST_SUITE("tools/simulation") {
       CHECK(record.examples == (record.client == "client-2" ? 8 : 64));
   }
 
+  TEST_CASE("clients that sit out most steps run ahead of the others and are never refused") {
+    for (const uint32_t window : {1u, 3u}) {
+      testing::RecordingObserver observer;
+      std::vector<tools::VirtualEdge> edges;
+      const auto all = images("examples=96");
+      for (int i = 0; i < 8; ++i) {
+        auto part = datasets::take_shard(all, {.shard = std::to_string(i) + "/8"});
+        edges.push_back({"client-" + std::to_string(i + 1), part.value()});
+      }
+      auto options = options_for(8);
+      options.batch_size = 4;
+      options.plan.window = window;
+      tools::Simulation simulation(options, observer, nullptr, {}, std::move(edges), {});
+      REQUIRE(simulation.run().has_value());
+      CHECK(simulation.session().refused_messages() == 0);
+      CHECK(observer.count("reconnect") == 0);
+      CHECK(observer.rounds.back().examples == 96);
+    }
+  }
+
   TEST_CASE("devices whose data do not fit the run are refused with the reason") {
     testing::RecordingObserver observer;
     auto edges = four_edges();

@@ -11,7 +11,9 @@ using tandem::Mailbox;
 
 namespace {
 constexpr std::chrono::seconds kPatience{20};
-auto soon() { return std::chrono::steady_clock::now() + kPatience; }
+auto soon() {
+  return std::chrono::steady_clock::now() + kPatience;
+}
 }  // namespace
 
 TEST_SUITE("core/base/mailbox") {

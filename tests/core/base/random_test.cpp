@@ -63,7 +63,8 @@ TEST_SUITE("core/base/random") {
     SplitMix64 random(5);
     std::vector<int> counts(7);
     for (int i = 0; i < 70'000; ++i) ++counts[random.below(7)];
-    for (const int count : counts) CHECK(std::abs(count - 10'000) < 4 * std::sqrt(70'000 * (1.0 / 7) * (6.0 / 7)));
+    for (const int count : counts)
+      CHECK(std::abs(count - 10'000) < 4 * std::sqrt(70'000 * (1.0 / 7) * (6.0 / 7)));
     CHECK(random.below(1) == 0);
   }
 

@@ -95,7 +95,7 @@ TEST_SUITE("core/wire/header") {
           "message header: magic number: expected 0x4d444e54, found 0x4d444e58");
     CHECK(error_after(4, 63, ErrorCode::kCorrupt) == "message header: header size: expected 64, found 63");
     CHECK(error_after(5, 1, ErrorCode::kCorrupt) == "message header: header size: expected 64, found 320");
-    CHECK(error_after(6, 2, ErrorCode::kProtocol) ==
+    CHECK(error_after(6, 2, ErrorCode::kUnsupported) ==
           "message header: protocol version: expected 1.x, found 2.0; run the same release on both sides");
     CHECK(error_after(8, 13, ErrorCode::kProtocol) ==
           "message header: message type: expected 1 (Hello) to 12 (Bye), found 13");
