@@ -85,13 +85,13 @@ class Fleet:
         self.programs.append(program)
         return program
 
-    def aggregator(self, *flags, security=True, devices=None):
+    def aggregator(self, *flags, security=True, endpoint="tcp://127.0.0.1:*"):
         endpoint_file = self.folder / "endpoint"
         endpoint_file.unlink(missing_ok=True)
         base = ["--config", self.kits / "aggregator/aggregator.toml"] if security else ["--insecure"]
         program = self.start(
-            BIN / "tandem-aggregator", *base, "--endpoint", "tcp://127.0.0.1:*", "--endpoint-file", endpoint_file,
-            "--clients", devices or len(self.devices), "--run-dir", self.run_dir, *TRAINING, *flags,
+            BIN / "tandem-aggregator", *base, "--endpoint", endpoint, "--endpoint-file", endpoint_file,
+            "--clients", len(self.devices), "--run-dir", self.run_dir, *TRAINING, *flags,
         )
         wait_until(lambda: endpoint_file.exists() or program.process.poll() is not None, "the aggregator to listen")
         self.endpoint = endpoint_file.read_text().strip() if endpoint_file.exists() else None

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -109,6 +110,16 @@ class TrainingTest(unittest.TestCase):
         self.assertEqual(tensors((fleet.run_dir / "model.safetensors").read_bytes()),
                          tensors(read(f"{simulated}/model.safetensors")))
 
+    def test_an_edge_waits_for_an_aggregator_that_is_not_up_yet(self):
+        fleet = self.fleet(["client-1"])
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            endpoint = "tcp://127.0.0.1:%d" % free.getsockname()[1]
+        edge = fleet.edge("client-1", endpoint=endpoint)
+        wait_until(lambda: "waiting for the aggregator at " + endpoint in edge.output, "the edge to say what it waits for")
+        aggregator = fleet.aggregator("--rounds", "1", endpoint=endpoint)
+        self.assertEqual(aggregator.wait(), 0, aggregator.output)
+        self.assertEqual(edge.wait(), 0, edge.output)
+
     def test_interrupts_stop_both_sides_cleanly(self):
         fleet = self.fleet(["client-1", "client-2"])
         aggregator = fleet.aggregator("--rounds", "1000")
@@ -169,8 +180,6 @@ class BreakingProxy(RecordingProxy):
         super()._pass_on(source, sink)
 
     def break_connections(self):
-        import socket
-
         for end in list(self.open):
             try:
                 end.shutdown(socket.SHUT_RDWR)
