@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tandem/core/config/specification.h"
+#include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
 
 namespace tandem::aggregator {
@@ -188,6 +189,13 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   } catch (const std::invalid_argument& mistake) {
     return Error{ErrorCode::kInvalidArgument, std::string("--") + mistake.what()};
   }
+}
+
+Result<NamedTensors> TrainingFlags::load_initial_weights() const {
+  if (init.empty()) return NamedTensors{};
+  auto loaded = load_safetensors(init);
+  if (!loaded) return loaded.error();
+  return std::move(loaded->tensors);
 }
 
 void NetworkFlags::add_to(Flags& flags) {

@@ -7,6 +7,7 @@
 #include "tandem/aggregator/session_options.h"
 #include "tandem/core/base/result.h"
 #include "tandem/core/config/flags.h"
+#include "tandem/core/model/named_tensors.h"
 #include "tandem/core/transport/zmq_server.h"
 
 namespace tandem::aggregator {
@@ -42,7 +43,7 @@ struct TrainingFlags {
 
   double step_deadline = 30;
   double update_deadline = 60;
-  double client_timeout = 5;
+  double client_timeout = 10;
 
   std::string device = "cpu";
   int32_t threads = 0;
@@ -52,6 +53,8 @@ struct TrainingFlags {
   void add_to(Flags& flags);
   /// kInvalidArgument names the flag, the value and the rule.
   Result<SessionOptions> session_options() const;
+  /// The tensors of the file that --init names; none without one.
+  Result<NamedTensors> load_initial_weights() const;
 };
 
 /// The flags that say where tandem-aggregator listens and who may come.

@@ -262,8 +262,10 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
     if (round_) round_->deactivate(client);
   }
   if (!resumed && merge_) report_merge_errors(merge_->give_up(client));
-  event(resumed ? "reconnect" : "join", client.name,
-        std::to_string(hello.data.num_examples) + " examples, tandem " + hello.software_version);
+  std::string detail =
+      std::to_string(hello.data.num_examples) + " examples, tandem " + hello.software_version;
+  if (!resumed && member.took_part) detail += "; a new program, its optimiser state starts at zero";
+  event(resumed ? "reconnect" : "join", client.name, detail);
   send(client, wire::Welcome{.plan = options_.plan, .client = client.name, .resumed = resumed});
   if (resumed) resume_client(client, message.key);
   if (phase_ == Phase::kTraining) advance_steps();
@@ -487,7 +489,6 @@ void AggregatorSession::run_step() {
     }
     Participant& part = round_->participants().at(result.client);
     const auto size = static_cast<uint64_t>(clients[i].labels.size(0));
-    part.missed = 0;
     part.steps += 1;
     part.examples += size;
     part.loss_sum += result.loss * static_cast<double>(size);

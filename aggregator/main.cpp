@@ -1,4 +1,5 @@
 // tandem-aggregator: trains the tail of a split model and merges the fronts of its clients.
+#include <functional>
 #include <memory>
 
 #include "tandem/aggregator/aggregator.h"
@@ -8,7 +9,6 @@
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/storage/atomic_file.h"
-#include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
 
@@ -27,40 +27,36 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (!opened) return opened.error();
     eval_data = *opened;
   }
-  NamedTensors initial_weights;
-  if (!training.init.empty()) {
-    auto loaded = load_safetensors(training.init);
-    if (!loaded) return loaded.error();
-    initial_weights = std::move(loaded->tensors);
-  }
+  auto initial_weights = training.load_initial_weights();
+  if (!initial_weights) return initial_weights.error();
   auto directory = RunDirectory::create(training.run_dir);
   if (!directory) return directory.error();
   RunRecorder recorder(std::move(*directory), config, training.quiet);
 
-  std::unique_ptr<Aggregator> aggregator;
+  // The aggregator is made last, of a session that sends through it.
+  std::function<void(ConnectionId, wire::Frames)> send;
   AggregatorSession session(
-      *options,
-      {.send = [&](ConnectionId to, wire::Frames frames) { aggregator->send(to, std::move(frames)); },
-       .observer = &recorder,
-       .eval_data = eval_data.get(),
-       .make_augmenter = augment::build_pipeline,
-       .initial_weights = std::move(initial_weights),
-       .now = std::chrono::steady_clock::now});
+      *options, {.send = [&](ConnectionId to, wire::Frames frames) { send(to, std::move(frames)); },
+                 .observer = &recorder,
+                 .eval_data = eval_data.get(),
+                 .make_augmenter = augment::build_pipeline,
+                 .initial_weights = std::move(*initial_weights),
+                 .now = std::chrono::steady_clock::now});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
-  aggregator = std::make_unique<Aggregator>(session, limits);
+  Aggregator aggregator(session, limits);
+  send = [&](ConnectionId to, wire::Frames frames) { aggregator.send(to, std::move(frames)); };
+  if (auto listening = aggregator.listen(std::move(*server_options)); !listening) return listening.error();
   if (auto prepared = session.prepare(); !prepared) return prepared.error();
-  if (auto listening = aggregator->listen(std::move(*server_options)); !listening) return listening.error();
   recorder.progress().note(describe_compute());
-  recorder.progress().note("listening on " + aggregator->endpoint() + ", waiting for " +
+  recorder.progress().note("listening on " + aggregator.endpoint() + ", waiting for " +
                            std::to_string(options->clients) + " client(s)");
   if (!network.endpoint_file.empty()) {
-    auto written = write_file_atomically(network.endpoint_file, {aggregator->endpoint(), "\n"});
+    auto written = write_file_atomically(network.endpoint_file, {aggregator.endpoint(), "\n"});
     if (!written) return written.error();
   }
 
-  aggregator->run(stop_requested);
-  if (session.failure() && !session.started()) return *session.failure();
+  aggregator.run(stop_requested);
   auto finished = recorder.finish(session);
   if (session.failure()) return *session.failure();
   if (!finished) return finished.error();

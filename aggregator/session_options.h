@@ -33,7 +33,7 @@ struct SessionOptions {
   /// How long the end of a round waits for a client's front.
   std::chrono::milliseconds update_deadline{60'000};
   /// A client from which nothing comes for this long, heartbeats included, has left.
-  std::chrono::milliseconds client_timeout{5'000};
+  std::chrono::milliseconds client_timeout{10'000};
 
   /// Activations with a larger magnitude are refused.
   double activation_limit = 1e6;

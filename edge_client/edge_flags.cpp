@@ -15,6 +15,8 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.add("give-up-after", give_up_after,
             "Seconds without an aggregator after which to stop; 0 never does");
 
+  flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from the aggregator, MiB");
+
   flags.group("Data");
   flags.add("data", data, "The device's data, such as idx:DIR or synthetic:images?examples=6000");
   flags.add("shard", shard, "I/N: take part I of N of the data; empty takes all");
@@ -41,7 +43,16 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
     return Error{ErrorCode::kInvalidArgument,
                  "--prefetch must be between 0 and 64, got " + std::to_string(prefetch)};
   }
+  if (max_frame_mib < 1 || max_frame_mib > 16384) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--max-frame-mib must be between 1 and 16384, got " + std::to_string(max_frame_mib)};
+  }
+  if (!(give_up_after >= 0 && give_up_after <= 1e7)) {
+    return Error{ErrorCode::kInvalidArgument, "--give-up-after must be between 0 and 10000000 seconds, got " +
+                                                  std::to_string(give_up_after)};
+  }
   ZmqClientOptions options;
+  options.max_frame_bytes = max_frame_mib << 20;
   options.endpoint = endpoint;
   options.insecure = insecure;
   options.insecure_name = name;

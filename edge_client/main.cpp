@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <random>
 
@@ -40,24 +41,28 @@ Result<int> run(const EdgeFlags& flags) {
   if (!dataset) return dataset.error();
 
   EdgeDisplay display(flags.quiet);
-  std::unique_ptr<EdgeClient> client;
+  // The client is made last, of a session that sends through it.
+  std::function<void(wire::Frames)> send;
   EdgeSession session({.instance = random_instance(), .device = *device, .prefetch = flags.prefetch},
-                      {.send = [&](wire::Frames frames) { client->send(std::move(frames)); },
+                      {.send = [&](wire::Frames frames) { send(std::move(frames)); },
                        .dataset = dataset->get(),
                        .make_augmenter = augment::build_pipeline,
                        .now = std::chrono::steady_clock::now,
                        .on_step = [&](const EdgeReport& report) { display.step(report); },
                        .on_note = [&](const std::string& line) { display.note(line); }});
-  client = std::make_unique<EdgeClient>(session,
-                                        EdgeClient::Options{.transport = std::move(*transport),
-                                                            .give_up_after = std::chrono::milliseconds(
-                                                                std::llround(flags.give_up_after * 1000))},
-                                        [&](const std::string& line) { display.note(line); });
+  wire::Limits limits;
+  limits.max_tensor_bytes = static_cast<uint64_t>(transport->max_frame_bytes);
+  EdgeClient client(session,
+                    {.transport = std::move(*transport),
+                     .limits = limits,
+                     .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
+                    [&](const std::string& line) { display.note(line); });
+  send = [&](wire::Frames frames) { client.send(std::move(frames)); };
   display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
                std::to_string((*dataset)->describe().num_examples) + " examples, connecting to " +
                flags.endpoint);
   display.note(describe_compute());
-  if (auto ran = client->run(stop_requested); !ran) return ran.error();
+  if (auto ran = client.run(stop_requested); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
   if (!flags.save_front.empty()) {
     auto saved = save_safetensors(

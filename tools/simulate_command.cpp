@@ -11,7 +11,6 @@
 #include "tandem/aggregator/run_recorder.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
-#include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/tools/commands.h"
@@ -71,12 +70,8 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
     if (!opened) return opened.error();
     eval_data = *opened;
   }
-  NamedTensors initial_weights;
-  if (!flags.training.init.empty()) {
-    auto loaded = load_safetensors(flags.training.init);
-    if (!loaded) return loaded.error();
-    initial_weights = std::move(loaded->tensors);
-  }
+  auto initial_weights = flags.training.load_initial_weights();
+  if (!initial_weights) return initial_weights.error();
   auto edges = make_edges(flags);
   if (!edges) return edges.error();
   auto directory = RunDirectory::create(flags.training.run_dir);
@@ -86,7 +81,7 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = flags.workers > 0 ? flags.workers : cores;
   Simulation simulation(
-      *options, recorder, eval_data.get(), std::move(initial_weights), std::move(*edges),
+      *options, recorder, eval_data.get(), std::move(*initial_weights), std::move(*edges),
       {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
   recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested);

@@ -96,7 +96,7 @@ TEST_SUITE("tools/simulation") {
     CHECK(simulation.session().completed());
     REQUIRE(observer.find("leave", "client-3") != nullptr);
     CHECK(observer.find("leave", "client-3")->round == 1);
-    CHECK(observer.find("leave", "client-3")->detail.find("silent for 5000 ms") != std::string::npos);
+    CHECK(observer.find("leave", "client-3")->detail.find("silent for 10000 ms") != std::string::npos);
     CHECK(observer.rounds[0].clients == 3);
     CHECK(observer.rounds[2].clients == 3);
     CHECK(observer.rounds[2].examples == 192);
