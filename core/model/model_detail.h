@@ -1,6 +1,7 @@
 // Shared by model.cpp and model_zoo.cpp; not installed.
 #pragma once
 
+#include <ATen/core/grad_mode.h>
 #include <torch/torch.h>
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 #include "tandem/core/training/federated_average.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <stdexcept>
 #include <utility>
