@@ -13,7 +13,9 @@ add_custom_target(tandem_programs)
 set(TANDEM_SANITIZER_ENVIRONMENT)
 if(TANDEM_SANITIZE MATCHES "thread")
   set(TANDEM_SANITIZER_ENVIRONMENT
-    "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp:second_deadlock_stack=1")
+    # Calls from inside uninstrumented libraries are not followed: judging each of libzmq's against the
+    # suppressions makes its threads so slow that deadlines of the transport pass.
+    "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp:second_deadlock_stack=1:ignore_noninstrumented_modules=1")
 elseif(TANDEM_SANITIZE)
   set(TANDEM_SANITIZER_ENVIRONMENT
     "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1"
