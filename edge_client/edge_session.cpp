@@ -125,11 +125,9 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
 }
 
 Result<void> EdgeSession::check_begin_round(const wire::BeginRound& begin) const {
-  try {
-    (void)begin.lr_schedule.validated();
-  } catch (const std::invalid_argument& mistake) {
-    return Error{ErrorCode::kInvalidArgument, mistake.what()};
-  }
+  TrainingPlan with_schedule = *plan_;
+  with_schedule.lr_schedule = begin.lr_schedule;
+  if (auto checked = with_schedule.check(); !checked) return checked;
   const int64_t most = dependencies_.dataset->describe().num_examples;
   for (const uint32_t size : begin.batch_sizes) {
     if (size > most) {
