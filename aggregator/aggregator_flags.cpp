@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/core/config/specification.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
@@ -93,6 +94,8 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.group("Model and data");
   flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp?hidden=256-128");
   flags.add("cut", cut, "Blocks on the edge: blocks before the cut are the front, the others the tail");
+  flags.add("head-blocks", head_blocks,
+            "U-shaped: so many last blocks and the loss are on the edge too, and labels stay there");
   flags.add("num-classes", num_classes,
             "Number of classes; 0 takes it from the evaluation data or the first client");
   flags.add("input-shape", input_shape,
@@ -104,11 +107,28 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("normalize", normalize, "Per-channel MEAN/STD of inputs scaled to 0..1, comma separated");
 
   flags.group("Training");
-  flags.add_choice("algorithm", algorithm, {"parallel"}, "How fronts and tail are scheduled");
+  flags.add_choice("algorithm", algorithm, {"parallel", "splitfed-v1", "splitfed-v2", "relay", "federated"},
+                   "How fronts and tail are scheduled; with federated the whole model is on the edge");
+  flags.add("strategy", strategy,
+            "How the edges' weights are merged: fedavg, fedprox?mu=0.01, fedavgm, fedadam, fedyogi, "
+            "fedadagrad, fednova, scaffold, median, trimmed-mean, krum?f=1, multi-krum, bulyan");
+  flags.add_choice("edge-objective", edge_objective, {"end-to-end", "local", "aligned"},
+                   "What the front learns on: the tail's gradient, an auxiliary head's loss (CSE-FSL), or "
+                   "that of a head fitted to the tail's gradients (FSL-SAGE)");
+  flags.add("tail-interval", tail_interval, "Without the tail's gradient: every so many batches one goes up");
+  flags.add("auxiliary-head", auxiliary_head,
+            "Without the tail's gradient: linear, mlp?hidden=N or conv?channels=N");
+  flags.add("align-interval", align_interval, "aligned: rounds between two fits of the auxiliary head");
+  flags.add("align-examples", align_examples, "aligned: newest smashed examples that are kept for a fit");
+  flags.add("align-epochs", align_epochs, "aligned: passes over them");
+  flags.add("align-learning-rate", align_learning_rate, "aligned: learning rate of the fit");
+  flags.add_choice("batch-norm", batch_norm, {"average", "local", "freeze"},
+                   "Batch norm at the merge: averaged, kept on each device (FedBN), or never changed");
   flags.add("rounds", rounds, "Rounds; the fronts are merged at the end of each");
   flags.add("local-epochs", local_epochs, "Passes over the data in a round");
   flags.add("local-steps", local_steps, "Steps in a round, instead of passes; 0 means passes");
-  flags.add("batch-size", batch_size, "Examples in a joined batch, over all clients");
+  flags.add("batch-size", batch_size,
+            "Examples in a batch: of all clients together for parallel, of each for the other algorithms");
   flags.add("window", window,
             "Steps a client may have in flight; 1 is exact, W gives gradients W-1 steps old");
   flags.add_choice("optimizer", optimizer, {"sgd", "adam", "adamw"}, "Optimiser of fronts and tail");
@@ -124,7 +144,15 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.group("Participation");
   flags.add("clients", clients, "Clients to wait for before the first round");
   flags.add("min-clients", min_clients, "Fewest clients with which a later round begins");
+  flags.add("clients-per-round", clients_per_round,
+            "Clients that take part in a round, drawn by the seed; 0 takes all");
+  flags.add("fraction", fraction, "The same as a fraction of --clients, in (0, 1]");
   flags.add("step-deadline", step_deadline, "Seconds a step waits for a client before it goes on without it");
+  flags.add_choice("stragglers", stragglers, {"drop", "wait", "late"},
+                   "A client that misses a step's deadline: its batch is dropped (the second time it is out "
+                   "of the round), everybody waits for it, or its batch joins the step open when it comes");
+  flags.add("round-deadline", round_deadline,
+            "Seconds after which a round ends and each client sends its front as it stands; 0: never");
   flags.add("update-deadline", update_deadline, "Seconds the end of a round waits for a client's front");
   flags.add("client-timeout", client_timeout, "Seconds of silence after which a client has left");
 
@@ -140,6 +168,15 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   TrainingPlan& plan = options.plan;
   plan.model = model;
   plan.cut = cut;
+  plan.head_blocks = head_blocks;
+  plan.tail_interval = tail_interval;
+  plan.auxiliary_head = auxiliary_head;
+  plan.objective = edge_objective == "local"     ? EdgeObjective::kLocal
+                   : edge_objective == "aligned" ? EdgeObjective::kAligned
+                                                 : EdgeObjective::kEndToEnd;
+  plan.batch_norm = batch_norm == "local"    ? BatchNormMode::kLocal
+                    : batch_norm == "freeze" ? BatchNormMode::kFreeze
+                                             : BatchNormMode::kAverage;
   plan.num_classes = num_classes;
   const auto shape = parse_shape(input_shape);
   if (!shape) return shape.error();
@@ -165,6 +202,14 @@ Result<SessionOptions> TrainingFlags::session_options() const {
 
   options.clients = clients;
   options.min_clients = min_clients;
+  if (auto chosen = choose_strategy(options); !chosen) return chosen.error();
+  options.alignment = {.interval = align_interval,
+                       .max_examples = align_examples,
+                       .epochs = align_epochs,
+                       .learning_rate = align_learning_rate};
+  options.stragglers = stragglers == "wait"   ? StragglerRule::kWait
+                       : stragglers == "late" ? StragglerRule::kLate
+                                              : StragglerRule::kDrop;
   options.batch_size = batch_size;
   options.local_steps = local_steps;
   options.local_epochs = local_epochs;
@@ -177,6 +222,12 @@ Result<SessionOptions> TrainingFlags::session_options() const {
                                                   std::to_string(static_cast<int64_t>(kLongest)) +
                                                   " seconds, got " + std::to_string(seconds)};
   }
+  if (!(round_deadline >= 0 && round_deadline <= kLongest)) {
+    return Error{ErrorCode::kInvalidArgument, "--round-deadline must be between 0 (none) and " +
+                                                  std::to_string(static_cast<int64_t>(kLongest)) +
+                                                  " seconds, got " + std::to_string(round_deadline)};
+  }
+  options.round_deadline = milliseconds(round_deadline);
   options.step_deadline = milliseconds(step_deadline);
   options.update_deadline = milliseconds(update_deadline);
   options.client_timeout = milliseconds(client_timeout);
@@ -189,6 +240,26 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   } catch (const std::invalid_argument& mistake) {
     return Error{ErrorCode::kInvalidArgument, std::string("--") + mistake.what()};
   }
+}
+
+Result<void> TrainingFlags::choose_strategy(SessionOptions& options) const {
+  options.strategy = strategy;
+  if (!(fraction > 0 && fraction <= 1)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--fraction must be above 0 and at most 1, got " + std::to_string(fraction)};
+  }
+  if (fraction < 1 && clients_per_round > 0) {
+    return Error{ErrorCode::kInvalidArgument, "--fraction and --clients-per-round say the same; give one"};
+  }
+  options.clients_per_round = clients_per_round;
+  if (fraction < 1) {
+    options.clients_per_round = std::max(1, static_cast<int>(std::lround(fraction * clients)));
+  }
+  const auto traits = strategy_traits(strategy);
+  if (!traits) return Error{traits.error().code, "--strategy: " + traits.error().message};
+  options.plan.proximal_mu = traits->proximal_mu;
+  options.plan.control_variates = traits->control_variates;
+  return {};
 }
 
 Result<NamedTensors> TrainingFlags::load_initial_weights() const {

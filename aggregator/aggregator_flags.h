@@ -16,10 +16,22 @@ namespace tandem::aggregator {
 struct TrainingFlags {
   std::string model = "cnn";
   int32_t cut = 1;
+  int32_t head_blocks = 0;
   std::string algorithm = "parallel";
+  std::string strategy = "fedavg";
+  std::string edge_objective = "end-to-end";
+  uint32_t tail_interval = 1;
+  std::string auxiliary_head = "linear";
+  uint32_t align_interval = 1;
+  uint32_t align_examples = 2048;
+  int32_t align_epochs = 5;
+  double align_learning_rate = 1e-3;
+  std::string batch_norm = "average";
   uint32_t rounds = 5;
   int32_t clients = 1;
   int32_t min_clients = 1;
+  int32_t clients_per_round = 0;
+  double fraction = 1;
   uint32_t batch_size = 64;
   uint32_t local_epochs = 1;
   uint32_t local_steps = 0;
@@ -42,6 +54,8 @@ struct TrainingFlags {
   std::filesystem::path init;
 
   double step_deadline = 30;
+  double round_deadline = 0;
+  std::string stragglers = "drop";
   double update_deadline = 60;
   double client_timeout = 10;
 
@@ -55,6 +69,9 @@ struct TrainingFlags {
   Result<SessionOptions> session_options() const;
   /// The tensors of the file that --init names; none without one.
   Result<NamedTensors> load_initial_weights() const;
+
+ private:
+  Result<void> choose_strategy(SessionOptions& options) const;
 };
 
 /// The flags that say where tandem-aggregator listens and who may come.

@@ -8,11 +8,12 @@
 #include <optional>
 #include <string>
 
-#include "tandem/aggregator/front_merge.h"
+#include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/roster.h"
-#include "tandem/aggregator/round.h"
 #include "tandem/aggregator/run_observer.h"
 #include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/training_rounds.h"
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/wire/frame.h"
@@ -34,13 +35,12 @@ struct SessionDependencies {
   std::function<TimePoint()> now;
 };
 
-/// The aggregator's side of the protocol and its training: messages in, messages out, no thread and no
-/// socket. One thread calls it.
+/// The aggregator's side of the protocol: who comes and goes, and when the run begins and ends. What happens
+/// in between is TrainingRounds'. Messages in, messages out, no thread and no socket. One thread calls it.
 ///
-/// gathering -> training -> merging -> (evaluation) -> training ... -> finishing -> done
+/// gathering -> a round -> gathering -> a round ... -> finishing -> done
 ///
-/// Gathering waits for clients; training runs the round's joined steps; merging collects and averages the
-/// fronts; finishing hands out the final front and waits for the goodbyes.
+/// Gathering waits for clients; finishing hands out the final front and waits for the goodbyes.
 class AggregatorSession {
  public:
   /// Throws std::invalid_argument for options out of range.
@@ -70,7 +70,7 @@ class AggregatorSession {
   /// Why the run failed, once done; nothing after a complete or interrupted run.
   const std::optional<Error>& failure() const { return failure_; }
   /// Whether the first round has begun.
-  bool started() const { return started_; }
+  bool started() const { return training_ != nullptr && training_->sequence() > 0; }
   bool completed() const { return done() && completed_; }
 
   /// Figures of the run so far, without `peak_rss_bytes`.
@@ -80,11 +80,10 @@ class AggregatorSession {
   NamedTensors weights() const;
   const ModelDefinition& definition() const;
   /// Messages that were refused, dropped or taken out, for tests and metrics.
-  uint64_t refused_messages() const { return refused_messages_; }
+  uint64_t refused_messages() const { return messenger_.refused_messages(); }
 
  private:
-  enum class Phase { kPreparing, kGathering, kTraining, kMerging, kFinishing, kDone };
-  struct Model;
+  enum class Phase { kPreparing, kGathering, kRound, kFinishing, kDone };
 
   Result<void> build_model(const DataDescription& data);
   Result<void> build_model_for(const DataDescription& data);
@@ -93,75 +92,30 @@ class AggregatorSession {
   void handle_hello(ConnectionId connection, const ClientId& client, const wire::Message& message,
                     int64_t bytes, TimePoint received_at);
   void handle(const ClientId& client, Member& member, wire::Message message);
-  void handle_activations(const ClientId& client, Member& member, const wire::Message& message);
-  void handle_front_update(const ClientId& client, wire::Message message);
   void handle_bye(const ClientId& client, const wire::Bye& bye);
-  bool answer_repeat(const ClientId& client, const Member& member, const wire::Message& message);
-  Result<void> check_activations(const ClientId& client, uint32_t step,
-                                 const wire::Activations& activations) const;
-  void resume_client(const ClientId& client, const wire::MessageKey& progress);
 
-  void begin_round_when_ready();
-  void begin_round(const std::vector<ClientId>& clients);
-  void send_begin_round(const ClientId& client);
-  void advance_steps();
-  void run_step();
-  void skip_client(const ClientId& client, uint32_t step, uint64_t payload_hash, const std::string& reason);
-  void expire_step();
-  void abandon_round();
-
-  void begin_merge();
-  void advance_merge();
-  void report_merge_errors(const std::vector<Error>& errors);
-  void complete_round();
+  void follow_up();
+  bool begin_round_when_ready();
   void begin_finish();
   void send_finish(const ClientId& client);
-  void finish_when_everyone_left();
-
-  void leave(const ClientId& client, const std::string& reason);
   void drop_silent_clients(TimePoint as_of);
-  void refuse(ConnectionId connection, const wire::MessageKey& key, ErrorCode code, const std::string& reason,
-              bool fatal);
-  void send(const ClientId& client, wire::Body body, uint32_t step = 0);
-  void send_message(const ClientId& client, const wire::Message& message);
-  int64_t send_to(ConnectionId connection, const wire::Message& message);
-  void keep_reply(const ClientId& client, uint32_t step, uint64_t payload_hash, wire::Body reply);
-  void event(const std::string& name, const std::string& client, const std::string& detail);
-  void observe(Result<void> outcome);
+  void leave(const ClientId& client, const std::string& reason);
   void end();
-  wire::MessageKey key(uint32_t step = 0) const;
-  uint32_t round_number() const;
+  uint32_t sequence() const { return training_ ? training_->sequence() : 0; }
 
   SessionOptions options_;
   SessionDependencies dependencies_;
   Phase phase_ = Phase::kPreparing;
-  std::unique_ptr<Model> model_;  // null until the data's shape is known
-  Roster roster_;
-  std::optional<Round> round_;
-  std::optional<FrontMerge> merge_;
-  uint32_t completed_rounds_ = 0;
-  /// Counts begun rounds: the round in message keys. Ahead of `completed_rounds_` by the abandoned ones, so
-  /// that no message of an abandoned round is taken for one of its successor.
-  uint32_t round_sequence_ = 0;
-  int abandoned_in_a_row_ = 0;
-  std::map<std::string, int> events_of_client_;  // in this round
-  bool started_ = false;                         // the first round has begun: min_clients suffice from now on
+  Messenger messenger_;
+  std::unique_ptr<TrainedModel> model_;       // null until the data's shape is known
+  std::unique_ptr<TrainingRounds> training_;  // of the model
   bool completed_ = false;
   std::optional<Error> failure_;
+  NamedTensors final_weights_;
   TimePoint next_liveness_check_;
-  TimePoint phase_deadline_;
+  TimePoint finish_deadline_;
   TimePoint run_started_;
-  TimePoint round_started_;
   TimePoint ended_;
-  int64_t applied_examples_ = 0;
-  double training_seconds_ = 0;
-  int64_t bytes_up_ = 0;
-  int64_t bytes_down_ = 0;
-  int64_t round_bytes_up_ = 0;
-  int64_t round_bytes_down_ = 0;
-  std::optional<double> eval_loss_;
-  std::optional<double> eval_accuracy_;
-  uint64_t refused_messages_ = 0;
 };
 
 }  // namespace tandem::aggregator

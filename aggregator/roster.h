@@ -17,6 +17,7 @@ using TimePoint = std::chrono::steady_clock::time_point;
 
 /// A reply that is kept so that a repeated request gets it again.
 struct KeptReply {
+  wire::MessageType request = wire::MessageType::kActivations;
   wire::MessageKey key;
   uint64_t payload_hash = 0;  ///< of the request
   wire::Message reply;
@@ -28,6 +29,7 @@ struct Member {
   ConnectionId connection;
   uint64_t instance = 0;
   DataDescription data;
+  uint64_t held_out_examples = 0;
   bool present = false;
   /// It left by itself: until its next Hello nothing of it counts.
   bool said_bye = false;

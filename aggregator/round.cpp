@@ -1,15 +1,42 @@
 #include "tandem/aggregator/round.h"
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 #include <utility>
 
 namespace tandem::aggregator {
 namespace {
+
 constexpr uint32_t kMissesThatExclude = 2;
+
+TailStep::iterator entry_of(TailStep& step, const ClientId& client) {
+  return std::find_if(step.begin(), step.end(),
+                      [&](const TailEntry& entry) { return entry.client == client; });
 }
 
-Round::Round(RoundId id, RoundPlan plan) : id_(id), steps_(plan.steps) {
+}  // namespace
+
+uint64_t Participant::planned_examples() const {
+  return std::accumulate(batch_sizes.begin(), batch_sizes.end(), uint64_t{0});
+}
+
+uint32_t Participant::planned_steps() const {
+  return static_cast<uint32_t>(
+      std::count_if(batch_sizes.begin(), batch_sizes.end(), [](uint32_t size) { return size > 0; }));
+}
+
+Round::Round(RoundId id, RoundPlan plan) : id_(id), steps_(plan.steps()), turns_(std::move(plan.turns)) {
   for (auto& [client, sizes] : plan.batch_sizes) participants_[client].batch_sizes = std::move(sizes);
+  for (Lane& lane : plan.lanes) {
+    for (const TailStep& step : lane) {
+      for (const TailEntry& entry : step) {
+        lane_of_[entry.client] = lanes_.size();
+        pending_[entry.client].push_back(entry.step);
+      }
+    }
+    lanes_.push_back({.steps = std::move(lane)});
+  }
 }
 
 Participant* Round::active(const ClientId& client) {
@@ -24,60 +51,118 @@ int Round::active_count() const {
 
 uint32_t Round::planned(const ClientId& client, uint32_t step) const {
   const auto found = participants_.find(client);
-  return found == participants_.end() || step >= steps_ ? 0 : found->second.batch_sizes[step];
+  if (found == participants_.end() || step >= found->second.batch_sizes.size()) return 0;
+  return found->second.batch_sizes[step];
 }
 
-bool Round::is_open(const ClientId& client, uint32_t step, uint32_t window) const {
-  if (step < current_ || planned(client, step) == 0) return false;
-  for (uint32_t earlier = current_; uint64_t{earlier} + window <= step; ++earlier) {
-    if (planned(client, earlier) > 0) return false;
+Round::StepState Round::state_of(const ClientId& client, uint32_t step, uint32_t reach) const {
+  const auto found = pending_.find(client);
+  if (found == pending_.end() || planned(client, step) == 0) return StepState::kUnknown;
+  const std::deque<uint32_t>& pending = found->second;
+  if (pending.empty() || step < pending.front()) return StepState::kPast;
+  if (!std::binary_search(pending.begin(), pending.end(), step)) return StepState::kUnknown;
+  return uint64_t{pending.front()} + reach > step ? StepState::kOpen : StepState::kTooEarly;
+}
+
+bool Round::answered(const ClientId& client) const {
+  const auto found = pending_.find(client);
+  return found == pending_.end() || found->second.empty();
+}
+
+bool Round::has(const ClientId& client, uint32_t step) const {
+  const auto found = arrived_.find(client);
+  return found != arrived_.end() && found->second.contains(step);
+}
+
+void Round::put(ClientActivations activations) {
+  const ClientId client = activations.client;
+  arrived_[client].insert_or_assign(activations.step, std::move(activations));
+}
+
+bool Round::lanes_done() const {
+  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+    if (!lane_done(lane)) return false;
   }
   return true;
 }
 
-bool Round::has(const ClientId& client, uint32_t step) const {
-  const auto found = arrived_.find(step);
-  return found != arrived_.end() && found->second.contains(client);
-}
-
-void Round::put(uint32_t step, ClientActivations activations) {
-  const ClientId client = activations.client;
-  arrived_[step].insert_or_assign(client, std::move(activations));
-}
-
-std::vector<ClientId> Round::missing() const {
-  std::vector<ClientId> clients;
-  for (const auto& [client, part] : participants_) {
-    const auto excuse = excused_.find(client);
-    const bool excused = excuse != excused_.end() && excuse->second == current_;
-    if (part.active && !excused && planned(client, current_) > 0 && !has(client, current_)) {
-      clients.push_back(client);
-    }
+std::vector<TailEntry> Round::missing(size_t lane) const {
+  std::vector<TailEntry> entries;
+  if (lane_done(lane)) return entries;
+  for (const TailEntry& entry : lanes_[lane].steps[lanes_[lane].current]) {
+    if (participants_.at(entry.client).active && !has(entry.client, entry.step)) entries.push_back(entry);
   }
+  return entries;
+}
+
+std::vector<ClientId> Round::expected(size_t lane) const {
+  std::vector<ClientId> clients;
+  if (lane_done(lane)) return clients;
+  for (const TailEntry& entry : lanes_[lane].steps[lanes_[lane].current]) clients.push_back(entry.client);
   return clients;
 }
 
-bool Round::miss(const ClientId& client) {
+void Round::forget(const ClientId& client, uint32_t step) {
+  std::erase(pending_[client], step);
+  if (const auto arrived = arrived_.find(client); arrived != arrived_.end()) arrived->second.erase(step);
+}
+
+bool Round::miss(size_t lane, const ClientId& client) {
   Participant* part = active(client);
   if (part == nullptr) return true;
-  excused_[client] = current_;
+  TailStep& step = lanes_[lane].steps[lanes_[lane].current];
+  if (const auto entry = entry_of(step, client); entry != step.end()) {
+    forget(client, entry->step);
+    step.erase(entry);
+  }
   if (++part->missed < kMissesThatExclude) return false;
   deactivate(client);
   return true;
 }
 
-void Round::deactivate(const ClientId& client) {
-  if (Participant* part = active(client)) part->active = false;
-  for (auto& [step, arrived] : arrived_) arrived.erase(client);
+void Round::postpone(size_t lane, const ClientId& client) {
+  Lane& steps = lanes_[lane].steps;
+  std::optional<TailEntry> carried;
+  const size_t current = lanes_[lane].current;
+  // A step that the client sits out takes up the lag: those behind it stay where they are.
+  for (size_t i = current; i < steps.size() && (i == current || carried); ++i) {
+    const auto entry = entry_of(steps[i], client);
+    std::optional<TailEntry> own;
+    if (entry != steps[i].end()) {
+      own = *entry;
+      steps[i].erase(entry);
+    }
+    if (carried) {
+      // Joined order is client-id order.
+      const auto place = std::find_if(steps[i].begin(), steps[i].end(),
+                                      [&](const TailEntry& other) { return client < other.client; });
+      steps[i].insert(place, *carried);
+      carried.reset();
+    }
+    if (own) carried = own;
+  }
+  if (carried) steps.push_back({*carried});
 }
 
-std::vector<ClientActivations> Round::take_and_advance() {
-  std::vector<ClientActivations> step;
-  if (auto arrived = arrived_.extract(current_)) {
-    for (auto& [client, activations] : arrived.mapped()) step.push_back(std::move(activations));
+void Round::deactivate(const ClientId& client) {
+  if (Participant* part = active(client)) part->active = false;
+  arrived_.erase(client);
+}
+
+std::vector<ClientActivations> Round::take(size_t lane) {
+  std::vector<ClientActivations> taken;
+  for (const TailEntry& entry : lanes_[lane].steps[lanes_[lane].current]) {
+    const auto of_client = arrived_.find(entry.client);
+    if (of_client == arrived_.end()) continue;
+    if (auto node = of_client->second.extract(entry.step)) taken.push_back(std::move(node.mapped()));
   }
-  ++current_;
-  return step;
+  return taken;
+}
+
+void Round::advance(size_t lane) {
+  LaneState& state = lanes_[lane];
+  for (const TailEntry& entry : state.steps[state.current]) forget(entry.client, entry.step);
+  ++state.current;
 }
 
 }  // namespace tandem::aggregator

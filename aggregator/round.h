@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "tandem/aggregator/round_planner.h"
@@ -16,58 +18,95 @@ struct Participant {
   uint64_t first_example = 0;
   /// False once it left, missed two steps, or was replaced: it takes no further part in this round.
   bool active = true;
+  /// Whether it said that all its steps are done, where it trains without asking.
+  bool trained = false;
   uint32_t missed = 0;
-  uint32_t steps = 0;     ///< whose gradient was sent to it
+  uint32_t steps = 0;     ///< that count: whose answer was sent to it, or that it says it made
   uint64_t examples = 0;  ///< of those steps: its weight in the average
   double loss_sum = 0;    ///< sum over examples
   uint64_t correct = 0;
   int64_t bytes_up_before = 0;
   int64_t bytes_down_before = 0;
+
+  uint64_t planned_examples() const;
+  uint32_t planned_steps() const;  ///< those with examples
 };
 
-/// The steps of one round: who is expected, what has arrived. Knows nothing of messages or time.
-/// Not thread-safe.
+/// The steps of one round: who is expected in which tail's step, what has arrived. Knows nothing of
+/// messages or time. Not thread-safe.
 class Round {
  public:
   Round(RoundId id, RoundPlan plan);
 
   RoundId id() const { return id_; }
+  /// Steps of the client that has most.
   uint32_t steps() const { return steps_; }
-  uint32_t current_step() const { return current_; }
-  bool steps_done() const { return current_ >= steps_; }
+  const std::vector<ClientId>& turns() const { return turns_; }
 
   std::map<ClientId, Participant>& participants() { return participants_; }
   const std::map<ClientId, Participant>& participants() const { return participants_; }
   /// The client's part when it is still active, else null.
   Participant* active(const ClientId& client);
   int active_count() const;
-
-  /// Examples the client is planned to bring to `step`.
+  /// Examples the client is planned to bring to its step.
   uint32_t planned(const ClientId& client, uint32_t step) const;
-  /// Whether the client may send `step` now: it brings examples to it, and of the steps up to `step` -
-  /// `window` that it takes part in none is left. (It passes over the steps it sits out by itself.)
-  bool is_open(const ClientId& client, uint32_t step, uint32_t window) const;
-  bool has(const ClientId& client, uint32_t step) const;
-  /// Keeps a client's activations for the current or a later step.
-  void put(uint32_t step, ClientActivations activations);
 
-  /// Active clients that bring examples to the current step and have neither sent them nor been excused.
-  std::vector<ClientId> missing() const;
-  bool ready() const { return !steps_done() && missing().empty(); }
-  /// The current step goes on without this client; two such steps exclude it from the round, then true.
-  bool miss(const ClientId& client);
+  enum class StepState {
+    kOpen,      ///< the client may send it now
+    kTooEarly,  ///< an earlier step of its own must be answered first
+    kPast,      ///< answered, or went on without it
+    kUnknown,   ///< no such step of this client goes up
+  };
+  /// `reach`: how far past its first step without an answer a client may be, in its own step numbers.
+  StepState state_of(const ClientId& client, uint32_t step, uint32_t reach) const;
+  /// Whether every step of the client that goes up has its answer, or went on without it.
+  bool answered(const ClientId& client) const;
+  bool has(const ClientId& client, uint32_t step) const;
+  /// Keeps a client's activations for a step of its own that is open.
+  void put(ClientActivations activations);
+
+  size_t lanes() const { return lanes_.size(); }
+  /// The lane in which the client's steps are applied; requires one.
+  size_t lane_of(const ClientId& client) const { return lane_of_.at(client); }
+  bool lane_done(size_t lane) const { return lanes_[lane].current >= lanes_[lane].steps.size(); }
+  bool lanes_done() const;
+  /// Steps of this tail that are behind it; for a display over all lanes.
+  uint32_t applied(size_t lane) const { return static_cast<uint32_t>(lanes_[lane].current); }
+  uint32_t tail_steps(size_t lane) const { return static_cast<uint32_t>(lanes_[lane].steps.size()); }
+
+  /// Entries of the lane's current step that have not arrived, of active clients.
+  std::vector<TailEntry> missing(size_t lane) const;
+  /// Clients whose turn it is: those of the lane's current step.
+  std::vector<ClientId> expected(size_t lane) const;
+  bool ready(size_t lane) const { return !lane_done(lane) && missing(lane).empty(); }
+
+  /// The lane's current step goes on without this client; two such steps exclude it, then true.
+  bool miss(size_t lane, const ClientId& client);
+  /// The lane's current step goes on without this client, whose steps all move one back: it joins the
+  /// step that is open when it comes.
+  void postpone(size_t lane, const ClientId& client);
   void deactivate(const ClientId& client);
 
-  /// What has arrived for the current step, in client-id order, and moves on to the next step.
-  std::vector<ClientActivations> take_and_advance();
+  /// What has arrived for the lane's current step, in the planned order. The step stays the current one.
+  std::vector<ClientActivations> take(size_t lane);
+  /// On to the lane's next step.
+  void advance(size_t lane);
 
  private:
+  struct LaneState {
+    Lane steps;
+    size_t current = 0;
+  };
+  void forget(const ClientId& client, uint32_t step);
+
   RoundId id_;
   uint32_t steps_;
-  uint32_t current_ = 0;
+  std::vector<ClientId> turns_;
   std::map<ClientId, Participant> participants_;
-  std::map<uint32_t, std::map<ClientId, ClientActivations>> arrived_;
-  std::map<ClientId, uint32_t> excused_;  // client -> step it was excused from
+  std::vector<LaneState> lanes_;
+  std::map<ClientId, size_t> lane_of_;
+  std::map<ClientId, std::deque<uint32_t>> pending_;  // own steps that go up and have no answer, in order
+  std::map<ClientId, std::map<uint32_t, ClientActivations>> arrived_;
 };
 
 }  // namespace tandem::aggregator

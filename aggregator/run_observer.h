@@ -29,6 +29,8 @@ struct RoundReport {
   std::vector<ClientRecord> clients;
   NamedTensors model;
   NamedTensors tail_optimizer;
+  /// Momentum and the like of the strategy.
+  NamedTensors strategy;
 };
 
 /// Hears what happens in a session, on the session's thread. An error it returns (a full disk) ends the

@@ -83,6 +83,9 @@ Result<void> RunRecorder::on_round(const RoundReport& report) {
   for (const NamedTensor& entry : report.tail_optimizer) {
     checkpoint.tensors.push_back({"tail_optimizer." + entry.name, entry.tensor});
   }
+  for (const NamedTensor& entry : report.strategy) {
+    checkpoint.tensors.push_back({"strategy." + entry.name, entry.tensor});
+  }
   checkpoint.metadata = {{"model", plan_.model},
                          {"cut", std::to_string(plan_.cut)},
                          {"algorithm", plan_.algorithm},
@@ -93,9 +96,11 @@ Result<void> RunRecorder::on_round(const RoundReport& report) {
 Result<void> RunRecorder::save_model(const AggregatorSession& session) {
   NamedTensors front;
   NamedTensors tail;
+  NamedTensors head;
+  const int tail_end = session.definition().num_blocks() - plan_.head_blocks;
   for (const NamedTensor& entry : session.weights()) {
     const int block = std::stoi(entry.name.substr(0, entry.name.find('.')));
-    (block < plan_.cut ? front : tail).push_back(entry);
+    (block < plan_.cut ? front : block < tail_end ? tail : head).push_back(entry);
   }
   const std::map<std::string, std::string> metadata = {
       {"format", "pt"},
@@ -104,9 +109,12 @@ Result<void> RunRecorder::save_model(const AggregatorSession& session) {
       {"input_shape", shape_to_string(plan_.input_shape)},
       {"num_classes", std::to_string(plan_.num_classes)},
   };
-  const std::pair<const char*, NamedTensors> files[] = {
-      {"model.safetensors", session.weights()}, {"front.safetensors", front}, {"tail.safetensors", tail}};
+  const std::pair<const char*, NamedTensors> files[] = {{"model.safetensors", session.weights()},
+                                                        {"front.safetensors", front},
+                                                        {"tail.safetensors", tail},
+                                                        {"head.safetensors", head}};
   for (const auto& [name, tensors] : files) {
+    if (tensors.empty()) continue;  // federated has no tail, only U-shaped models have a head
     if (auto saved = save_safetensors(directory_.path() / name, {tensors, metadata}); !saved) return saved;
   }
   return {};

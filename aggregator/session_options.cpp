@@ -3,11 +3,41 @@
 #include <stdexcept>
 #include <string>
 
+#include "tandem/aggregator/strategies/strategy.h"
+
 namespace tandem::aggregator {
 namespace {
 
 void require(bool holds, const std::string& rule, const std::string& found) {
   if (!holds) throw std::invalid_argument(rule + ", got " + found);
+}
+
+/// What a strategy asks of the rest of the run.
+void check_strategy(const SessionOptions& options) {
+  const auto traits = strategy_traits(options.strategy);
+  if (!traits) throw std::invalid_argument("strategy: " + traits.error().message);
+  const auto refuse = [&](const std::string& other, const std::string& reason) {
+    throw std::invalid_argument("strategy " + traits->name + " cannot be combined with --" + other + ": " +
+                                reason);
+  };
+  const TrainingPlan& plan = options.plan;
+  if (plan.algorithm == algorithm_name(Algorithm::kRelay) && traits->name != "fedavg") {
+    refuse("algorithm relay", "the front passes from device to device, nothing is merged");
+  }
+  if (traits->name == "fednova" && plan.optimizer.kind != OptimizerKind::kSgd) {
+    refuse("optimizer " + std::string(optimizer_name(plan.optimizer.kind)),
+           "it normalises by the steps of sgd, with or without momentum");
+  }
+  const int of_round = options.clients_per_round > 0 ? options.clients_per_round : options.clients;
+  if (traits->minimum_updates > of_round) {
+    refuse(options.clients_per_round > 0 ? "clients-per-round" : "clients",
+           "it needs the updates of at least " + std::to_string(traits->minimum_updates) +
+               " clients in a round, there are " + std::to_string(of_round));
+  }
+  if (traits->proximal_mu != plan.proximal_mu || traits->control_variates != plan.control_variates) {
+    throw std::invalid_argument("strategy " + options.strategy +
+                                " does not agree with the plan's proximal_mu and control_variates");
+  }
 }
 
 }  // namespace
@@ -17,14 +47,24 @@ SessionOptions SessionOptions::validated() const {
   require(min_clients >= 1 && min_clients <= clients,
           "min-clients must be between 1 and clients (" + std::to_string(clients) + ")",
           std::to_string(min_clients));
+  require(clients_per_round >= 0 && clients_per_round <= clients,
+          "clients-per-round must be between 0 (all) and clients (" + std::to_string(clients) + ")",
+          std::to_string(clients_per_round));
   require(batch_size >= 1, "batch-size must be >= 1", std::to_string(batch_size));
   require(local_steps > 0 || local_epochs >= 1, "local-epochs must be >= 1", std::to_string(local_epochs));
   require(step_deadline.count() > 0, "step-deadline must be > 0", std::to_string(step_deadline.count()));
   require(update_deadline.count() > 0, "update-deadline must be > 0",
           std::to_string(update_deadline.count()));
   require(client_timeout.count() > 0, "client-timeout must be > 0", std::to_string(client_timeout.count()));
+  require(round_deadline.count() >= 0, "round-deadline must be >= 0", std::to_string(round_deadline.count()));
+  require(alignment.interval >= 1, "align-interval must be >= 1", std::to_string(alignment.interval));
+  require(alignment.max_examples >= 1, "align-examples must be >= 1", std::to_string(alignment.max_examples));
+  require(alignment.epochs >= 1, "align-epochs must be >= 1", std::to_string(alignment.epochs));
+  require(alignment.learning_rate > 0, "align-learning-rate must be > 0",
+          std::to_string(alignment.learning_rate));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));
+  check_strategy(*this);
   SessionOptions checked = *this;
   checked.plan.optimizer = plan.optimizer.validated();
   checked.plan.lr_schedule = plan.lr_schedule.validated();

@@ -2,12 +2,28 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 
 #include <c10/core/Device.h>
 
 #include "tandem/core/training/training_plan.h"
 
 namespace tandem::aggregator {
+
+/// What happens to a client that misses a step's deadline.
+enum class StragglerRule {
+  kDrop,  ///< the step goes on without it, the batch is lost; after two it is out until the next round
+  kWait,  ///< nobody goes on without it, unless it leaves
+  kLate,  ///< the step goes on without it; its batch joins the step that is open when it arrives
+};
+
+/// FSL-SAGE: how the auxiliary head is fitted to the tail.
+struct AlignmentSchedule {
+  uint32_t interval = 1;         ///< every so many rounds, after the merge
+  uint32_t max_examples = 2048;  ///< the newest smashed examples of the round that are kept for it
+  int epochs = 5;                ///< passes over them
+  double learning_rate = 1e-3;   ///< of Adam
+};
 
 /// What an AggregatorSession needs to know beyond the plan it sends to the edges.
 struct SessionOptions {
@@ -18,7 +34,11 @@ struct SessionOptions {
   /// <= clients.
   int clients = 1;
   int min_clients = 1;
-  /// Examples of a joined batch, B; >= 1.
+  /// Who takes part in a round: so many of the clients that are there, drawn by the seed; 0 takes all.
+  int clients_per_round = 0;
+  /// How updates are merged; see make_strategy.
+  std::string strategy = "fedavg";
+  /// Examples of a joined batch, B, for `parallel`; of each client's batch for the others; >= 1.
   uint32_t batch_size = 64;
   /// Steps of a round; 0 means `local_epochs` passes over the clients' data.
   uint32_t local_steps = 0;
@@ -27,14 +47,17 @@ struct SessionOptions {
   /// first round begins.
   bool schedule_spans_run = false;
 
-  /// How long a step waits for a client, from the moment the step before it was done. A client that misses
-  /// it gets Skip; the second miss excludes it until the next round.
+  /// How long a tail's step waits for a client, from the moment the step before it was done.
   std::chrono::milliseconds step_deadline{30'000};
+  StragglerRule stragglers = StragglerRule::kDrop;
+  /// After so long every client sends its front as it stands; 0 lets a round take its time.
+  std::chrono::milliseconds round_deadline{0};
   /// How long the end of a round waits for a client's front.
   std::chrono::milliseconds update_deadline{60'000};
   /// A client from which nothing comes for this long, heartbeats included, has left.
   std::chrono::milliseconds client_timeout{10'000};
 
+  AlignmentSchedule alignment;
   /// Activations with a larger magnitude are refused.
   double activation_limit = 1e6;
   at::Device device = at::kCPU;
@@ -44,7 +67,7 @@ struct SessionOptions {
   uint64_t run_id = 1;
   uint32_t incarnation = 1;
 
-  /// Throws std::invalid_argument naming the first bad field.
+  /// Throws std::invalid_argument naming the first bad field, or the combination that makes no sense.
   SessionOptions validated() const;
 };
 

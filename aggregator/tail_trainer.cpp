@@ -13,6 +13,12 @@ at::Tensor join(const std::vector<at::Tensor>& parts) {
   return parts.size() == 1 ? parts.front() : at::cat(parts, 0);
 }
 
+/// Client k's part of a joined gradient as that of its own mean: B/B_k times the slice.
+at::Tensor own_slice(const at::Tensor& joined, int64_t offset, int64_t size, int64_t total) {
+  if (size == joined.size(0)) return joined;
+  return joined.narrow(0, offset, size) * (static_cast<double>(total) / static_cast<double>(size));
+}
+
 std::string describe_rejection(double loss, double limit) {
   return "its mean loss is " + std::to_string(loss) + ", expected a finite value up to " +
          std::to_string(limit);
@@ -28,11 +34,11 @@ struct TailTrainer::Joined {
 };
 
 TailTrainer::TailTrainer(ModelPart tail, TailTrainerOptions options)
-    : tail_(std::move(tail)), options_(options), optimizer_(options.optimizer, tail_.parameters()) {
+    : tail_(std::move(tail)), options_(options), optimizer_(options.optimizer, tail_) {
   tail_.set_training(true);
 }
 
-TailTrainer::Joined TailTrainer::forward(const std::vector<const ClientActivations*>& clients) {
+TailTrainer::Joined TailTrainer::forward_with_loss(const std::vector<const ClientActivations*>& clients) {
   std::vector<at::Tensor> activations;
   std::vector<at::Tensor> labels;
   for (const ClientActivations* client : clients) {
@@ -40,7 +46,8 @@ TailTrainer::Joined TailTrainer::forward(const std::vector<const ClientActivatio
     labels.push_back(client->labels);
   }
   Joined joined;
-  joined.activations = join(activations).to(options_.device).detach().requires_grad_();
+  joined.activations = join(activations).to(options_.device).detach();
+  if (options_.gradients_go_back) joined.activations.requires_grad_();
   const at::Tensor joined_labels = join(labels).to(options_.device);
   const at::Tensor logits = tail_.forward(joined.activations);
   joined.loss = torch::cross_entropy_loss(logits, joined_labels);
@@ -74,7 +81,7 @@ std::vector<ClientGradient> TailTrainer::step(const std::vector<ClientActivation
   Joined joined;
   for (;;) {
     if (included.empty()) return results;
-    joined = forward(included);
+    joined = forward_with_loss(included);
     std::vector<const ClientActivations*> kept;
     std::vector<size_t> kept_places;
     for (size_t i = 0; i < included.size(); ++i) {
@@ -87,31 +94,85 @@ std::vector<ClientGradient> TailTrainer::step(const std::vector<ClientActivation
       }
     }
     if (kept.size() == included.size()) break;
-    const torch::NoGradGuard no_grad;
-    NamedTensors buffers = tail_.buffers();
-    for (size_t i = 0; i < buffers.size(); ++i) buffers[i].tensor.copy_(statistics[i].tensor);
+    copy_values(statistics, tail_.buffers());
     included = std::move(kept);
     places = std::move(kept_places);
   }
 
-  tail_.zero_grad();
-  joined.loss.backward();
-  optimizer_.step(lr_factor(options_.lr_schedule, optimizer_.applied_steps()));
+  update(joined.loss, {});
 
-  const at::Tensor gradient = joined.activations.grad().cpu();
-  const int64_t total = gradient.size(0);
+  const int64_t total = joined.activations.size(0);
+  const at::Tensor gradient = options_.gradients_go_back ? joined.activations.grad().cpu() : at::Tensor();
   int64_t offset = 0;
   for (size_t i = 0; i < included.size(); ++i) {
     const int64_t size = included[i]->labels.size(0);
     ClientGradient& result = results[places[i]];
     result.loss = joined.client_loss[i];
     result.correct = joined.client_correct[i];
-    result.gradient = included.size() == 1 ? gradient
-                                           : gradient.narrow(0, offset, size) *
-                                                 (static_cast<double>(total) / static_cast<double>(size));
+    if (options_.gradients_go_back) result.gradient = own_slice(gradient, offset, size, total);
     offset += size;
   }
   return results;
+}
+
+void TailTrainer::update(const at::Tensor& root, const at::Tensor& gradient) {
+  tail_.zero_grad();
+  root.backward(gradient);
+  optimizer_.step();
+}
+
+std::vector<at::Tensor> TailTrainer::forward(const std::vector<ClientActivations>& clients) {
+  std::vector<at::Tensor> parts;
+  open_sizes_.clear();
+  for (const ClientActivations& client : clients) {
+    parts.push_back(client.activations);
+    open_sizes_.push_back(client.examples());
+  }
+  open_activations_ = join(parts).to(options_.device).detach().requires_grad_();
+  open_outputs_ = tail_.forward(open_activations_);
+  const at::Tensor outputs = open_outputs_.detach().cpu();
+  std::vector<at::Tensor> slices;
+  int64_t offset = 0;
+  for (const int64_t size : open_sizes_) {
+    slices.push_back(size == outputs.size(0) ? outputs : outputs.narrow(0, offset, size));
+    offset += size;
+  }
+  return slices;
+}
+
+std::vector<at::Tensor> TailTrainer::backward(const std::vector<at::Tensor>& gradients) {
+  std::vector<at::Tensor> results(gradients.size());
+  int64_t total = 0;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (gradients[i].defined()) total += open_sizes_[i];
+  }
+  if (total == 0) {
+    open_outputs_ = open_activations_ = at::Tensor();
+    return results;
+  }
+  at::Tensor joined = gradients.size() == 1 ? gradients[0] : at::zeros_like(open_outputs_, at::kCPU);
+  int64_t offset = 0;
+  for (size_t i = 0; i < gradients.size() && gradients.size() > 1; offset += open_sizes_[i++]) {
+    if (!gradients[i].defined()) continue;
+    const double share = static_cast<double>(open_sizes_[i]) / static_cast<double>(total);
+    joined.narrow(0, offset, open_sizes_[i]).copy_(gradients[i] * share);
+  }
+  update(open_outputs_, joined.to(options_.device));
+  const at::Tensor gradient = open_activations_.grad().cpu();
+  offset = 0;
+  for (size_t i = 0; i < gradients.size(); offset += open_sizes_[i++]) {
+    if (gradients[i].defined()) results[i] = own_slice(gradient, offset, open_sizes_[i], total);
+  }
+  open_outputs_ = open_activations_ = at::Tensor();
+  return results;
+}
+
+at::Tensor TailTrainer::evaluate(const at::Tensor& activations) {
+  const torch::NoGradGuard no_grad;
+  tail_.set_training(false);
+  at::Tensor outputs = tail_.forward(activations.to(options_.device)).cpu();
+  tail_.set_training(true);
+  return outputs;
 }
 
 }  // namespace tandem::aggregator

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,24 +10,26 @@
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/model/model.h"
-#include "tandem/core/training/lr_schedule.h"
-#include "tandem/core/training/optimizer.h"
+#include "tandem/core/training/part_optimizer.h"
 
 namespace tandem::aggregator {
 
 /// One client's smashed data for a step.
 struct ClientActivations {
   ClientId client;
+  uint32_t step = 0;       ///< in the client's own numbers
   at::Tensor activations;  ///< float32 [B_k, ...], CPU
-  at::Tensor labels;       ///< int64 [B_k], CPU
+  at::Tensor labels;       ///< int64 [B_k], CPU; [0] for a U-shaped model
   /// Of the message they came in, part of the key under which its reply is kept.
   uint64_t payload_hash = 0;
+
+  int64_t examples() const { return activations.size(0); }
 };
 
 /// What goes back to that client.
 struct ClientGradient {
   ClientId client;
-  /// Gradient of the client's own mean loss; undefined when it was taken out.
+  /// Gradient of the client's own mean loss; undefined when it was taken out or none goes back.
   at::Tensor gradient;
   double loss = 0;
   uint32_t correct = 0;
@@ -35,16 +38,17 @@ struct ClientGradient {
 };
 
 struct TailTrainerOptions {
-  OptimizerOptions optimizer;
-  LrScheduleOptions lr_schedule;
+  PartOptimizer::Options optimizer;
   at::Device device = at::kCPU;
   /// A client whose mean loss is above this, or not finite, is taken out of the step.
   double loss_limit = 1e4;
+  /// Whether clients get gradients; not where they train on their own loss.
+  bool gradients_go_back = true;
 };
 
-/// Trains the shared tail of `parallel` (PSL, server-side batch): A = [a_1; ...; a_K], one forward and
-/// backward with loss sum_k (B_k/B) L_k, one optimiser step; client k receives B/B_k times its slice of
-/// dL/dA, the gradient of its own mean loss. Not thread-safe; lives on the trainer thread.
+/// Trains one tail, on one client's activations or on joined ones (PSL, server-side batch): A = [a_1; ...;
+/// a_K], one forward and backward with loss sum_k (B_k/B) L_k, one optimiser step; client k receives B/B_k
+/// times its slice of dL/dA, the gradient of its own mean loss. Not thread-safe; lives on the trainer thread.
 class TailTrainer {
  public:
   TailTrainer(ModelPart tail, TailTrainerOptions options);
@@ -54,17 +58,31 @@ class TailTrainer {
   /// without it before anything is updated; with nobody left nothing is updated.
   std::vector<ClientGradient> step(const std::vector<ClientActivations>& clients);
 
-  int64_t applied_steps() const { return optimizer_.applied_steps(); }
-  const Optimizer& optimizer() const { return optimizer_; }
-  Optimizer& optimizer() { return optimizer_; }
+  /// U-shaped, first half of a step: the outputs for each client, CPU. The graph is kept for `backward`.
+  std::vector<at::Tensor> forward(const std::vector<ClientActivations>& clients);
+  /// Second half: from the gradients of each client's own mean loss with respect to its outputs, in the
+  /// order of `forward`; an undefined one takes the client out. One optimiser step, unless all are out.
+  std::vector<at::Tensor> backward(const std::vector<at::Tensor>& gradients);
+
+  /// Outputs in evaluation mode, without gradients, CPU.
+  at::Tensor evaluate(const at::Tensor& activations);
+
+  const ModelPart& tail() const { return tail_; }
+  PartOptimizer& optimizer() { return optimizer_; }
+  const PartOptimizer& optimizer() const { return optimizer_; }
 
  private:
   struct Joined;
-  Joined forward(const std::vector<const ClientActivations*>& clients);
+  Joined forward_with_loss(const std::vector<const ClientActivations*>& clients);
+  void update(const at::Tensor& root, const at::Tensor& gradient);
 
   ModelPart tail_;
   TailTrainerOptions options_;
-  Optimizer optimizer_;
+  PartOptimizer optimizer_;
+  // Between forward and backward of a U-shaped step.
+  at::Tensor open_activations_;
+  at::Tensor open_outputs_;
+  std::vector<int64_t> open_sizes_;
 };
 
 }  // namespace tandem::aggregator

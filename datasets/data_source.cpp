@@ -1,9 +1,12 @@
 #include "tandem/datasets/data_source.h"
 
+#include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "tandem/core/base/random.h"
 #include "tandem/core/config/specification.h"
 #include "tandem/datasets/idx.h"
 #include "tandem/datasets/partition.h"
@@ -80,6 +83,27 @@ Result<std::shared_ptr<const Dataset>> take_shard(std::shared_ptr<const Dataset>
   const auto parts = partition_indices(read_labels(*dataset), *partition, shard->count, options.seed);
   if (!parts) return parts.error();
   return std::shared_ptr<const Dataset>(copy_examples(*dataset, (*parts)[static_cast<size_t>(shard->index)]));
+}
+
+Result<HeldOutSplit> hold_out(std::shared_ptr<const Dataset> part, double fraction,
+                              const ShardOptions& options) {
+  if (!(fraction >= 0 && fraction < 1)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--hold-out must be a fraction of at least 0 and below 1, got " + std::to_string(fraction)};
+  }
+  if (fraction == 0) return HeldOutSplit{.train = std::move(part)};
+  const int64_t count = part->describe().num_examples;
+  if (count < 2) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--hold-out needs a device with at least 2 examples, this one has " + std::to_string(count)};
+  }
+  const auto wanted = std::llround(fraction * static_cast<double>(count));
+  const int64_t held = std::clamp<int64_t>(wanted, 1, count - 1);
+  const uint64_t seed = derive_seed(options.seed, RandomPurpose::kHoldOut, {hash_name(options.shard)});
+  const std::vector<int64_t> order = random_permutation(count, seed);
+  return HeldOutSplit{
+      .train = std::make_shared<Subset>(part, std::vector<int64_t>(order.begin() + held, order.end())),
+      .held_out = std::make_shared<Subset>(part, std::vector<int64_t>(order.begin(), order.begin() + held))};
 }
 
 }  // namespace tandem::datasets

@@ -32,4 +32,16 @@ struct ShardOptions {
 Result<std::shared_ptr<const Dataset>> take_shard(std::shared_ptr<const Dataset> dataset,
                                                   const ShardOptions& options);
 
+/// A device's examples, and those it holds back to evaluate on.
+struct HeldOutSplit {
+  std::shared_ptr<const Dataset> train;
+  std::shared_ptr<const Dataset> held_out;  ///< null for a fraction of 0
+};
+
+/// Holds back a random `fraction` of a device's part, in [0, 1): at least one example, and one is left to
+/// train on. The choice depends on the shard options, so that every run holds back the same.
+/// kInvalidArgument names the flag and the rule.
+Result<HeldOutSplit> hold_out(std::shared_ptr<const Dataset> part, double fraction,
+                              const ShardOptions& options);
+
 }  // namespace tandem::datasets

@@ -101,8 +101,11 @@ Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
       session_.leave("interrupted");
       break;
     }
-    if (auto event = inbox_.pop_until(std::chrono::steady_clock::now() + kTickInterval)) {
+    const auto now = std::chrono::steady_clock::now();
+    if (auto event = inbox_.pop_until(session_.has_work() ? now : now + kTickInterval)) {
       handle(std::move(*event));
+    } else if (session_.has_work()) {
+      session_.work();
     } else {
       session_.tick();
       say_what_it_waits_for(std::chrono::steady_clock::now());

@@ -22,6 +22,8 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.add("shard", shard, "I/N: take part I of N of the data; empty takes all");
   flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
   flags.add("partition-seed", partition_seed, "Seed of the parts; the same on every device");
+  flags.add("hold-out", hold_out,
+            "Fraction of this device's examples on which it only evaluates, when the aggregator cannot");
 
   flags.group("Machine and files");
   flags.add("device", device, "cpu, cuda or cuda:N");

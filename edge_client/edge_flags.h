@@ -24,6 +24,7 @@ struct EdgeFlags {
   std::string shard;
   std::string partition = "iid";
   uint64_t partition_seed = 1;
+  double hold_out = 0;
 
   std::string device = "cpu";
   int32_t threads = 0;

@@ -1,5 +1,9 @@
 #include "tandem/edge_client/edge_session.h"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -11,7 +15,11 @@
 namespace tandem::edge_client {
 namespace {
 
+// Requests of a round that belong to no step.
 constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
+constexpr uint32_t kTrainedRequest = 0xFFFFFFFE;
+constexpr uint32_t kFirstSpecialRequest = kTrainedRequest;
+constexpr int64_t kEvaluationBatch = 256;
 constexpr std::chrono::seconds kHelloInterval{1};
 
 }  // namespace
@@ -38,6 +46,10 @@ void EdgeSession::say_hello() {
                       .body = wire::Hello{.software_version = kVersion,
                                           .instance = options_.instance,
                                           .data = dependencies_.dataset->describe()}};
+  if (dependencies_.held_out != nullptr) {
+    std::get<wire::Hello>(hello.body).held_out_examples =
+        static_cast<uint64_t>(dependencies_.held_out->describe().num_examples);
+  }
   hello.key.round = round_.number;
   hello.key.step = round_.next_apply;
   transmit(hello);
@@ -48,13 +60,14 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
   const bool same_run = plan_ && message.key.run_id == run_.run_id;
   run_ = {.run_id = message.key.run_id, .incarnation = message.key.incarnation};
   if (same_run && welcome.resumed) {
-    note("reconnected, going on with round " + std::to_string(round_.number));
+    note("reconnected, going on with round " + std::to_string(round_.ordinal));
     if (phase_ == Phase::kConnecting) phase_ = Phase::kWaiting;
     return resend_requests();
   }
   answers_.clear();
   open_requests_.clear();
   round_ = {};
+  evaluation_ = {};
   // Optimiser state is this device's own: it survives a new welcome to the same run.
   if (!same_run) {
     trainer_.reset();
@@ -79,11 +92,14 @@ Result<void> EdgeSession::adopt(const wire::Welcome& welcome) {
   }
   auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
   if (!definition) return definition.error();
-  if (auto checked = definition->check_cut(plan.cut); !checked) return checked;
+  const auto split = split_model(*definition, plan);
+  if (!split) return split.error();
   auto augmenter = dependencies_.make_augmenter(plan.augment, plan.normalize, plan.input_shape);
   if (!augmenter) return augmenter.error();
 
   plan_ = plan;
+  definition_ = std::move(*definition);
+  split_ = *split;
   augmenter_ = std::move(*augmenter);
   loader_ = std::make_unique<BatchLoader>(
       *dependencies_.dataset, *augmenter_,
@@ -118,7 +134,15 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
              std::holds_alternative<wire::Skip>(message.body)) {
     handle_answer(std::move(message));
   } else if (std::holds_alternative<wire::EndRound>(message.body)) {
-    if (message.key.round == round_.number) handle_end_round();
+    if (message.key.round == round_.number) handle_end_round(std::get<wire::EndRound>(message.body));
+  } else if (std::holds_alternative<wire::Evaluate>(message.body)) {
+    handle_evaluate(std::move(message));
+  } else if (phase_ == Phase::kEvaluating && message.key.round == evaluation_.round) {
+    handle_evaluation_answer(message);
+  } else if (std::holds_alternative<wire::Outputs>(message.body)) {
+    handle_outputs(message);
+  } else if (std::holds_alternative<wire::Receipt>(message.body)) {
+    handle_receipt(message);
   } else if (const auto* finish = std::get_if<wire::Finish>(&message.body)) {
     handle_finish(*finish);
   }
@@ -140,23 +164,26 @@ Result<void> EdgeSession::check_begin_round(const wire::BeginRound& begin) const
 
 Result<void> EdgeSession::build_trainer(const LrScheduleOptions& lr_schedule) {
   try {
-    const auto definition = define_model(plan_->model, plan_->input_shape, plan_->num_classes);
-    if (!definition) return definition.error();
-    ModelPart front = definition->build(plan_->seed, 0, plan_->cut);
-    front.to(options_.device);
-    trainer_ =
-        std::make_unique<FrontTrainer>(std::move(front), FrontTrainerOptions{.optimizer = plan_->optimizer,
-                                                                             .lr_schedule = lr_schedule,
-                                                                             .device = options_.device,
-                                                                             .window = plan_->window});
+    auto model = build_device_model(*definition_, *plan_);
+    if (!model) return model.error();
+    model->to(options_.device);
+    trainer_ = std::make_unique<DeviceTrainer>(
+        std::move(*model),
+        DeviceTrainerOptions{.optimizer = {.optimizer = plan_->optimizer,
+                                           .lr_schedule = lr_schedule,
+                                           .drift = {.proximal_mu = plan_->proximal_mu,
+                                                     .control_variates = plan_->control_variates}},
+                             .device = options_.device,
+                             .window = plan_->trains_locally() ? 1 : plan_->window});
   } catch (const std::exception& exception) {  // no memory
-    return Error{ErrorCode::kTooLarge, "the front cannot be built here: " + std::string(exception.what())};
+    return Error{ErrorCode::kTooLarge,
+                 "this device's part of the model cannot be built here: " + std::string(exception.what())};
   }
   return {};
 }
 
 void EdgeSession::handle_begin_round(wire::Message message) {
-  if (message.key.round == round_.number && phase_ == Phase::kTraining) return;  // a repeat
+  if (message.key.round <= round_.number) return;  // a repeat
   auto& begin = std::get<wire::BeginRound>(message.body);
   if (const auto checked = check_begin_round(begin); !checked) {
     return fail(checked.error().code, "the aggregator's plan for round " + std::to_string(message.key.round) +
@@ -167,16 +194,21 @@ void EdgeSession::handle_begin_round(wire::Message message) {
       return fail(built.error().code, built.error().message);
     }
   }
-  if (const auto loaded = trainer_->load(begin.front); !loaded) {
+  if (const auto loaded = trainer_->begin_round(begin.front, begin.control); !loaded) {
     return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
                                          " does not fit this device's model: " + loaded.error().message);
   }
   answers_.clear();
   open_requests_.clear();
-  round_ = {.number = message.key.round, .batch_sizes = begin.batch_sizes};
+  evaluation_ = {};
+  round_ = {};
+  round_.number = message.key.round;
+  round_.ordinal = begin.ordinal > 0 ? begin.ordinal : message.key.round;
+  round_.batch_sizes = begin.batch_sizes;
   phase_ = Phase::kTraining;
   loader_->start(begin.first_example, std::move(begin.batch_sizes));
-  forward_open_steps();
+  if (!plan_->trains_locally()) return forward_open_steps();
+  if (round_.batch_sizes.empty()) report_trained();
 }
 
 void EdgeSession::forward_open_steps() {
@@ -190,7 +222,10 @@ void EdgeSession::forward_open_steps() {
       apply_answers();
       continue;
     }
-    request(wire::Activations{.activations = trainer_->forward(batch.inputs), .labels = batch.labels}, step);
+    if (plan_->u_shaped()) round_.labels[step] = batch.labels;
+    request(wire::Activations{.activations = trainer_->front().forward(batch.inputs),
+                              .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
+            step);
   }
   if (!round_.excluded && round_.next_apply == round_.batch_sizes.size()) {
     phase_ = Phase::kUpdating;
@@ -202,10 +237,12 @@ void EdgeSession::handle_answer(wire::Message message) {
   const uint32_t step = message.key.step;
   if (message.key.round != round_.number || phase_ != Phase::kTraining) return;
   if (const auto* skip = std::get_if<wire::Skip>(&message.body)) {
-    note("round " + std::to_string(round_.number) + ", step " + std::to_string(step) +
+    note("round " + std::to_string(round_.ordinal) + ", step " + std::to_string(step) +
          " went on without this device: " + skip->reason);
     if (skip->until_next_round) return exclude();
+    if (plan_->trains_locally()) return handle_receipt(message);
   }
+  if (plan_->trains_locally()) return;
   if (step < round_.next_apply || step >= round_.next_forward) return;  // a repeat, or a step never sent
   answers_.insert_or_assign(step, std::move(message));
   apply_answers();
@@ -223,17 +260,15 @@ void EdgeSession::apply_answers() {
     const auto answer = answers_.find(step);
     if (answer == answers_.end()) return;
     if (const auto* gradients = std::get_if<wire::Gradients>(&answer->second.body)) {
-      if (const auto applied = trainer_->apply(gradients->gradient); !applied) {
-        note("round " + std::to_string(round_.number) + ", step " + std::to_string(step) + ": " +
+      if (const auto applied = trainer_->front().apply(gradients->gradient); !applied) {
+        note("round " + std::to_string(round_.ordinal) + ", step " + std::to_string(step) + ": " +
              applied.error().message + "; step left out");
-        trainer_->skip();
+        trainer_->front().skip();
       } else {
-        round_.examples += round_.batch_sizes[step];
-        round_.loss_sum += gradients->loss * round_.batch_sizes[step];
-        round_.correct += gradients->correct;
+        count_step(step, gradients->loss, gradients->correct);
       }
     } else {
-      trainer_->skip();
+      trainer_->front().skip();
     }
     finish_step(step);
   }
@@ -242,30 +277,189 @@ void EdgeSession::apply_answers() {
 void EdgeSession::finish_step(uint32_t step) {
   answers_.erase(step);
   open_requests_.erase(step);
+  round_.labels.erase(step);
   ++round_.next_apply;
   report_step();
 }
+
+void EdgeSession::count_step(uint32_t step, double loss, uint64_t correct) {
+  round_.examples += round_.batch_sizes[step];
+  round_.loss_sum += loss * round_.batch_sizes[step];
+  round_.correct += correct;
+  ++round_.steps;
+}
+
+void EdgeSession::handle_outputs(const wire::Message& message) {
+  const uint32_t step = message.key.step;
+  const auto labels = round_.labels.find(step);
+  // Without labels it is a repeat: the head has made this step.
+  if (message.key.round != round_.number || phase_ != Phase::kTraining || labels == round_.labels.end())
+    return;
+  const at::Tensor& outputs = std::get<wire::Outputs>(message.body).outputs;
+  const auto expected = output_shape(*definition_, split_, labels->second.size(0));
+  if (outputs.scalar_type() != at::kFloat || outputs.sizes() != at::IntArrayRef(expected)) {
+    return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
+                                               shape_to_string(outputs.sizes().vec()) + ", expected " +
+                                               shape_to_string(expected) + " float32");
+  }
+  DeviceTrainer::HeadStep head = trainer_->train_head(outputs, labels->second);
+  round_.labels.erase(labels);
+  request(
+      wire::OutputGradients{
+          .gradient = std::move(head.gradient), .loss = head.result.loss, .correct = head.result.correct},
+      step);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Training without waiting for the aggregator.
+
+bool EdgeSession::goes_up(uint32_t step) const {
+  return split_.has_tail() && round_.batch_sizes[step] > 0 && (step + 1) % plan_->tail_interval == 0;
+}
+
+bool EdgeSession::has_work() const {
+  if (phase_ != Phase::kTraining || !plan_->trains_locally()) return false;
+  if (round_.next_forward >= round_.batch_sizes.size()) return false;
+  return !goes_up(round_.next_forward) || open_requests_.size() < plan_->window;
+}
+
+void EdgeSession::work() {
+  const uint32_t step = round_.next_forward++;
+  const Batch batch = loader_->next();
+  if (round_.batch_sizes[step] > 0) {
+    DeviceTrainer::LocalStep local = trainer_->train_locally(batch.inputs, batch.labels);
+    count_step(step, local.result.loss, local.result.correct);
+    if (goes_up(step)) {
+      request(wire::Activations{.activations = std::move(local.activations), .labels = batch.labels}, step);
+    }
+  }
+  ++round_.next_apply;
+  report_step();
+  report_trained();
+}
+
+void EdgeSession::handle_receipt(const wire::Message& message) {
+  if (message.key.round != round_.number || phase_ != Phase::kTraining) return;
+  open_requests_.erase(message.key.step);
+  report_trained();
+}
+
+void EdgeSession::report_trained() {
+  if (phase_ != Phase::kTraining || round_.next_apply < round_.batch_sizes.size() ||
+      !open_requests_.empty()) {
+    return;
+  }
+  phase_ = Phase::kUpdating;
+  request(wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct},
+          kTrainedRequest);
+  if (round_.end_asked) send_front();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The end of a round.
 
 void EdgeSession::exclude() {
   round_.excluded = true;
   answers_.clear();
   open_requests_.clear();
   phase_ = Phase::kWaiting;
-  note("out of round " + std::to_string(round_.number) + ", waiting for the next one");
+  note("out of round " + std::to_string(round_.ordinal) + ", waiting for the next one");
 }
 
-void EdgeSession::handle_end_round() {
-  if (round_.excluded || !trainer_) return;
+void EdgeSession::handle_end_round(const wire::EndRound& end) {
+  if (round_.excluded || !trainer_ || (phase_ != Phase::kTraining && phase_ != Phase::kUpdating)) return;
   // After a reconnection EndRound can overtake the answers to the last steps, which are being repeated:
   // the front belongs to the round only when every one of them was applied.
   round_.end_asked = true;
+  if (end.now && phase_ == Phase::kTraining) {
+    note("the time of round " + std::to_string(round_.ordinal) + " is up after " +
+         std::to_string(round_.next_apply) + " of " + std::to_string(round_.batch_sizes.size()) + " steps");
+    while (trainer_->front().open_steps() > 0) trainer_->front().skip();
+    answers_.clear();
+    open_requests_.clear();
+    round_.labels.clear();
+    phase_ = Phase::kUpdating;
+  }
+  open_requests_.erase(kTrainedRequest);
   if (phase_ == Phase::kUpdating) send_front();
 }
 
 void EdgeSession::send_front() {
   const auto known = open_requests_.find(kUpdateRequest);
   if (known != open_requests_.end()) return transmit(known->second.message);
-  request(wire::FrontUpdate{.examples = round_.examples, .front = trainer_->weights()}, kUpdateRequest);
+  request(wire::FrontUpdate{.examples = round_.examples,
+                            .front = trainer_->weights(),
+                            .steps = round_.steps,
+                            .control_change = cpu_snapshot(trainer_->end_round())},
+          kUpdateRequest);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Evaluation on the examples held back.
+
+void EdgeSession::handle_evaluate(wire::Message message) {
+  if (message.key.round <= std::max(round_.number, evaluation_.round)) return;  // a repeat
+  if (!trainer_ || dependencies_.held_out == nullptr) return;
+  if (const auto loaded = trainer_->load(std::get<wire::Evaluate>(message.body).front); !loaded) {
+    return fail(loaded.error().code,
+                "the weights to evaluate do not fit this device's model: " + loaded.error().message);
+  }
+  answers_.clear();
+  open_requests_.clear();
+  evaluation_ = {};
+  evaluation_.round = message.key.round;
+  phase_ = Phase::kEvaluating;
+  send_evaluation_batch();
+}
+
+void EdgeSession::send_evaluation_batch() {
+  const int64_t count = dependencies_.held_out->describe().num_examples;
+  while (evaluation_.next_example < count) {
+    const int64_t first = evaluation_.next_example;
+    std::vector<int64_t> indices(static_cast<size_t>(std::min(kEvaluationBatch, count - first)));
+    std::iota(indices.begin(), indices.end(), first);
+    const Batch batch = dependencies_.held_out->get(indices);
+    evaluation_.labels = batch.labels;
+    const at::Tensor activations = trainer_->evaluate_front(augmenter_->prepare(batch.inputs));
+    if (split_.has_tail()) {
+      return request(
+          wire::Activations{.activations = activations,
+                            .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
+          static_cast<uint32_t>(first / kEvaluationBatch));
+    }
+    const BatchLoss result = trainer_->evaluate_head(activations, batch.labels);
+    add_evaluated(batch.labels.size(0), result.loss, result.correct);
+  }
+  request(evaluation_.totals, kTrainedRequest);
+}
+
+void EdgeSession::add_evaluated(int64_t examples, double loss, uint64_t correct) {
+  evaluation_.next_example += examples;
+  evaluation_.totals.examples += static_cast<uint64_t>(examples);
+  evaluation_.totals.loss_sum += loss * static_cast<double>(examples);
+  evaluation_.totals.correct += correct;
+}
+
+void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
+  const auto awaited = static_cast<uint32_t>(evaluation_.next_example / kEvaluationBatch);
+  if (!open_requests_.contains(awaited) || message.key.step != awaited) return;
+  const int64_t examples = evaluation_.labels.size(0);
+  if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
+    add_evaluated(examples, receipt->loss, receipt->correct);
+  } else if (const auto* outputs = std::get_if<wire::Outputs>(&message.body)) {
+    const auto expected = output_shape(*definition_, split_, examples);
+    if (outputs->outputs.sizes() != at::IntArrayRef(expected)) {
+      return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
+                                                 shape_to_string(outputs->outputs.sizes().vec()) +
+                                                 ", expected " + shape_to_string(expected));
+    }
+    const BatchLoss result = trainer_->evaluate_head(outputs->outputs, evaluation_.labels);
+    add_evaluated(examples, result.loss, result.correct);
+  } else {
+    return;
+  }
+  open_requests_.erase(awaited);
+  send_evaluation_batch();
 }
 
 void EdgeSession::handle_finish(const wire::Finish& finish) {
@@ -319,8 +513,8 @@ void EdgeSession::resend_requests() {
 
 void EdgeSession::request(wire::Body body, uint32_t step) {
   wire::Message message{.key = run_, .body = std::move(body)};
-  message.key.round = round_.number;
-  message.key.step = step == kUpdateRequest ? 0 : step;
+  message.key.round = phase_ == Phase::kEvaluating ? evaluation_.round : round_.number;
+  message.key.step = step >= kFirstSpecialRequest ? 0 : step;
   transmit(message);
   open_requests_.insert_or_assign(step,
                                   Request{.message = std::move(message), .sent_at = dependencies_.now()});
@@ -342,7 +536,7 @@ void EdgeSession::transmit(const wire::Message& message) {
 void EdgeSession::report_step() {
   if (!dependencies_.on_step) return;
   const double examples = round_.examples > 0 ? static_cast<double>(round_.examples) : 1.0;
-  dependencies_.on_step({.round = round_.number,
+  dependencies_.on_step({.round = round_.ordinal,
                          .rounds = plan_->rounds,
                          .steps_done = round_.next_apply,
                          .steps = static_cast<uint32_t>(round_.batch_sizes.size()),

@@ -14,9 +14,10 @@
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/batch_loader.h"
 #include "tandem/core/data/dataset.h"
+#include "tandem/core/training/device_model.h"
 #include "tandem/core/wire/frame.h"
 #include "tandem/core/wire/messages.h"
-#include "tandem/edge_client/front_trainer.h"
+#include "tandem/edge_client/device_trainer.h"
 
 namespace tandem::edge_client {
 
@@ -50,6 +51,8 @@ struct EdgeSessionDependencies {
   /// Takes a message for the aggregator; never blocks on it.
   std::function<void(wire::Frames)> send;
   const Dataset* dataset = nullptr;
+  /// Examples held back for evaluation; null when there are none.
+  const Dataset* held_out = nullptr;
   AugmenterFactory make_augmenter;
   /// The present moment. The session has no clock of its own.
   std::function<TimePoint()> now;
@@ -66,6 +69,7 @@ class EdgeSession {
     kConnecting,  ///< no Welcome on this connection yet
     kWaiting,     ///< in the run, waiting for a round
     kTraining,    ///< steps are open
+    kEvaluating,  ///< the merged weights are evaluated on the examples held back
     kUpdating,    ///< every step is done, or the front was sent; waiting for the merge
     kFinished,    ///< the run is complete
     kFailed,      ///< see failure()
@@ -80,6 +84,11 @@ class EdgeSession {
   void receive(wire::Message message, int64_t bytes);
   /// Sends again what has had no answer for `resend_after`. Call now and then.
   void tick();
+  /// Whether a step can be trained without waiting for the aggregator, where the plan says so.
+  bool has_work() const;
+  /// Trains that step; it takes as long as a batch does, so that messages are heard in between. Requires
+  /// has_work().
+  void work();
   /// Leaves the run: says Bye.
   void leave(const std::string& reason);
 
@@ -99,15 +108,26 @@ class EdgeSession {
 
  private:
   struct Round {
-    uint32_t number = 0;
+    uint32_t number = 0;   ///< in the keys of its messages
+    uint32_t ordinal = 0;  ///< as people count
     std::vector<uint32_t> batch_sizes;
     uint32_t next_forward = 0;  ///< first step whose activations have not been computed
     uint32_t next_apply = 0;    ///< first step that is not done
     bool excluded = false;
     bool end_asked = false;  ///< EndRound has come; the front follows the last answer
     uint64_t examples = 0;
+    uint32_t steps = 0;  ///< optimiser steps of the front
     double loss_sum = 0;
     uint64_t correct = 0;
+    /// U-shaped: labels of the steps whose outputs have not come.
+    std::map<uint32_t, at::Tensor> labels;
+  };
+  /// An evaluation under way, batch by batch.
+  struct HeldOutEvaluation {
+    uint32_t round = 0;  ///< of its messages
+    int64_t next_example = 0;
+    at::Tensor labels;  ///< of the batch that was sent
+    wire::Evaluated totals;
   };
   /// A request that waits for its answer.
   struct Request {
@@ -122,13 +142,22 @@ class EdgeSession {
   Result<void> build_trainer(const LrScheduleOptions& lr_schedule);
   void handle_begin_round(wire::Message message);
   void handle_answer(wire::Message message);
-  void handle_end_round();
+  void handle_outputs(const wire::Message& message);
+  void handle_receipt(const wire::Message& message);
+  void handle_end_round(const wire::EndRound& end);
+  void handle_evaluate(wire::Message message);
+  void handle_evaluation_answer(const wire::Message& message);
   void handle_finish(const wire::Finish& finish);
   void handle_bye(const wire::Bye& bye);
 
   void forward_open_steps();
   void apply_answers();
   void finish_step(uint32_t step);
+  bool goes_up(uint32_t step) const;
+  void report_trained();
+  void count_step(uint32_t step, double loss, uint64_t correct);
+  void send_evaluation_batch();
+  void add_evaluated(int64_t examples, double loss, uint64_t correct);
   void exclude();
   void send_front();
   void say_hello();
@@ -145,12 +174,15 @@ class EdgeSession {
   Phase phase_ = Phase::kConnecting;
   std::optional<TrainingPlan> plan_;
   wire::MessageKey run_;  // run and incarnation of the last Welcome
+  std::optional<ModelDefinition> definition_;
+  ModelSplit split_;
   std::unique_ptr<const Augmenter> augmenter_;
   std::unique_ptr<BatchLoader> loader_;
-  std::unique_ptr<FrontTrainer> trainer_;
+  std::unique_ptr<DeviceTrainer> trainer_;
   Round round_;
+  HeldOutEvaluation evaluation_;
   std::map<uint32_t, wire::Message> answers_;  // arrived, by step, waiting for their turn
-  std::map<uint32_t, Request> open_requests_;  // by step; kUpdateRequest for the front
+  std::map<uint32_t, Request> open_requests_;  // by step, and the numbers above all steps in the .cpp
   std::optional<Error> failure_;
   bool bye_received_ = false;
   bool leaving_ = false;

@@ -7,17 +7,9 @@
 #include <utility>
 
 namespace tandem::edge_client {
-namespace {
-
-void copy_values(const NamedTensors& from, const NamedTensors& to) {
-  const torch::NoGradGuard no_grad;
-  for (size_t i = 0; i < from.size(); ++i) at::Tensor(to[i].tensor).copy_(from[i].tensor);
-}
-
-}  // namespace
 
 FrontTrainer::FrontTrainer(ModelPart front, FrontTrainerOptions options)
-    : front_(std::move(front)), options_(options), optimizer_(options.optimizer, front_.parameters()) {
+    : front_(std::move(front)), options_(options), optimizer_(options.optimizer, front_) {
   if (options_.window < 1) throw std::invalid_argument("FrontTrainerOptions.window must be >= 1, got 0");
   front_.set_training(true);
   if (options_.window > 1) {
@@ -25,9 +17,9 @@ FrontTrainer::FrontTrainer(ModelPart front, FrontTrainerOptions options)
   }
 }
 
-Result<void> FrontTrainer::load(const NamedTensors& merged) {
+Result<void> FrontTrainer::begin_round(const NamedTensors& control) {
   open_.clear();
-  return front_.load(merged);
+  return optimizer_.begin_round(control);
 }
 
 size_t FrontTrainer::free_slot() const {
@@ -89,7 +81,7 @@ Result<void> FrontTrainer::apply(const at::Tensor& gradient) {
     NamedTensors to = front_.parameters();
     for (size_t i = 0; i < to.size(); ++i) to[i].tensor.mutable_grad() = from[i].tensor.grad();
   }
-  optimizer_.step(lr_factor(options_.lr_schedule, optimizer_.applied_steps()));
+  optimizer_.step();
   open_.pop_front();
   return {};
 }
@@ -97,12 +89,6 @@ Result<void> FrontTrainer::apply(const at::Tensor& gradient) {
 void FrontTrainer::skip() {
   if (open_.empty()) throw std::logic_error("FrontTrainer::skip: no step is open");
   open_.pop_front();
-}
-
-NamedTensors FrontTrainer::weights() const {
-  NamedTensors weights = snapshot(front_.state());
-  for (NamedTensor& entry : weights) entry.tensor = entry.tensor.cpu();
-  return weights;
 }
 
 }  // namespace tandem::edge_client

@@ -11,14 +11,12 @@
 #include "tandem/core/base/result.h"
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/model/model.h"
-#include "tandem/core/training/lr_schedule.h"
-#include "tandem/core/training/optimizer.h"
+#include "tandem/core/training/part_optimizer.h"
 
 namespace tandem::edge_client {
 
 struct FrontTrainerOptions {
-  OptimizerOptions optimizer;
-  LrScheduleOptions lr_schedule;
+  PartOptimizer::Options optimizer;
   at::Device device = at::kCPU;
   /// Steps that may be open at once, >= 1.
   uint32_t window = 1;
@@ -31,8 +29,8 @@ class FrontTrainer {
  public:
   FrontTrainer(ModelPart front, FrontTrainerOptions options);
 
-  /// Starts a round from the merged front; open steps are dropped, the optimiser keeps its state.
-  Result<void> load(const NamedTensors& merged);
+  /// The merged weights were loaded into the front: open steps are dropped, the optimiser keeps its state.
+  Result<void> begin_round(const NamedTensors& control);
 
   /// Activations of a new step, float32 [n, ...] on the CPU, detached; nobody writes them afterwards.
   /// Throws std::logic_error when `window` steps are open.
@@ -47,10 +45,8 @@ class FrontTrainer {
 
   size_t open_steps() const { return open_.size(); }
 
-  /// Parameters and buffers now, as a snapshot on the CPU.
-  NamedTensors weights() const;
-
-  const Optimizer& optimizer() const { return optimizer_; }
+  PartOptimizer& optimizer() { return optimizer_; }
+  const PartOptimizer& optimizer() const { return optimizer_; }
 
  private:
   struct OpenStep {
@@ -63,7 +59,7 @@ class FrontTrainer {
 
   ModelPart front_;
   FrontTrainerOptions options_;
-  Optimizer optimizer_;
+  PartOptimizer optimizer_;
   std::vector<ModelPart> stash_;  // window replicas; empty for window 1
   std::deque<OpenStep> open_;
 };

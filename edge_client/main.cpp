@@ -20,11 +20,14 @@
 namespace tandem::edge_client {
 namespace {
 
-Result<std::shared_ptr<const Dataset>> open_data(const EdgeFlags& flags) {
+Result<datasets::HeldOutSplit> open_data(const EdgeFlags& flags) {
   auto dataset = datasets::open_dataset(flags.data, datasets::Split::kTrain);
-  if (!dataset) return dataset;
-  return datasets::take_shard(
-      *dataset, {.shard = flags.shard, .partition = flags.partition, .seed = flags.partition_seed});
+  if (!dataset) return dataset.error();
+  const datasets::ShardOptions shard{
+      .shard = flags.shard, .partition = flags.partition, .seed = flags.partition_seed};
+  auto part = datasets::take_shard(*dataset, shard);
+  if (!part) return part.error();
+  return datasets::hold_out(*part, flags.hold_out, shard);
 }
 
 uint64_t random_instance() {
@@ -37,15 +40,16 @@ Result<int> run(const EdgeFlags& flags) {
   if (!transport) return transport.error();
   auto device = parse_device(flags.device);
   if (!device) return device.error();
-  auto dataset = open_data(flags);
-  if (!dataset) return dataset.error();
+  auto data = open_data(flags);
+  if (!data) return data.error();
 
   EdgeDisplay display(flags.quiet);
   // The client is made last, of a session that sends through it.
   std::function<void(wire::Frames)> send;
   EdgeSession session({.instance = random_instance(), .device = *device, .prefetch = flags.prefetch},
                       {.send = [&](wire::Frames frames) { send(std::move(frames)); },
-                       .dataset = dataset->get(),
+                       .dataset = data->train.get(),
+                       .held_out = data->held_out.get(),
                        .make_augmenter = augment::build_pipeline,
                        .now = std::chrono::steady_clock::now,
                        .on_step = [&](const EdgeReport& report) { display.step(report); },
@@ -59,8 +63,11 @@ Result<int> run(const EdgeFlags& flags) {
                     [&](const std::string& line) { display.note(line); });
   send = [&](wire::Frames frames) { client.send(std::move(frames)); };
   display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
-               std::to_string((*dataset)->describe().num_examples) + " examples, connecting to " +
-               flags.endpoint);
+               std::to_string(data->train->describe().num_examples) + " examples" +
+               (data->held_out
+                    ? " and holds back " + std::to_string(data->held_out->describe().num_examples) + " more"
+                    : std::string()) +
+               ", connecting to " + flags.endpoint);
   display.note(describe_compute());
   if (auto ran = client.run(stop_requested); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;

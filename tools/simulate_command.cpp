@@ -24,6 +24,7 @@ struct SimulateFlags {
   std::string data;
   std::string partition = "iid";
   uint64_t partition_seed = 1;
+  double hold_out = 0;
   int32_t workers = 0;
 
   void add_to(Flags& flags) {
@@ -32,6 +33,8 @@ struct SimulateFlags {
     flags.add("data", data, "The data that the devices share out among them, such as idx:DIR");
     flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
     flags.add("partition-seed", partition_seed, "Seed of the parts");
+    flags.add("hold-out", hold_out,
+              "Fraction of each device's examples on which it only evaluates, without --eval-data");
     flags.add("workers", workers, "Threads on which the devices compute; 0 takes every core");
   }
 };
@@ -53,10 +56,15 @@ Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
   std::vector<VirtualEdge> edges;
   for (int i = 0; i < flags.training.clients; ++i) {
     const std::string shard = std::to_string(i) + "/" + std::to_string(flags.training.clients);
-    auto part = datasets::take_shard(
-        *dataset, {.shard = shard, .partition = flags.partition, .seed = flags.partition_seed});
+    const datasets::ShardOptions options{
+        .shard = shard, .partition = flags.partition, .seed = flags.partition_seed};
+    auto part = datasets::take_shard(*dataset, options);
     if (!part) return part.error();
-    edges.push_back({.name = device_name(i, flags.training.clients), .dataset = std::move(*part)});
+    auto data = datasets::hold_out(*part, flags.hold_out, options);
+    if (!data) return data.error();
+    edges.push_back({.name = device_name(i, flags.training.clients),
+                     .dataset = std::move(data->train),
+                     .held_out = std::move(data->held_out)});
   }
   return edges;
 }

@@ -40,6 +40,7 @@ struct Simulation::Edge {
   ClientId client;
   ConnectionId connection;
   std::shared_ptr<const Dataset> dataset;
+  std::shared_ptr<const Dataset> held_out;
   std::unique_ptr<edge_client::EdgeSession> session;
   bool alive = true;
   std::deque<wire::Frames> to_edge;
@@ -69,6 +70,7 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
     edge->client = {described.name};
     edge->connection = {edges_.size() + 1};
     edge->dataset = std::move(described.dataset);
+    edge->held_out = std::move(described.held_out);
     Edge* self = edge.get();
     const size_t index = edges_.size();
     edge->session = std::make_unique<edge_client::EdgeSession>(
@@ -79,6 +81,7 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
                                                    self->to_aggregator.push_back(std::move(frames));
                                                  },
                                              .dataset = self->dataset.get(),
+                                             .held_out = self->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
                                              .now = [this] { return now(); }});
     edges_.push_back(std::move(edge));
@@ -113,6 +116,7 @@ void Simulation::deliver_to_edges() {
       edge.to_edge.pop_front();
       auto message = wire::decode(frames, {});
       edge.session->receive(std::move(message).value(), static_cast<int64_t>(wire::total_bytes(frames)));
+      while (edge.session->has_work()) edge.session->work();
     }
   });
 }

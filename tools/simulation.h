@@ -28,6 +28,8 @@ struct SimulationOptions {
 struct VirtualEdge {
   std::string name;
   std::shared_ptr<const Dataset> dataset;
+  /// Examples it holds back for evaluation; null for none.
+  std::shared_ptr<const Dataset> held_out;
 };
 
 /// An aggregator's session and many edges' in one process, joined by an in-memory transport that encodes

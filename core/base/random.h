@@ -18,6 +18,10 @@ enum class RandomPurpose : uint64_t {
   kPartition = 5,   ///< which examples belong to which shard: (run)
   kSynthetic = 6,   ///< synthetic data: (run, example)
   kNetwork = 7,     ///< simulated arrival orders and jitter of reconnection
+  kSample = 8,      ///< which clients take part: (run, round)
+  kTurn = 9,        ///< in which order clients take turns: (run, round)
+  kAlign = 10,      ///< order of the examples on which an auxiliary head is fitted: (run, round)
+  kHoldOut = 11,    ///< which examples a client holds back: (run, client)
 };
 
 /// A well-mixed seed from a run's seed, a purpose and a path such as (client, epoch, example).

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <stdexcept>
+#include <unordered_map>
 #include <utility>
 
 #include "tandem/core/base/random.h"
@@ -38,20 +39,58 @@ at::Tensor normalise_boundary(const at::Tensor& tensor) {
   return normal;
 }
 
-void visit_state(const torch::nn::Module& module, const std::string& prefix, NamedTensors& parameters,
-                 NamedTensors& buffers, NamedTensors& state) {
-  for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
-    parameters.push_back({prefix + parameter.key(), parameter.value()});
-    state.push_back(parameters.back());
-  }
-  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
-    buffers.push_back({prefix + buffer.key(), buffer.value()});
-    state.push_back(buffers.back());
-  }
-  for (const auto& child : module.named_children()) {
-    visit_state(*child.value(), prefix + child.key() + ".", parameters, buffers, state);
-  }
+bool is_batch_norm(const torch::nn::Module& module) {
+  return module.as<torch::nn::BatchNorm1d>() != nullptr || module.as<torch::nn::BatchNorm2d>() != nullptr;
 }
+
+/// A block, with what its modules cannot tell. Every part that shares the block shares this.
+struct HeldBlock {
+  explicit HeldBlock(Block block) : module(std::move(block)) {}
+
+  void train(bool training) {
+    module->train(training);
+    if (batch_norm_frozen) freeze_batch_norm();  // train() has switched its layers along
+  }
+
+  void freeze_batch_norm() {
+    batch_norm_frozen = true;
+    for (const auto& layer : module->modules()) {
+      if (!is_batch_norm(*layer)) continue;
+      layer->eval();
+      for (at::Tensor& parameter : layer->parameters()) {
+        parameter.requires_grad_(false);
+        parameter.mutable_grad().reset();  // an optimiser would still step on what is left here
+      }
+    }
+  }
+
+  Block module;
+  bool batch_norm_frozen = false;
+};
+
+using Blocks = std::vector<std::shared_ptr<HeldBlock>>;
+
+/// The tensors of modules under their names, all aliases.
+struct TensorLists {
+  void visit(const torch::nn::Module& module, const std::string& prefix) {
+    const size_t begin = state.size();
+    for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+      parameters.push_back({prefix + parameter.key(), parameter.value()});
+      state.push_back(parameters.back());
+    }
+    for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+      buffers.push_back({prefix + buffer.key(), buffer.value()});
+      state.push_back(buffers.back());
+    }
+    if (is_batch_norm(module)) batch_norm.insert(batch_norm.end(), state.begin() + begin, state.end());
+    for (const auto& child : module.named_children()) visit(*child.value(), prefix + child.key() + ".");
+  }
+
+  NamedTensors parameters;
+  NamedTensors buffers;
+  NamedTensors state;
+  NamedTensors batch_norm;
+};
 
 /// PyTorch's default initialisation of Conv2d and Linear: kaiming_uniform(a = sqrt 5) is
 /// U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the bias likewise. Norms keep the 1 and 0 of their constructors.
@@ -84,6 +123,15 @@ Block build_block(const detail::BlockDefinition& definition, uint64_t seed, int 
   return block;
 }
 
+/// Copies `source` into `target`, in place, if it fits and is finite.
+Result<void> checked_copy(const NamedTensors& target, const NamedTensors& source) {
+  if (auto checked = check_same_layout(target, source); !checked) return checked;
+  if (auto checked = check_finite(source); !checked) return checked;
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < source.size(); ++i) target[i].tensor.copy_(source[i].tensor);
+  return {};
+}
+
 [[noreturn]] void throw_bad_range(const std::string& function, int first, int last, int low, int high) {
   throw std::invalid_argument(function + " needs " + std::to_string(low) +
                               " <= first < last <= " + std::to_string(high) + ", got [" +
@@ -93,20 +141,26 @@ Block build_block(const detail::BlockDefinition& definition, uint64_t seed, int 
 }  // namespace
 
 struct ModelPart::Impl {
-  Impl(int first_block, std::vector<Block> modules) : first(first_block), blocks(std::move(modules)) {
+  /// `part_name` stands in names for the number of the only block; empty for blocks of a model.
+  Impl(int first_block, Blocks modules, std::string part_name = {})
+      : first(first_block), blocks(std::move(modules)), name(std::move(part_name)) {
     for (size_t i = 0; i < blocks.size(); ++i) {
-      const std::string prefix = std::to_string(first + static_cast<int>(i)) + ".";
-      visit_state(*blocks[i], prefix, parameters, buffers, state);
+      const std::string block_name = name.empty() ? std::to_string(first + static_cast<int>(i)) : name;
+      tensors.visit(*blocks[i]->module, block_name + ".");
     }
   }
 
   int last() const { return first + static_cast<int>(blocks.size()); }
 
+  std::string describe() const {
+    if (!name.empty()) return name;
+    return "blocks [" + std::to_string(first) + ", " + std::to_string(last()) + ")";
+  }
+
   int first;
-  std::vector<Block> blocks;
-  NamedTensors parameters;
-  NamedTensors buffers;
-  NamedTensors state;
+  Blocks blocks;
+  std::string name;
+  TensorLists tensors;
 };
 
 ModelPart::ModelPart(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -121,48 +175,69 @@ int ModelPart::last() const {
 at::Tensor ModelPart::forward(const at::Tensor& input) const {
   try {
     at::Tensor value = to_channels_last(input);
-    for (Block& block : impl_->blocks) value = normalise_boundary(block->forward(value));
+    for (const auto& block : impl_->blocks) value = normalise_boundary(block->module->forward(value));
     return value;
   } catch (const c10::Error& error) {
-    throw std::runtime_error("forward through blocks [" + std::to_string(first()) + ", " +
-                             std::to_string(last()) + ") of an input " +
+    throw std::runtime_error("forward through " + impl_->describe() + " of an input " +
                              shape_to_string(input.sizes().vec()) + ": " + error.what_without_backtrace());
   }
 }
 
 void ModelPart::set_training(bool training) {
-  for (Block& block : impl_->blocks) block->train(training);
+  for (const auto& block : impl_->blocks) block->train(training);
+}
+
+void ModelPart::freeze_batch_norm() {
+  for (const auto& block : impl_->blocks) block->freeze_batch_norm();
 }
 
 NamedTensors ModelPart::parameters() const {
-  return impl_->parameters;
+  return impl_->tensors.parameters;
 }
 NamedTensors ModelPart::buffers() const {
-  return impl_->buffers;
+  return impl_->tensors.buffers;
 }
 NamedTensors ModelPart::state() const {
-  return impl_->state;
+  return impl_->tensors.state;
+}
+NamedTensors ModelPart::batch_norm_state() const {
+  return impl_->tensors.batch_norm;
 }
 
 Result<void> ModelPart::load(const NamedTensors& state) {
-  if (auto checked = check_same_layout(impl_->state, state); !checked) return checked;
-  if (auto checked = check_finite(state); !checked) return checked;
-  const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < state.size(); ++i) impl_->state[i].tensor.copy_(state[i].tensor);
-  return {};
+  return checked_copy(impl_->tensors.state, state);
+}
+
+Result<void> ModelPart::load_partial(const NamedTensors& subset) {
+  std::unordered_map<std::string, at::Tensor> own;
+  for (const NamedTensor& entry : impl_->tensors.state) own.emplace(entry.name, entry.tensor);
+  NamedTensors targets;
+  for (const NamedTensor& entry : subset) {
+    // Taken out when found, so that a name that comes twice is not there any more.
+    auto found = own.extract(entry.name);
+    if (found.empty()) {
+      return Error{ErrorCode::kShapeMismatch,
+                   "tensor " + entry.name + " comes twice or does not exist in " + impl_->describe()};
+    }
+    targets.push_back({entry.name, std::move(found.mapped())});
+  }
+  return checked_copy(targets, subset);
 }
 
 void ModelPart::zero_grad() {
   // Dropped, not filled with zeros: the next backward then moves its result in instead of adding to it.
-  for (NamedTensor& parameter : impl_->parameters) parameter.tensor.mutable_grad().reset();
+  for (NamedTensor& parameter : impl_->tensors.parameters) parameter.tensor.mutable_grad().reset();
 }
 
 ModelPart ModelPart::clone() const {
-  std::vector<Block> copies;
-  for (const Block& block : impl_->blocks) {
-    copies.emplace_back(std::dynamic_pointer_cast<torch::nn::SequentialImpl>(block->clone()));
+  Blocks copies;
+  for (const auto& block : impl_->blocks) {
+    auto copy = std::dynamic_pointer_cast<torch::nn::SequentialImpl>(block->module->clone());
+    copies.push_back(std::make_shared<HeldBlock>(Block(std::move(copy))));
+    // Module::clone copies the mode but not whether a parameter requires gradients.
+    if (block->batch_norm_frozen) copies.back()->freeze_batch_norm();
   }
-  return ModelPart(std::make_shared<Impl>(impl_->first, std::move(copies)));
+  return ModelPart(std::make_shared<Impl>(impl_->first, std::move(copies), impl_->name));
 }
 
 ModelPart ModelPart::slice(int first, int last) const {
@@ -171,12 +246,17 @@ ModelPart ModelPart::slice(int first, int last) const {
   }
   const auto begin = impl_->blocks.begin();
   return ModelPart(std::make_shared<Impl>(
-      first, std::vector<Block>(begin + (first - impl_->first), begin + (last - impl_->first))));
+      first, Blocks(begin + (first - impl_->first), begin + (last - impl_->first)), impl_->name));
 }
 
 void ModelPart::to(at::Device device) {
   zero_grad();
-  for (Block& block : impl_->blocks) block->to(device);
+  for (const auto& block : impl_->blocks) block->module->to(device);
+}
+
+ModelPart detail::build_named_part(const BlockDefinition& definition, uint64_t seed, int number) {
+  Blocks blocks{std::make_shared<HeldBlock>(build_block(definition, seed, number))};
+  return ModelPart(std::make_shared<ModelPart::Impl>(number, std::move(blocks), definition.info.name));
 }
 
 ModelDefinition::ModelDefinition(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -216,9 +296,10 @@ ModelPart ModelDefinition::build(uint64_t seed, int first, int last) const {
   if (first < 0 || last > num_blocks() || first >= last) {
     throw_bad_range("ModelDefinition.build", first, last, 0, num_blocks());
   }
-  std::vector<Block> blocks;
+  Blocks blocks;
   for (int i = first; i < last; ++i) {
-    blocks.push_back(build_block(impl_->blocks[static_cast<size_t>(i)], seed, i));
+    const auto& definition = impl_->blocks[static_cast<size_t>(i)];
+    blocks.push_back(std::make_shared<HeldBlock>(build_block(definition, seed, i)));
   }
   return ModelPart(std::make_shared<ModelPart::Impl>(first, std::move(blocks)));
 }

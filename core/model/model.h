@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "tandem/core/base/result.h"
+#include "tandem/core/model/batch_norm_mode.h"
 #include "tandem/core/model/named_tensors.h"
 
 namespace tandem {
@@ -34,17 +35,28 @@ class ModelPart {
   /// Throws std::runtime_error if the input does not fit.
   at::Tensor forward(const at::Tensor& input) const;
 
-  /// Training mode (batch statistics in batch norm), as after `build`, or evaluation mode.
+  /// Training mode (batch statistics in batch norm unless frozen), as after `build`, or evaluation mode.
   void set_training(bool training);
+  /// From here on batch-norm layers compute in evaluation mode, whatever `set_training` says, so that no
+  /// example depends on its batch and one example is enough; their parameters require no gradients and
+  /// have none, so that an optimiser leaves them alone. Loading still sets them. Holds for handles and
+  /// slices that share the blocks, and for clones. Group norm is untouched.
+  void freeze_batch_norm();
 
-  NamedTensors parameters() const;  ///< aliases, in model order; they require gradients
+  NamedTensors parameters() const;  ///< aliases, in model order; they require gradients unless frozen
   NamedTensors buffers() const;     ///< aliases: batch-norm statistics and counters
   /// Parameters and buffers by block, in the order PyTorch's state_dict has them; aliases.
   NamedTensors state() const;
+  /// Parameters, statistics and counters of the batch-norm layers, in the order of `state()`; aliases.
+  /// Empty where there are none.
+  NamedTensors batch_norm_state() const;
 
   /// Copies `state` into the weights, in place. kShapeMismatch or kNonFinite name the tensor, and then
   /// nothing has changed.
   Result<void> load(const NamedTensors& state);
+  /// As `load`, for some of the tensors in any order (FedBN: what travels lacks batch norm); the others
+  /// stay as they are. kShapeMismatch also names a tensor that comes twice or that the part does not have.
+  Result<void> load_partial(const NamedTensors& subset);
 
   /// Drops the gradients.
   void zero_grad();

@@ -1,4 +1,4 @@
-// Shared by model.cpp and model_zoo.cpp; not installed.
+// Shared by the .cpp files of this folder; not installed.
 #pragma once
 
 #include <ATen/core/grad_mode.h>
@@ -22,6 +22,10 @@ struct BlockDefinition {
   bool batch_statistics = false;
   std::function<torch::nn::Sequential()> make;
 };
+
+/// A part of this one block, whose tensors are named "<definition.info.name>.<path>" instead of by a block
+/// number; `number` only selects the stream of random numbers, as a block's number does.
+ModelPart build_named_part(const BlockDefinition& definition, uint64_t seed, int number);
 
 }  // namespace detail
 

@@ -45,6 +45,17 @@ NamedTensors snapshot(const NamedTensors& tensors) {
   return copies;
 }
 
+NamedTensors cpu_snapshot(const NamedTensors& tensors) {
+  NamedTensors copies = snapshot(tensors);
+  for (NamedTensor& entry : copies) entry.tensor = entry.tensor.cpu();
+  return copies;
+}
+
+void copy_values(const NamedTensors& from, const NamedTensors& to) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < from.size(); ++i) at::Tensor(to[i].tensor).copy_(from[i].tensor);
+}
+
 Result<void> check_same_layout(const NamedTensors& reference, const NamedTensors& candidate) {
   for (size_t i = 0; i < reference.size() || i < candidate.size(); ++i) {
     if (i < reference.size() && i < candidate.size() && same_layout(reference[i], candidate[i])) continue;

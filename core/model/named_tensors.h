@@ -21,6 +21,11 @@ using NamedTensors = std::vector<NamedTensor>;
 
 /// Deep copies, detached, each in its own memory format. What is kept, sent or averaged is a snapshot.
 NamedTensors snapshot(const NamedTensors& tensors);
+/// The same on the CPU, ready to be sent.
+NamedTensors cpu_snapshot(const NamedTensors& tensors);
+
+/// Writes the values of `from` into the tensors of `to`, in order; both have the same layout.
+void copy_values(const NamedTensors& from, const NamedTensors& to);
 
 /// Checks that `candidate` holds the same names, in the same order, with the same shapes and dtypes as
 /// `reference`. kShapeMismatch names the first tensor that differs, what was expected and what came.

@@ -120,7 +120,9 @@ Result<void> RunDirectory::append(const RoundRecord& record) {
                         {"steps", record.steps},
                         {"seconds", record.seconds},
                         {"bytes_up", record.bytes_up},
-                        {"bytes_down", record.bytes_down}});
+                        {"bytes_down", record.bytes_down},
+                        {"bytes_up_formula", record.bytes_up_formula},
+                        {"bytes_down_formula", record.bytes_down_formula}});
 }
 
 Result<void> RunDirectory::append(const ClientRecord& record) {
@@ -133,7 +135,11 @@ Result<void> RunDirectory::append(const ClientRecord& record) {
                         {"steps", record.steps},
                         {"missed_steps", record.missed_steps},
                         {"bytes_up", record.bytes_up},
-                        {"bytes_down", record.bytes_down}});
+                        {"bytes_down", record.bytes_down},
+                        {"bytes_up_formula", record.bytes_up_formula},
+                        {"bytes_down_formula", record.bytes_down_formula},
+                        {"eval_loss", or_null(record.eval_loss)},
+                        {"eval_accuracy", or_null(record.eval_accuracy)}});
 }
 
 Result<void> RunDirectory::append(const EventRecord& record) {

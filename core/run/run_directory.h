@@ -24,6 +24,9 @@ struct RoundRecord {
   double seconds = 0;  ///< training, merging and evaluation of this round
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;
+  /// What the formula says that training and merging need, without framing; see README.md, "Bytes".
+  int64_t bytes_up_formula = 0;
+  int64_t bytes_down_formula = 0;
 };
 
 /// One client's part of a round: a line `{"event":"client",...}`.
@@ -37,6 +40,11 @@ struct ClientRecord {
   uint32_t missed_steps = 0;
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;
+  int64_t bytes_up_formula = 0;
+  int64_t bytes_down_formula = 0;
+  /// Of the merged model on the examples this client holds back.
+  std::optional<double> eval_loss;
+  std::optional<double> eval_accuracy;
 };
 
 /// Joins, departures and what else happened: `{"event":NAME,"round":..,"client":..,"detail":..}`.

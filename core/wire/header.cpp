@@ -75,6 +75,18 @@ const char* message_type_name(MessageType type) {
       return "Finish";
     case MessageType::kBye:
       return "Bye";
+    case MessageType::kReceipt:
+      return "Receipt";
+    case MessageType::kOutputs:
+      return "Outputs";
+    case MessageType::kOutputGradients:
+      return "OutputGradients";
+    case MessageType::kTrained:
+      return "Trained";
+    case MessageType::kEvaluate:
+      return "Evaluate";
+    case MessageType::kEvaluated:
+      return "Evaluated";
   }
   return "unknown";
 }
@@ -118,7 +130,7 @@ Result<Header> read_header(std::span<const std::byte> first_frame) {
   }
   header.type = static_cast<MessageType>(fetch<uint16_t>(first_frame, kTypeOffset));
   if (message_type_name(header.type) == std::string("unknown")) {
-    return expected_found(ErrorCode::kProtocol, "message type", "1 (Hello) to 12 (Bye)",
+    return expected_found(ErrorCode::kProtocol, "message type", "1 (Hello) to 18 (Evaluated)",
                           std::to_string(static_cast<uint16_t>(header.type)));
   }
   if (const auto flags = fetch<uint16_t>(first_frame, kFlagsOffset); flags != 0) {

@@ -29,20 +29,26 @@
 CEREAL_CLASS_VERSION(tandem::DataDescription, 1)
 CEREAL_CLASS_VERSION(tandem::OptimizerOptions, 1)
 CEREAL_CLASS_VERSION(tandem::LrScheduleOptions, 1)
-CEREAL_CLASS_VERSION(tandem::TrainingPlan, 1)
+CEREAL_CLASS_VERSION(tandem::TrainingPlan, 2)
 CEREAL_CLASS_VERSION(tandem::wire::TensorDescriptor, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Hello, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Hello, 2)
 CEREAL_CLASS_VERSION(tandem::wire::Welcome, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Refuse, 1)
-CEREAL_CLASS_VERSION(tandem::wire::BeginRound, 1)
+CEREAL_CLASS_VERSION(tandem::wire::BeginRound, 2)
 CEREAL_CLASS_VERSION(tandem::wire::Activations, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Gradients, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Skip, 1)
-CEREAL_CLASS_VERSION(tandem::wire::EndRound, 1)
-CEREAL_CLASS_VERSION(tandem::wire::FrontUpdate, 1)
+CEREAL_CLASS_VERSION(tandem::wire::EndRound, 2)
+CEREAL_CLASS_VERSION(tandem::wire::FrontUpdate, 2)
 CEREAL_CLASS_VERSION(tandem::wire::Heartbeat, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Finish, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Bye, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Receipt, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Outputs, 1)
+CEREAL_CLASS_VERSION(tandem::wire::OutputGradients, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Trained, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Evaluate, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Evaluated, 1)
 
 namespace tandem::wire {
 namespace {
@@ -134,9 +140,10 @@ class ReadArchive : public Reader {
   throw BodyError(code, field + ": expected " + expected + ", found " + found);
 }
 
-void require_version(const char* name, uint32_t version) {
-  if (version != 1)
-    refuse(ErrorCode::kProtocol, std::string("version of ") + name, "1", std::to_string(version));
+void require_version(const char* name, uint32_t version, uint32_t newest = 1) {
+  if (version >= 1 && version <= newest) return;
+  const std::string known = newest == 1 ? "1" : "1 to " + std::to_string(newest);
+  refuse(ErrorCode::kProtocol, std::string("version of ") + name, known, std::to_string(version));
 }
 
 // Numbers and enumerations.
@@ -288,9 +295,9 @@ void load_tensors(Reader& archive, NamedTensors& tensors, const char* field) {
   const uint64_t count = load_count(archive, 8, UINT64_MAX, field);
   const auto& context = ReadArchive::context_of(archive);
   const uint64_t frames_left = context.tensor_frames.size() - context.next_frame;
-  if (count != frames_left) {
+  if (count > frames_left) {
     refuse(ErrorCode::kCorrupt, std::string("tensors of ") + field,
-           std::to_string(frames_left) + " as there are frames", std::to_string(count));
+           "at most " + std::to_string(frames_left) + " as there are frames", std::to_string(count));
   }
   tensors.resize(count);
   for (NamedTensor& entry : tensors) {
@@ -389,11 +396,19 @@ static void save(Writer& archive, const TrainingPlan& plan, const uint32_t) {
   archive(plan.seed, plan.rounds, plan.optimizer, plan.lr_schedule);
   wire::save_string(archive, plan.augment, wire::kMaxTextBytes, "TrainingPlan.augment");
   wire::save_string(archive, plan.normalize, wire::kMaxTextBytes, "TrainingPlan.normalize");
-  archive(plan.window);
+  archive(plan.window, plan.head_blocks);
+  wire::save_enum(archive, plan.objective, EdgeObjective::kEndToEnd, EdgeObjective::kAligned,
+                  "TrainingPlan.objective");
+  archive(plan.tail_interval);
+  wire::save_string(archive, plan.auxiliary_head, wire::kMaxNameBytes, "TrainingPlan.auxiliary_head");
+  wire::save_enum(archive, plan.batch_norm, BatchNormMode::kAverage, BatchNormMode::kFreeze,
+                  "TrainingPlan.batch_norm");
+  wire::save_finite(archive, plan.proximal_mu, "TrainingPlan.proximal_mu");
+  archive(static_cast<uint8_t>(plan.control_variates));
 }
 
 static void load(Reader& archive, TrainingPlan& plan, const uint32_t version) {
-  wire::require_version("TrainingPlan", version);
+  wire::require_version("TrainingPlan", version, 2);
   wire::load_string(archive, plan.model, wire::kMaxTextBytes, "TrainingPlan.model");
   archive(plan.cut);
   wire::load_numbers(archive, plan.input_shape, wire::kMaxDims, "TrainingPlan.input_shape");
@@ -403,6 +418,16 @@ static void load(Reader& archive, TrainingPlan& plan, const uint32_t version) {
   wire::load_string(archive, plan.augment, wire::kMaxTextBytes, "TrainingPlan.augment");
   wire::load_string(archive, plan.normalize, wire::kMaxTextBytes, "TrainingPlan.normalize");
   archive(plan.window);
+  if (version < 2) return;
+  archive(plan.head_blocks);
+  wire::load_enum(archive, plan.objective, EdgeObjective::kEndToEnd, EdgeObjective::kAligned,
+                  "TrainingPlan.objective");
+  archive(plan.tail_interval);
+  wire::load_string(archive, plan.auxiliary_head, wire::kMaxNameBytes, "TrainingPlan.auxiliary_head");
+  wire::load_enum(archive, plan.batch_norm, BatchNormMode::kAverage, BatchNormMode::kFreeze,
+                  "TrainingPlan.batch_norm");
+  wire::load_finite(archive, plan.proximal_mu, "TrainingPlan.proximal_mu");
+  wire::load_bool(archive, plan.control_variates, "TrainingPlan.control_variates");
 }
 
 }  // namespace tandem
@@ -411,13 +436,14 @@ namespace tandem::wire {
 
 static void save(Writer& archive, const Hello& hello, const uint32_t) {
   save_string(archive, hello.software_version, kMaxNameBytes, "Hello.software_version");
-  archive(hello.instance, hello.data);
+  archive(hello.instance, hello.data, hello.held_out_examples);
 }
 
 static void load(Reader& archive, Hello& hello, const uint32_t version) {
-  require_version("Hello", version);
+  require_version("Hello", version, 2);
   load_string(archive, hello.software_version, kMaxNameBytes, "Hello.software_version");
   archive(hello.instance, hello.data);
+  if (version >= 2) archive(hello.held_out_examples);
 }
 
 static void save(Writer& archive, const Welcome& welcome, const uint32_t) {
@@ -452,15 +478,20 @@ static void save(Writer& archive, const BeginRound& begin, const uint32_t) {
   archive(begin.previous_loss, begin.previous_accuracy);
   save_tensors(archive, begin.front, "BeginRound.front");
   archive(begin.lr_schedule);
+  save_tensors(archive, begin.control, "BeginRound.control");
+  archive(begin.ordinal);
 }
 
 static void load(Reader& archive, BeginRound& begin, const uint32_t version) {
-  require_version("BeginRound", version);
+  require_version("BeginRound", version, 2);
   archive(begin.first_example);
   load_numbers(archive, begin.batch_sizes, UINT64_MAX, "BeginRound.batch_sizes");
   archive(begin.previous_loss, begin.previous_accuracy);
   load_tensors(archive, begin.front, "BeginRound.front");
   archive(begin.lr_schedule);
+  if (version < 2) return;
+  load_tensors(archive, begin.control, "BeginRound.control");
+  archive(begin.ordinal);
 }
 
 static void save(Writer& archive, const Activations& message, const uint32_t) {
@@ -498,21 +529,29 @@ static void load(Reader& archive, Skip& skip, const uint32_t version) {
   load_string(archive, skip.reason, kMaxTextBytes, "Skip.reason");
 }
 
-static void save(Writer&, const EndRound&, const uint32_t) {}
+static void save(Writer& archive, const EndRound& end, const uint32_t) {
+  archive(static_cast<uint8_t>(end.now));
+}
 
-static void load(Reader&, EndRound&, const uint32_t version) {
-  require_version("EndRound", version);
+static void load(Reader& archive, EndRound& end, const uint32_t version) {
+  require_version("EndRound", version, 2);
+  if (version >= 2) load_bool(archive, end.now, "EndRound.now");
 }
 
 static void save(Writer& archive, const FrontUpdate& update, const uint32_t) {
   archive(update.examples);
   save_tensors(archive, update.front, "FrontUpdate.front");
+  archive(update.steps);
+  save_tensors(archive, update.control_change, "FrontUpdate.control_change");
 }
 
 static void load(Reader& archive, FrontUpdate& update, const uint32_t version) {
-  require_version("FrontUpdate", version);
+  require_version("FrontUpdate", version, 2);
   archive(update.examples);
   load_tensors(archive, update.front, "FrontUpdate.front");
+  if (version < 2) return;
+  archive(update.steps);
+  load_tensors(archive, update.control_change, "FrontUpdate.control_change");
 }
 
 static void save(Writer&, const Heartbeat&, const uint32_t) {}
@@ -541,6 +580,74 @@ static void load(Reader& archive, Bye& bye, const uint32_t version) {
   require_version("Bye", version);
   load_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kShuttingDown, "Bye.reason");
   load_string(archive, bye.text, kMaxTextBytes, "Bye.text");
+}
+
+static void save(Writer& archive, const Receipt& message, const uint32_t) {
+  save_finite(archive, message.loss, "Receipt.loss");
+  archive(message.correct);
+}
+
+static void load(Reader& archive, Receipt& message, const uint32_t version) {
+  require_version("Receipt", version);
+  load_finite(archive, message.loss, "Receipt.loss");
+  archive(message.correct);
+}
+
+static void save(Writer& archive, const Outputs& message, const uint32_t) {
+  save_tensor(archive, message.outputs, "Outputs.outputs");
+}
+
+static void load(Reader& archive, Outputs& message, const uint32_t version) {
+  require_version("Outputs", version);
+  load_tensor(archive, message.outputs, "Outputs.outputs");
+}
+
+static void save(Writer& archive, const OutputGradients& message, const uint32_t) {
+  save_tensor(archive, message.gradient, "OutputGradients.gradient");
+  archive(message.loss);
+  archive(message.correct);
+}
+
+static void load(Reader& archive, OutputGradients& message, const uint32_t version) {
+  require_version("OutputGradients", version);
+  load_tensor(archive, message.gradient, "OutputGradients.gradient");
+  archive(message.loss);
+  archive(message.correct);
+}
+
+static void save(Writer& archive, const Trained& message, const uint32_t) {
+  archive(message.examples);
+  archive(message.loss_sum);
+  archive(message.correct);
+}
+
+static void load(Reader& archive, Trained& message, const uint32_t version) {
+  require_version("Trained", version);
+  archive(message.examples);
+  archive(message.loss_sum);
+  archive(message.correct);
+}
+
+static void save(Writer& archive, const Evaluate& message, const uint32_t) {
+  save_tensors(archive, message.front, "Evaluate.front");
+}
+
+static void load(Reader& archive, Evaluate& message, const uint32_t version) {
+  require_version("Evaluate", version);
+  load_tensors(archive, message.front, "Evaluate.front");
+}
+
+static void save(Writer& archive, const Evaluated& message, const uint32_t) {
+  archive(message.examples);
+  archive(message.loss_sum);
+  archive(message.correct);
+}
+
+static void load(Reader& archive, Evaluated& message, const uint32_t version) {
+  require_version("Evaluated", version);
+  archive(message.examples);
+  archive(message.loss_sum);
+  archive(message.correct);
 }
 
 namespace {
@@ -572,6 +679,18 @@ std::optional<Body> empty_body(MessageType type) {
       return Finish{};
     case MessageType::kBye:
       return Bye{};
+    case MessageType::kReceipt:
+      return Receipt{};
+    case MessageType::kOutputs:
+      return Outputs{};
+    case MessageType::kOutputGradients:
+      return OutputGradients{};
+    case MessageType::kTrained:
+      return Trained{};
+    case MessageType::kEvaluate:
+      return Evaluate{};
+    case MessageType::kEvaluated:
+      return Evaluated{};
   }
   return std::nullopt;
 }
@@ -675,6 +794,12 @@ MessageType type_of(const Body& body) {
         if constexpr (std::is_same_v<T, Heartbeat>) return MessageType::kHeartbeat;
         if constexpr (std::is_same_v<T, Finish>) return MessageType::kFinish;
         if constexpr (std::is_same_v<T, Bye>) return MessageType::kBye;
+        if constexpr (std::is_same_v<T, Receipt>) return MessageType::kReceipt;
+        if constexpr (std::is_same_v<T, Outputs>) return MessageType::kOutputs;
+        if constexpr (std::is_same_v<T, OutputGradients>) return MessageType::kOutputGradients;
+        if constexpr (std::is_same_v<T, Trained>) return MessageType::kTrained;
+        if constexpr (std::is_same_v<T, Evaluate>) return MessageType::kEvaluate;
+        if constexpr (std::is_same_v<T, Evaluated>) return MessageType::kEvaluated;
       },
       body);
 }

@@ -21,7 +21,10 @@ struct Hello {
   std::string software_version;
   /// Random for each start of the program: tells a reconnection from a restart.
   uint64_t instance = 0;
+  /// What it trains on.
   DataDescription data;
+  /// Examples it holds back, on which it can evaluate.
+  uint64_t held_out_examples = 0;
 };
 
 /// Aggregator -> edge: you are in; this is the run.
@@ -53,12 +56,16 @@ struct BeginRound {
   NamedTensors front;
   /// As in the plan, with a length that may have been left open until the first round was planned.
   LrScheduleOptions lr_schedule;
+  /// SCAFFOLD: the server's control variate for each trained tensor; empty without.
+  NamedTensors control;
+  /// The round as people count, from 1; the round in the key counts whatever was begun. 0 where unknown.
+  uint32_t ordinal = 0;
 };
 
 /// Edge -> aggregator: smashed data of one step.
 struct Activations {
   at::Tensor activations;  ///< float32 [B_k, ...]
-  at::Tensor labels;       ///< int64 [B_k], values in [0, classes)
+  at::Tensor labels;       ///< int64 [B_k], values in [0, classes); [0] where labels stay (U-shaped)
 };
 
 /// Aggregator -> edge: the gradient of this client's own mean loss with respect to its activations.
@@ -76,13 +83,21 @@ struct Skip {
 };
 
 /// Aggregator -> edge: the round's steps are over, send your front.
-struct EndRound {};
+struct EndRound {
+  /// The round's time is up: leave the steps that have no answer and send the front as it stands.
+  bool now = false;
+};
 
-/// Edge -> aggregator: the front's parameters and buffers after the round.
+/// Edge -> aggregator: the front's parameters and buffers after the round, with those of what else is
+/// trained on the device (the head of a U-shaped model, an auxiliary head).
 struct FrontUpdate {
   /// Examples whose gradients were applied in this round; the weight in the average.
   uint64_t examples = 0;
   NamedTensors front;
+  /// Optimiser steps made in this round.
+  uint32_t steps = 0;
+  /// SCAFFOLD: change of this client's control variates; empty without.
+  NamedTensors control_change;
 };
 
 /// Either way, at intervals: I am alive.
@@ -107,8 +122,47 @@ struct Bye {
   std::string text;
 };
 
-using Body = std::variant<Hello, Welcome, Refuse, BeginRound, Activations, Gradients, Skip, EndRound,
-                          FrontUpdate, Heartbeat, Finish, Bye>;
+/// Aggregator -> edge: those activations trained the tail (or were evaluated); no gradient comes back.
+struct Receipt {
+  double loss = 0;       ///< this client's mean loss in the tail
+  uint32_t correct = 0;  ///< how many of its examples the model classified correctly
+};
+
+/// Aggregator -> edge, U-shaped: the tail's output for this client's activations of that step.
+struct Outputs {
+  at::Tensor outputs;  ///< float32 [B_k, ...]
+};
+
+/// Edge -> aggregator, U-shaped: the gradient of this client's own mean loss with respect to the outputs.
+struct OutputGradients {
+  at::Tensor gradient;   ///< float32, the shape and memory format of the outputs
+  double loss = 0;       ///< this client's mean loss
+  uint32_t correct = 0;  ///< how many of its examples it classified correctly
+};
+
+/// Edge -> aggregator, where the edge trains without asking: the steps of the round are done.
+struct Trained {
+  uint64_t examples = 0;  ///< it trained on in this round
+  double loss_sum = 0;    ///< sum over examples
+  uint64_t correct = 0;
+};
+
+/// Aggregator -> edge: evaluate these weights on the examples held back. Activations of each batch and an
+/// Evaluated follow; where the whole model is on the edge, Evaluated alone.
+struct Evaluate {
+  NamedTensors front;
+};
+
+/// Edge -> aggregator: what the evaluation of its held-out examples gave.
+struct Evaluated {
+  uint64_t examples = 0;
+  double loss_sum = 0;  ///< sum over examples
+  uint64_t correct = 0;
+};
+
+using Body =
+    std::variant<Hello, Welcome, Refuse, BeginRound, Activations, Gradients, Skip, EndRound, FrontUpdate,
+                 Heartbeat, Finish, Bye, Receipt, Outputs, OutputGradients, Trained, Evaluate, Evaluated>;
 
 /// Names a request and its answer: a resend repeats the key, an answer carries the key it answers.
 struct MessageKey {

@@ -296,7 +296,7 @@ TEST_SUITE("aggregator/session") {
     auto ahead = bench.activations(1, 1);
     bench.receive(1, kAnn, ahead);
     CHECK(bench.last<wire::Refuse>(1)->second.reason ==
-          "step 1 is not open for this client, the current one is 0");
+          "step 1 is not open for this client before an earlier one is answered");
     bench.receive(1, kAnn, {.key = ahead.key, .body = wire::EndRound{}});
     CHECK(bench.last<wire::Refuse>(1)->second.reason == "a client does not send EndRound");
   }

@@ -22,7 +22,7 @@ ClientActivations client(const std::string& name, int64_t examples, uint64_t see
 }
 
 TailTrainerOptions sgd(double learning_rate = 0.1) {
-  return {.optimizer = {.learning_rate = learning_rate}};
+  return {.optimizer = {.optimizer = {.learning_rate = learning_rate}}};
 }
 
 }  // namespace
@@ -60,7 +60,7 @@ TEST_SUITE("aggregator/tail_trainer") {
     for (size_t i = 0; i < after.size(); ++i) {
       CHECK(at::allclose(after[i].tensor, before[i].tensor - 0.1 * before[i].tensor.grad(), 1e-5, 1e-7));
     }
-    CHECK(trainer.applied_steps() == 1);
+    CHECK(trainer.optimizer().applied_steps() == 1);
   }
 
   TEST_CASE("a client whose loss is far off is taken out, and the step equals one without it") {
@@ -106,6 +106,54 @@ TEST_SUITE("aggregator/tail_trainer") {
     const auto results = trainer.step({client("mallory", 4, 3, 1e30)});
     CHECK_FALSE(results[0].rejection.empty());
     for (size_t i = 0; i < before.size(); ++i) CHECK(at::equal(before[i].tensor, tail.state()[i].tensor));
-    CHECK(trainer.applied_steps() == 0);
+    CHECK(trainer.optimizer().applied_steps() == 0);
+  }
+
+  TEST_CASE("the halves of a U-shaped step give what one step on the joined loss gives") {
+    // The tail of a longer model whose head is a linear layer, which the clients have.
+    const auto definition = define_model("mlp?hidden=8-6", {1, 4, 4}, 3);
+    ModelPart tail = definition->build(5, 1, 2), whole = definition->build(5, 1, 3);
+    const ModelPart head = definition->build(5, 2, 3);
+    TailTrainer trainer(tail, sgd());
+    const auto ann = client("ann", 5, 1), bob = client("bob", 3, 2);
+    const std::vector<at::Tensor> outputs = trainer.forward({ann, bob});
+    REQUIRE(outputs.size() == 2);
+    std::vector<at::Tensor> gradients;
+    for (const auto& [sent, output] : {std::pair{ann, outputs[0]}, std::pair{bob, outputs[1]}}) {
+      CHECK(output.sizes() == at::IntArrayRef({sent.examples(), 6}));
+      const at::Tensor leaf = output.clone().requires_grad_();
+      torch::cross_entropy_loss(head.forward(leaf), sent.labels).backward();
+      gradients.push_back(leaf.grad());
+    }
+    const std::vector<at::Tensor> results = trainer.backward(gradients);
+    const at::Tensor leaf = at::cat({ann.activations, bob.activations}).requires_grad_();
+    torch::cross_entropy_loss(whole.forward(leaf), at::cat({ann.labels, bob.labels})).backward();
+    CHECK(at::allclose(results[0], leaf.grad().narrow(0, 0, 5) * 8.0 / 5.0, 1e-5, 1e-7));
+    CHECK(at::allclose(results[1], leaf.grad().narrow(0, 5, 3) * 8.0 / 3.0, 1e-5, 1e-7));
+    const NamedTensors before = whole.parameters();
+    for (size_t i = 0; i < tail.parameters().size(); ++i) {
+      CHECK(at::allclose(tail.parameters()[i].tensor, before[i].tensor - 0.1 * before[i].tensor.grad(), 1e-5,
+                         1e-7));
+    }
+  }
+
+  TEST_CASE("a client whose output gradient is missing does not move a U-shaped tail") {
+    const auto definition = define_model("mlp?hidden=8-6", {1, 4, 4}, 3);
+    ModelPart with = definition->build(5, 1, 2), without = definition->build(5, 1, 2);
+    TailTrainer disturbed(with, sgd()), undisturbed(without, sgd());
+    const auto ann = client("ann", 5, 1), bob = client("bob", 3, 2);
+    (void)disturbed.forward({ann, bob});
+    (void)undisturbed.forward({ann});
+    const at::Tensor gradient = at::ones({5, 6}) / 5;
+    const auto results = disturbed.backward({gradient, at::Tensor()});
+    const auto alone = undisturbed.backward({gradient});
+    CHECK_FALSE(results[1].defined());
+    CHECK(at::allclose(results[0], alone[0], 1e-5, 1e-7));
+    for (size_t i = 0; i < with.parameters().size(); ++i) {
+      CHECK(at::allclose(with.parameters()[i].tensor, without.parameters()[i].tensor, 1e-5, 1e-7));
+    }
+    (void)disturbed.forward({ann});
+    CHECK_FALSE(disturbed.backward({at::Tensor()})[0].defined());
+    CHECK(disturbed.optimizer().applied_steps() == 1);
   }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +37,9 @@ class ReferenceData {
   ReferenceData(const aggregator::SessionOptions& options, const std::vector<int>& examples, bool batch_norm)
       : options_(options),
         planner_({.seed = options.plan.seed,
+                  .algorithm = options.plan.schedule(),
+                  .objective = options.plan.objective,
+                  .tail_interval = options.plan.tail_interval,
                   .batch_size = options.batch_size,
                   .local_steps = options.local_steps,
                   .local_epochs = options.local_epochs,
@@ -55,15 +59,10 @@ class ReferenceData {
 
   /// Joined batches of the next round, clients in order.
   std::vector<Batch> next_round() {
-    const aggregator::RoundPlan plan = planner_.plan(counts_);
+    const aggregator::RoundPlan plan = plan_round();
     size_t client = 0;
-    for (const auto& [id, sizes] : plan.batch_sizes) {
-      loaders_[client]->start(positions_[client], sizes);
-      for (const uint32_t size : sizes) positions_[client] += size;
-      ++client;
-    }
     std::vector<Batch> batches;
-    for (uint32_t step = 0; step < plan.steps; ++step) {
+    for (uint32_t step = 0; step < plan.steps(); ++step) {
       std::vector<at::Tensor> inputs, labels;
       client = 0;
       for (const auto& [id, sizes] : plan.batch_sizes) {
@@ -77,7 +76,45 @@ class ReferenceData {
     return batches;
   }
 
+  /// Batches of the next round for each client, and whose turn comes when.
+  struct OwnBatches {
+    std::vector<std::vector<Batch>> of_client;
+    std::vector<size_t> turns;
+  };
+  OwnBatches next_round_of_each() {
+    const aggregator::RoundPlan plan = plan_round();
+    OwnBatches batches;
+    std::vector<ClientId> names;
+    for (const auto& [id, sizes] : plan.batch_sizes) {
+      std::vector<Batch>& own = batches.of_client.emplace_back();
+      for (size_t step = 0; step < sizes.size(); ++step) own.push_back(loaders_[names.size()]->next());
+      names.push_back(id);
+    }
+    for (const ClientId& client : plan.turns) {
+      batches.turns.push_back(
+          static_cast<size_t>(std::find(names.begin(), names.end(), client) - names.begin()));
+    }
+    return batches;
+  }
+
  private:
+  aggregator::RoundPlan plan_round() {
+    std::map<ClientId, aggregator::RoundPlanner::ClientData> clients;
+    size_t client = 0;
+    for (const auto& [id, count] : counts_) {
+      clients[id] = {.examples = count, .position = positions_[client++]};
+    }
+    aggregator::RoundPlan plan = planner_.plan(clients, ++round_);
+    client = 0;
+    for (const auto& [id, sizes] : plan.batch_sizes) {
+      loaders_[client]->start(positions_[client], sizes);
+      for (const uint32_t size : sizes) positions_[client] += size;
+      ++client;
+    }
+    return plan;
+  }
+
+  uint32_t round_ = 0;
   aggregator::SessionOptions options_;
   aggregator::RoundPlanner planner_;
   std::map<ClientId, int64_t> counts_;

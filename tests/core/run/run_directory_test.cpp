@@ -107,16 +107,18 @@ TEST_SUITE("core/run/run_directory") {
     REQUIRE(lines.size() == 4);
     CHECK(keys_of(lines[0]) == std::vector<std::string>{"event", "round", "loss", "accuracy", "eval_loss",
                                                         "eval_accuracy", "clients", "examples", "steps",
-                                                        "seconds", "bytes_up", "bytes_down", "time"});
+                                                        "seconds", "bytes_up", "bytes_down",
+                                                        "bytes_up_formula", "bytes_down_formula", "time"});
     CHECK(lines[0]["event"] == "round");
     CHECK(lines[0]["round"] == 2);
     CHECK(lines[0]["loss"] == 0.5);
     CHECK(lines[0]["eval_loss"].is_null());
     CHECK(lines[0]["eval_accuracy"] == 0.875);
     CHECK(lines[0]["bytes_up"] == 5'000'000'000);
-    CHECK(keys_of(lines[1]) == std::vector<std::string>{"event", "round", "client", "loss", "accuracy",
-                                                        "examples", "steps", "missed_steps", "bytes_up",
-                                                        "bytes_down", "time"});
+    CHECK(keys_of(lines[1]) ==
+          std::vector<std::string>{"event", "round", "client", "loss", "accuracy", "examples", "steps",
+                                   "missed_steps", "bytes_up", "bytes_down", "bytes_up_formula",
+                                   "bytes_down_formula", "eval_loss", "eval_accuracy", "time"});
     CHECK(lines[1]["event"] == "client");
     CHECK(lines[1]["missed_steps"] == 1);
     CHECK(lines[1]["bytes_down"] == 12);

@@ -42,12 +42,12 @@ struct Comparison {
     CHECK(a.data.input_shape == b.data.input_shape);
     CHECK(a.data.num_classes == b.data.num_classes);
     CHECK(a.data.num_examples == b.data.num_examples);
+    CHECK(a.held_out_examples == b.held_out_examples);
   }
   void operator()(const Welcome& a) const {
     const auto& b = std::get<Welcome>(other);
     CHECK(a.client == b.client);
     CHECK(a.resumed == b.resumed);
-    CHECK(a.client == b.client);
     CHECK(a.plan.model == b.plan.model);
     CHECK(a.plan.cut == b.plan.cut);
     CHECK(a.plan.input_shape == b.plan.input_shape);
@@ -58,6 +58,13 @@ struct Comparison {
     CHECK(a.plan.augment == b.plan.augment);
     CHECK(a.plan.normalize == b.plan.normalize);
     CHECK(a.plan.window == b.plan.window);
+    CHECK(a.plan.head_blocks == b.plan.head_blocks);
+    CHECK((a.plan.objective == b.plan.objective));
+    CHECK(a.plan.tail_interval == b.plan.tail_interval);
+    CHECK(a.plan.auxiliary_head == b.plan.auxiliary_head);
+    CHECK((a.plan.batch_norm == b.plan.batch_norm));
+    check_same_bits(a.plan.proximal_mu, b.plan.proximal_mu);
+    CHECK(a.plan.control_variates == b.plan.control_variates);
     CHECK((a.plan.optimizer.kind == b.plan.optimizer.kind));
     check_same_bits(a.plan.optimizer.learning_rate, b.plan.optimizer.learning_rate);
     check_same_bits(a.plan.optimizer.momentum, b.plan.optimizer.momentum);
@@ -82,6 +89,8 @@ struct Comparison {
     check_same_bits(a.previous_accuracy, b.previous_accuracy);
     check_same_tensors(a.front, b.front);
     check_same_schedule(a.lr_schedule, b.lr_schedule);
+    check_same_tensors(a.control, b.control);
+    CHECK(a.ordinal == b.ordinal);
   }
   void operator()(const Activations& a) const {
     const auto& b = std::get<Activations>(other);
@@ -99,11 +108,13 @@ struct Comparison {
     CHECK(a.until_next_round == b.until_next_round);
     CHECK(a.reason == b.reason);
   }
-  void operator()(const EndRound&) const {}
+  void operator()(const EndRound& a) const { CHECK(a.now == std::get<EndRound>(other).now); }
   void operator()(const FrontUpdate& a) const {
     const auto& b = std::get<FrontUpdate>(other);
     CHECK(a.examples == b.examples);
     check_same_tensors(a.front, b.front);
+    CHECK(a.steps == b.steps);
+    check_same_tensors(a.control_change, b.control_change);
   }
   void operator()(const Heartbeat&) const {}
   void operator()(const Finish& a) const {
@@ -116,6 +127,31 @@ struct Comparison {
     const auto& b = std::get<Bye>(other);
     CHECK((a.reason == b.reason));
     CHECK(a.text == b.text);
+  }
+  void operator()(const Receipt& a) const {
+    const auto& b = std::get<Receipt>(other);
+    check_same_bits(a.loss, b.loss);
+    CHECK(a.correct == b.correct);
+  }
+  void operator()(const Outputs& a) const { check_same_tensor(a.outputs, std::get<Outputs>(other).outputs); }
+  void operator()(const OutputGradients& a) const {
+    const auto& b = std::get<OutputGradients>(other);
+    check_same_tensor(a.gradient, b.gradient);
+    check_same_bits(a.loss, b.loss);
+    CHECK(a.correct == b.correct);
+  }
+  void operator()(const Trained& a) const {
+    const auto& b = std::get<Trained>(other);
+    CHECK(a.examples == b.examples);
+    check_same_bits(a.loss_sum, b.loss_sum);
+    CHECK(a.correct == b.correct);
+  }
+  void operator()(const Evaluate& a) const { check_same_tensors(a.front, std::get<Evaluate>(other).front); }
+  void operator()(const Evaluated& a) const {
+    const auto& b = std::get<Evaluated>(other);
+    CHECK(a.examples == b.examples);
+    check_same_bits(a.loss_sum, b.loss_sum);
+    CHECK(a.correct == b.correct);
   }
 };
 
@@ -147,6 +183,19 @@ TrainingPlan sample_plan() {
   return plan;
 }
 
+/// With the fields that its second version brought.
+TrainingPlan sample_plan_2() {
+  TrainingPlan plan = sample_plan();
+  plan.head_blocks = 2;
+  plan.objective = EdgeObjective::kAligned;
+  plan.tail_interval = 5;
+  plan.auxiliary_head = "mlp?hidden=32";
+  plan.batch_norm = BatchNormMode::kLocal;
+  plan.proximal_mu = 0.0078125;
+  plan.control_variates = true;
+  return plan;
+}
+
 NamedTensors all_dtypes() {
   return {{"0.0.weight", counting({2, 3, 2, 2}, at::kFloat, true)},
           {"0.0.bias", counting({2}, at::kDouble)},
@@ -173,20 +222,46 @@ at::Tensor counting(std::vector<int64_t> dims, at::ScalarType dtype, bool channe
 std::vector<SampleMessage> sample_messages() {
   const MessageKey key{0x0123456789ABCDEFu, 0x11223344u, 0x55667788u, 0x99AABBCCu};
   return {
-      {"hello", {{}, Hello{"0.1.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}}}},
-      {"welcome", {key, Welcome{sample_plan(), "cam-1", true}}},
+      {"hello", {{}, Hello{"0.1.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}}}, true},
+      {"welcome", {key, Welcome{sample_plan(), "cam-1", true}}, true},
       {"refuse", {key, Refuse{ErrorCode::kShapeMismatch, "expected 1x28x28, found 3x32x32", true}}},
       {"begin_round",
-       {key, BeginRound{40000, {16, 0, 4294967295u}, 0.75, kNan, all_dtypes(), sample_plan().lr_schedule}}},
+       {key,
+        BeginRound{40000, {16, 0, 4294967295u}, 0.75, kNan, all_dtypes(), sample_plan().lr_schedule, {}}},
+       true},
       {"activations", {key, Activations{counting({2, 3, 1, 2}, at::kFloat, true), counting({2}, at::kLong)}}},
       {"gradients", {key, Gradients{counting({2, 3}), 2.302585092994046, 7}}},
       {"skip", {key, Skip{true, "late by 250 ms"}}},
-      {"end_round", {key, EndRound{}}},
+      {"end_round", {key, EndRound{}}, true},
       {"front_update",
-       {key, FrontUpdate{59999, {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}}}}},
+       {key, FrontUpdate{59999, {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}}, 0, {}}},
+       true},
       {"heartbeat", {key, Heartbeat{}}},
       {"finish", {key, Finish{kNan, 0.90625, {{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
       {"bye", {key, Bye{ByeReason::kReplaced, "a newer connection took over \xE2\x80\x93 bye"}}},
+      {"hello_2", {{}, Hello{"0.2.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500}}},
+      {"welcome_2", {key, Welcome{sample_plan_2(), "cam-1", false}}},
+      {"begin_round_2",
+       {key, BeginRound{40000,
+                        {16, 0, 4294967295u},
+                        0.75,
+                        kNan,
+                        all_dtypes(),
+                        sample_plan().lr_schedule,
+                        {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
+                        3}}},
+      {"front_update_2",
+       {key, FrontUpdate{59999,
+                         {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
+                         938,
+                         {{"0.weight", counting({2, 2})}}}}},
+      {"end_round_2", {key, EndRound{true}}},
+      {"receipt", {key, Receipt{1.5, 11}}},
+      {"outputs", {key, Outputs{counting({2, 3, 1, 2}, at::kFloat, true)}}},
+      {"output_gradients", {key, OutputGradients{counting({2, 3}), kNan, 1}}},
+      {"trained", {key, Trained{12000, 27631.25, 3456}}},
+      {"evaluate", {key, Evaluate{{{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
+      {"evaluated", {key, Evaluated{1500, 1200.125, 1234}}},
   };
 }
 

@@ -11,6 +11,8 @@ namespace tandem::wire {
 struct SampleMessage {
   std::string name;  ///< file name in tests/golden, without extension
   Message message;
+  /// Written with a struct version that is only read now: encoding gives the present version instead.
+  bool superseded = false;
 };
 
 /// One message of each type, every field with a value of its own, together all dtypes and both formats.

@@ -1,0 +1,907 @@
+#include "tandem/aggregator/training_rounds.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "tandem/aggregator/activation_checks.h"
+#include "tandem/aggregator/round_figures.h"
+#include "tandem/core/base/random.h"
+#include "tandem/core/training/evaluation.h"
+#include "tandem/core/wire/message_codec.h"
+
+namespace tandem::aggregator {
+namespace {
+
+/// Steps of a round, so that a plan fits into one message.
+constexpr uint32_t kMaxSteps = 500'000;
+/// Examples a client may send in one batch of an evaluation.
+constexpr int64_t kMaxEvaluationBatch = 4096;
+constexpr int kMaxAbandonedInARow = 3;
+
+double value_or_nan(const std::optional<double>& value) {
+  return value.value_or(std::numeric_limits<double>::quiet_NaN());
+}
+
+/// The entries of `tensors` that are named like one of `layout`, which may hold others too.
+NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors) {
+  NamedTensors found;
+  for (const NamedTensor& entry : tensors) {
+    if (find_tensor(layout, entry.name) != nullptr) found.push_back(entry);
+  }
+  return found;
+}
+
+void append(NamedTensors& all, const NamedTensors& more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
+
+int64_t spanning(int64_t steps, uint32_t rounds, const LrScheduleOptions& schedule) {
+  return std::max<int64_t>(1, steps * rounds - schedule.warmup_steps);
+}
+
+RoundPlannerOptions planner_options(const SessionOptions& options, const TrainedModel& model) {
+  return {.seed = options.plan.seed,
+          .algorithm = options.plan.schedule(),
+          .objective = options.plan.objective,
+          .tail_interval = options.plan.tail_interval,
+          .batch_size = options.batch_size,
+          .local_steps = options.local_steps,
+          .local_epochs = options.local_epochs,
+          .minimum_batch = model.minimum_batch,
+          .max_steps = kMaxSteps};
+}
+
+}  // namespace
+
+TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
+                               std::unique_ptr<Strategy> strategy, const Dataset* eval_data,
+                               std::function<TimePoint()> now)
+    : options_(options),
+      messenger_(messenger),
+      model_(model),
+      strategy_(std::move(strategy)),
+      eval_data_(eval_data),
+      now_(std::move(now)),
+      planner_(planner_options(options, model)),
+      lr_schedule_(options.plan.lr_schedule) {
+  strategy_->set_population(options.clients);
+}
+
+TrainingRounds::~TrainingRounds() = default;
+
+uint32_t TrainingRounds::reach() const {
+  const bool local = options_.plan.objective != EdgeObjective::kEndToEnd;
+  return options_.plan.window * (local ? options_.plan.tail_interval : 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The beginning of a round.
+
+std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<ClientId>& present) const {
+  const auto wanted = static_cast<size_t>(options_.clients_per_round);
+  if (wanted == 0 || wanted >= present.size()) return present;
+  const uint64_t seed =
+      derive_seed(options_.plan.seed, RandomPurpose::kSample, {figures_.completed_rounds + 1u});
+  std::vector<int64_t> order = random_permutation(static_cast<int64_t>(present.size()), seed);
+  order.resize(wanted);
+  std::sort(order.begin(), order.end());
+  std::vector<ClientId> chosen;
+  for (const int64_t index : order) chosen.push_back(present[static_cast<size_t>(index)]);
+  return chosen;
+}
+
+void TrainingRounds::make_tails(const RoundPlan& plan) {
+  LrScheduleOptions tail_schedule = lr_schedule_;
+  if (options_.schedule_spans_run) {
+    const uint32_t rounds = options_.plan.rounds;
+    lr_schedule_.period_steps = spanning(plan.steps(), rounds, lr_schedule_);
+    size_t longest = 0;
+    for (const Lane& lane : plan.lanes) longest = std::max(longest, lane.size());
+    // A schedule counts its owner's steps; a tail may make more than any device, or fewer.
+    tail_schedule.period_steps = spanning(static_cast<int64_t>(longest), rounds, tail_schedule);
+  }
+  lr_schedule_known_ = true;
+  if (!model_.tail) return;
+  const TrainingPlan& plan_sent = options_.plan;
+  TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = tail_schedule},
+                          .device = options_.device,
+                          .gradients_go_back = plan_sent.objective == EdgeObjective::kEndToEnd};
+  if (plan_sent.schedule() == Algorithm::kSplitFedV1) {
+    // Only what is merged can drift apart.
+    tail.optimizer.drift = {.proximal_mu = plan_sent.proximal_mu,
+                            .control_variates = plan_sent.control_variates};
+  }
+  tails_.emplace(*model_.tail, tail, plan_sent.schedule(), plan_sent.batch_norm);
+}
+
+void TrainingRounds::begin(const std::vector<ClientId>& present) {
+  const std::vector<ClientId> participants = choose_participants(present);
+  std::map<ClientId, RoundPlanner::ClientData> clients;
+  for (const ClientId& client : participants) {
+    const Member& member = *messenger_.roster().find(client);
+    clients[client] = {.examples = member.data.num_examples, .position = member.position};
+  }
+  const uint32_t ordinal = figures_.completed_rounds + 1;
+  RoundPlan plan = planner_.plan(clients, ordinal);
+  if (plan.steps() > kMaxSteps) {
+    return messenger_.fail(
+        {ErrorCode::kInvalidArgument, "a round has more than " + std::to_string(kMaxSteps) +
+                                          " steps; use a larger --batch-size, fewer --local-epochs or "
+                                          "--local-steps"});
+  }
+  if (!lr_schedule_known_) make_tails(plan);
+
+  messenger_.begin_round(ordinal);
+  state_ = State::kTraining;
+  round_.emplace(RoundId{++sequence_}, std::move(plan));
+  round_started_ = now_();
+  round_bytes_up_ = messenger_.bytes_up();
+  round_bytes_down_ = messenger_.bytes_down();
+  open_steps_.assign(round_->lanes(), std::nullopt);
+  lane_deadlines_.assign(round_->lanes(), round_started_ + options_.step_deadline);
+  round_deadline_.reset();
+  if (options_.round_deadline.count() > 0) round_deadline_ = round_started_ + options_.round_deadline;
+  end_now_ = false;
+  smashed_.clear();
+  smashed_examples_ = 0;
+  merged_clients_ = 0;
+  sent_weights_ = cpu_snapshot(model_.device.exchanged());
+  const NamedTensors control = strategy_->control();
+  sent_control_ = named_like(sent_weights_, control);
+  if (tails_) {
+    if (auto begun = tails_->begin_round(participants, named_like(tails_->exchanged(), control)); !begun) {
+      return messenger_.fail(begun.error());
+    }
+  }
+  for (auto& [client, part] : round_->participants()) {
+    Member& member = *messenger_.roster().find(client);
+    part.first_example = member.position;
+    part.bytes_up_before = member.bytes_up;
+    part.bytes_down_before = member.bytes_down;
+    member.position += part.planned_examples();
+    member.took_part = true;
+    if (!is_relay()) send_begin_round(client);
+  }
+  if (is_relay()) {
+    turn_ = 0;
+    begin_turn();
+  }
+  advance();
+}
+
+void TrainingRounds::send_begin_round(const ClientId& client) {
+  const Participant& part = round_->participants().at(client);
+  messenger_.send(client,
+                  wire::BeginRound{.first_example = part.first_example,
+                                   .batch_sizes = part.batch_sizes,
+                                   .previous_loss = value_or_nan(figures_.eval_loss),
+                                   .previous_accuracy = value_or_nan(figures_.eval_accuracy),
+                                   .front = sent_weights_,
+                                   .lr_schedule = lr_schedule_,
+                                   .control = sent_control_,
+                                   .ordinal = figures_.completed_rounds + 1},
+                  round_->id().value);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Messages in.
+
+bool TrainingRounds::receive(const ClientId& client, wire::Message message) {
+  if (std::holds_alternative<wire::Activations>(message.body)) {
+    handle_activations(client, message);
+  } else if (std::holds_alternative<wire::OutputGradients>(message.body)) {
+    handle_output_gradients(client, message);
+  } else if (const auto* trained = std::get_if<wire::Trained>(&message.body)) {
+    handle_trained(client, *trained, message.key.round);
+  } else if (std::holds_alternative<wire::FrontUpdate>(message.body)) {
+    handle_front_update(client, std::move(message));
+  } else if (const auto* evaluated = std::get_if<wire::Evaluated>(&message.body)) {
+    if (!evaluation_ || message.key.round != evaluation_->round()) return true;
+    if (const auto recorded = evaluation_->record(client, *evaluated); !recorded) {
+      messenger_.count_refused();
+      messenger_.event("bad-evaluation", client.name, recorded.error().message);
+    }
+    advance_evaluation();
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void TrainingRounds::handle_activations(const ClientId& client, const wire::Message& message) {
+  if (evaluation_ && message.key.round == evaluation_->round()) return evaluate_batch(client, message);
+  if (messenger_.answer_repeat(client, message)) return;
+  const uint32_t step = message.key.step;
+  const bool out = !round_ || message.key.round != round_->id().value || round_->active(client) == nullptr;
+  const Round::StepState state = out ? Round::StepState::kUnknown : round_->state_of(client, step, reach());
+  if (out || state_ != State::kTraining || state == Round::StepState::kPast) {
+    // Not kept as a reply: a stranger to the round could push out the replies of its own steps.
+    return messenger_.send(client,
+                           wire::Skip{.until_next_round = out,
+                                      .reason = out ? "this client takes no part in the round any more"
+                                                    : "the step went on without this client"},
+                           message.key.round, step);
+  }
+  Member& member = *messenger_.roster().find(client);
+  if (state != Round::StepState::kOpen) {
+    return messenger_.refuse(member.connection, message.key, ErrorCode::kProtocol,
+                             "step " + std::to_string(step) + " is not open for this client" +
+                                 (state == Round::StepState::kTooEarly ? " before an earlier one is answered"
+                                                                       : ": it is not to send that one"),
+                             false);
+  }
+  if (round_->has(client, step)) return;  // a repeat of what is waiting for the others
+  const auto& data = std::get<wire::Activations>(message.body);
+  const ActivationRules rules{
+      .shape = activation_shape(model_.definition, model_.split, round_->planned(client, step)),
+      .labels_stay = options_.plan.u_shaped(),
+      .num_classes = options_.plan.num_classes,
+      .magnitude_limit = options_.activation_limit};
+  ClientActivations request{.client = client,
+                            .step = step,
+                            .activations = data.activations,
+                            .labels = data.labels,
+                            .payload_hash = message.payload_hash};
+  if (const auto checked = check_activations(data.activations, data.labels, rules); checked) {
+    round_->put(std::move(request));
+  } else {
+    const std::string& reason = checked.error().message;
+    messenger_.count_refused();
+    messenger_.event("bad-activations", client.name, reason);
+    const size_t lane = round_->lane_of(client);
+    const std::vector<TailEntry> missing = round_->missing(lane);
+    const bool current = std::any_of(missing.begin(), missing.end(), [&](const TailEntry& entry) {
+      return entry.client == client && entry.step == step;
+    });
+    if (current) {
+      take_out(lane, request, reason);
+    } else {
+      messenger_.refuse(member.connection, message.key, checked.error().code, reason, false);
+    }
+  }
+  advance();
+}
+
+void TrainingRounds::handle_output_gradients(const ClientId& client, const wire::Message& message) {
+  if (messenger_.answer_repeat(client, message)) return;
+  const bool of_round = round_ && state_ == State::kTraining && message.key.round == round_->id().value &&
+                        round_->active(client) != nullptr;
+  const auto skip = [&] {
+    messenger_.send(
+        client, wire::Skip{.until_next_round = !of_round, .reason = "the step went on without this client"},
+        message.key.round, message.key.step);
+  };
+  if (!of_round) return skip();
+  std::optional<OpenStep>& open = open_steps_[round_->lane_of(client)];
+  if (!open || open->answers.contains(client)) return skip();
+  const auto request = std::find_if(open->clients.begin(), open->clients.end(), [&](const auto& entry) {
+    return entry.client == client && entry.step == message.key.step;
+  });
+  if (request == open->clients.end()) return skip();
+  const auto& data = std::get<wire::OutputGradients>(message.body);
+  const auto size = static_cast<uint32_t>(request->examples());
+  const ActivationRules rules{.shape = output_shape(model_.definition, model_.split, size),
+                              .magnitude_limit = options_.activation_limit};
+  auto checked = check_output_gradient(data.gradient, rules);
+  if (checked && (!std::isfinite(data.loss) || data.correct > size)) {
+    checked = Error{ErrorCode::kNonFinite, "a loss of " + std::to_string(data.loss) + " and " +
+                                               std::to_string(data.correct) + " right of " +
+                                               std::to_string(size) + " examples"};
+  }
+  OpenStep::Answer answer{.payload_hash = message.payload_hash};
+  if (checked) {
+    answer.gradient = data.gradient;
+    answer.loss = data.loss;
+    answer.correct = data.correct;
+  } else {
+    messenger_.count_refused();
+    messenger_.event("bad-gradient", client.name, checked.error().message);
+  }
+  open->answers.emplace(client, std::move(answer));
+  advance();
+}
+
+void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round) {
+  if (!round_ || round != round_->id().value || state_ != State::kTraining) return;
+  Participant* part = round_->active(client);
+  if (part == nullptr || part->trained || !options_.plan.trains_locally()) return;
+  const uint64_t most = part->planned_examples();
+  if (!std::isfinite(trained.loss_sum) || trained.examples > most || trained.correct > trained.examples) {
+    const std::string reason = "its round gave a loss of " + std::to_string(trained.loss_sum) + " over " +
+                               std::to_string(trained.examples) +
+                               " examples, expected a finite one over at most " + std::to_string(most);
+    messenger_.count_refused();
+    messenger_.event("excluded", client.name, reason);
+    round_->deactivate(client);
+    messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round);
+    return advance();
+  }
+  part->trained = true;
+  part->examples = trained.examples;
+  part->loss_sum = trained.loss_sum;
+  part->correct = trained.correct;
+  part->steps = part->planned_steps();
+  figures_.applied_examples += static_cast<int64_t>(trained.examples);
+  report_progress();
+  advance();
+}
+
+void TrainingRounds::handle_front_update(const ClientId& client, wire::Message message) {
+  // A repeat after the merge needs no answer: BeginRound or Finish is on its way.
+  if (!round_ || message.key.round != round_->id().value) return;
+  auto& body = std::get<wire::FrontUpdate>(message.body);
+  ClientUpdate update{.client = client,
+                      .weights = std::move(body.front),
+                      .examples = body.examples,
+                      .steps = body.steps,
+                      .control_change = std::move(body.control_change)};
+  if (state_ == State::kTraining && is_relay()) {
+    if (turn_ending_ && round_->turns()[turn_] == client) end_turn(&update);
+    return advance();
+  }
+  if (state_ != State::kMerging || !merge_->waits_for(client)) return;
+  report_merge_errors(merge_->receive(std::move(update)));
+  advance_merge();
+}
+
+void TrainingRounds::leave(const ClientId& client) {
+  if (round_) round_->deactivate(client);
+  if (evaluation_) evaluation_->give_up(client);
+  switch (state_) {
+    case State::kIdle:
+      return;
+    case State::kTraining:
+      if (turn_ending_ && is_relay() && round_->turns()[turn_] == client) end_turn(nullptr);
+      return advance();
+    case State::kMerging:
+      report_merge_errors(merge_->give_up(client));
+      return advance_merge();
+    case State::kEvaluating:
+      return advance_evaluation();
+  }
+}
+
+void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& progress) {
+  if (evaluation_ && evaluation_->waits_for(client)) return send_evaluate(client);
+  if (!round_ || round_->active(client) == nullptr) return;
+  const bool has_turn = !is_relay() || (turn_ < round_->turns().size() && round_->turns()[turn_] == client);
+  if (!has_turn || state_ == State::kEvaluating) return;
+  if (!messenger_.is_of_this_run(progress) || progress.round != round_->id().value) {
+    send_begin_round(client);
+  } else if ((merge_ && merge_->waits_for(client)) || (is_relay() && turn_ending_)) {
+    messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Steps.
+
+void TrainingRounds::advance() {
+  bool moved = true;
+  while (moved && state_ == State::kTraining && !messenger_.failure()) {
+    if (round_->active_count() == 0) return abandon();
+    moved = false;
+    for (size_t lane = 0; lane < round_->lanes(); ++lane) moved = advance_lane(lane) || moved;
+    if (is_relay()) {
+      advance_relay();
+      if (turn_ >= round_->turns().size()) return finish_merge();
+    } else if (training_is_over()) {
+      return begin_merge(false);
+    }
+  }
+}
+
+bool TrainingRounds::training_is_over() const {
+  if (!round_->lanes_done()) return false;
+  if (!options_.plan.trains_locally()) return true;
+  const auto& parts = round_->participants();
+  return std::all_of(parts.begin(), parts.end(),
+                     [](const auto& entry) { return !entry.second.active || entry.second.trained; });
+}
+
+bool TrainingRounds::advance_lane(size_t lane) {
+  if (open_steps_[lane]) {
+    if (!has_every_answer(*open_steps_[lane])) return false;
+    finish_open_step(lane);
+    return true;
+  }
+  if (!round_->ready(lane)) return false;
+  std::vector<ClientActivations> clients = round_->take(lane);
+  if (!clients.empty() && options_.plan.u_shaped()) {
+    send_outputs(lane, std::move(clients));
+    return true;
+  }
+  if (!clients.empty()) run_step(lane, clients);
+  round_->advance(lane);
+  restart_deadline(lane);
+  if (!clients.empty()) report_progress();
+  return true;
+}
+
+void TrainingRounds::run_step(size_t lane, const std::vector<ClientActivations>& clients) {
+  std::vector<ClientGradient> results = tails_->of(clients.front().client).step(clients);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].rejection.empty()) {
+      messenger_.count_refused();
+      messenger_.event("bad-activations", clients[i].client.name, results[i].rejection);
+      take_out(lane, clients[i], results[i].rejection);
+    } else {
+      if (options_.plan.objective == EdgeObjective::kAligned) keep_smashed(clients[i]);
+      answer_step(clients[i], std::move(results[i]));
+    }
+  }
+}
+
+void TrainingRounds::answer_step(const ClientActivations& request, ClientGradient result) {
+  const uint32_t round = round_->id().value;
+  if (options_.plan.objective != EdgeObjective::kEndToEnd) {
+    // What the device learns on is its own loss; it counts those steps itself.
+    messenger_.reply(request.client, wire::MessageType::kActivations, request.payload_hash,
+                     wire::Receipt{.loss = result.loss, .correct = result.correct}, round, request.step);
+    return;
+  }
+  count_step(request.client, request.examples(), result.loss, result.correct);
+  messenger_.reply(
+      request.client, wire::MessageType::kActivations, request.payload_hash,
+      wire::Gradients{.gradient = std::move(result.gradient), .loss = result.loss, .correct = result.correct},
+      round, request.step);
+}
+
+void TrainingRounds::count_step(const ClientId& client, int64_t examples, double loss, uint32_t correct) {
+  Participant& part = round_->participants().at(client);
+  part.steps += 1;
+  part.examples += static_cast<uint64_t>(examples);
+  part.loss_sum += loss * static_cast<double>(examples);
+  part.correct += correct;
+  figures_.applied_examples += examples;
+}
+
+void TrainingRounds::take_out(size_t lane, const ClientActivations& request, const std::string& reason) {
+  const bool excluded = round_->miss(lane, request.client);
+  messenger_.reply(request.client, wire::MessageType::kActivations, request.payload_hash,
+                   wire::Skip{.until_next_round = excluded, .reason = reason}, round_->id().value,
+                   request.step);
+  if (excluded) {
+    messenger_.event("excluded", request.client.name, "missed two steps, until the next round: " + reason);
+  }
+}
+
+void TrainingRounds::keep_smashed(const ClientActivations& data) {
+  // The received frame is not kept: it may be part of a larger buffer.
+  smashed_.push_back(
+      {.activations = data.activations.clone(at::MemoryFormat::Preserve), .labels = data.labels.clone()});
+  smashed_examples_ += data.examples();
+  while (smashed_examples_ - smashed_.front().labels.size(0) >= options_.alignment.max_examples) {
+    smashed_examples_ -= smashed_.front().labels.size(0);
+    smashed_.pop_front();
+  }
+}
+
+void TrainingRounds::send_outputs(size_t lane, std::vector<ClientActivations> clients) {
+  std::vector<at::Tensor> outputs = tails_->of(clients.front().client).forward(clients);
+  for (size_t i = 0; i < clients.size(); ++i) {
+    messenger_.reply(clients[i].client, wire::MessageType::kActivations, clients[i].payload_hash,
+                     wire::Outputs{std::move(outputs[i])}, round_->id().value, clients[i].step);
+  }
+  open_steps_[lane] = OpenStep{.clients = std::move(clients)};
+  restart_deadline(lane);
+}
+
+bool TrainingRounds::has_every_answer(const OpenStep& step) const {
+  return std::all_of(step.clients.begin(), step.clients.end(), [&](const ClientActivations& request) {
+    return step.answers.contains(request.client) || !round_->participants().at(request.client).active;
+  });
+}
+
+void TrainingRounds::finish_open_step(size_t lane) {
+  const OpenStep step = *std::exchange(open_steps_[lane], std::nullopt);
+  std::vector<at::Tensor> gradients;
+  for (const ClientActivations& request : step.clients) {
+    const auto answer = step.answers.find(request.client);
+    gradients.push_back(answer == step.answers.end() ? at::Tensor() : answer->second.gradient);
+  }
+  std::vector<at::Tensor> results = tails_->of(step.clients.front().client).backward(gradients);
+  const uint32_t round = round_->id().value;
+  for (size_t i = 0; i < step.clients.size(); ++i) {
+    const ClientActivations& request = step.clients[i];
+    const auto answer = step.answers.find(request.client);
+    if (answer == step.answers.end()) continue;  // it left
+    const wire::MessageType type = wire::MessageType::kOutputGradients;
+    if (results[i].defined()) {
+      count_step(request.client, request.examples(), answer->second.loss, answer->second.correct);
+      messenger_.reply(
+          request.client, type, answer->second.payload_hash,
+          wire::Gradients{
+              .gradient = results[i], .loss = answer->second.loss, .correct = answer->second.correct},
+          round, request.step);
+    } else {
+      const std::string reason = "its output gradients were not usable";
+      const bool excluded = round_->miss(lane, request.client);
+      messenger_.reply(request.client, type, answer->second.payload_hash,
+                       wire::Skip{.until_next_round = excluded, .reason = reason}, round, request.step);
+      if (excluded) messenger_.event("excluded", request.client.name, "until the next round: " + reason);
+    }
+  }
+  round_->advance(lane);
+  restart_deadline(lane);
+  report_progress();
+}
+
+void TrainingRounds::report_progress() {
+  StepReport report{.round = figures_.completed_rounds + 1,
+                    .rounds = options_.plan.rounds,
+                    .bytes_up = messenger_.bytes_up(),
+                    .bytes_down = messenger_.bytes_down()};
+  for (size_t lane = 0; lane < round_->lanes(); ++lane) {
+    report.steps_done += round_->applied(lane);
+    report.steps += round_->tail_steps(lane);
+  }
+  for (const auto& [client, part] : round_->participants()) {
+    report.examples += static_cast<int64_t>(part.examples);
+    report.loss += part.loss_sum;
+    report.accuracy += static_cast<double>(part.correct);
+    if (round_->lanes() > 0) continue;  // without a tail the devices that are done count
+    ++report.steps;
+    if (part.trained) ++report.steps_done;
+  }
+  if (report.examples > 0) {
+    report.loss /= static_cast<double>(report.examples);
+    report.accuracy /= static_cast<double>(report.examples);
+  }
+  messenger_.observer().on_step(report);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Relay: the front passes from device to device.
+
+void TrainingRounds::begin_turn() {
+  const std::vector<ClientId>& turns = round_->turns();
+  while (turn_ < turns.size() && round_->active(turns[turn_]) == nullptr) ++turn_;
+  turn_ending_ = false;
+  if (turn_ >= turns.size()) return;
+  for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
+  send_begin_round(turns[turn_]);
+}
+
+void TrainingRounds::advance_relay() {
+  while (turn_ < round_->turns().size()) {
+    const ClientId& client = round_->turns()[turn_];
+    const Participant* part = round_->active(client);
+    if (part == nullptr) {
+      end_turn(nullptr);
+      continue;
+    }
+    const bool done = round_->answered(client) && (!options_.plan.trains_locally() || part->trained);
+    if (!done || turn_ending_) return;
+    turn_ending_ = true;
+    phase_deadline_ = now_() + options_.update_deadline;
+    messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
+    return;
+  }
+}
+
+void TrainingRounds::end_turn(const ClientUpdate* update) {
+  const ClientId client = round_->turns()[turn_];
+  if (update != nullptr) {
+    if (auto loaded = model_.device.load(update->weights); loaded) {
+      ++merged_clients_;
+      sent_weights_ = cpu_snapshot(model_.device.exchanged());
+    } else {
+      messenger_.count_refused();
+      messenger_.event("bad-front", client.name, loaded.error().message + "; the front before it goes on");
+    }
+  }
+  ++turn_;
+  begin_turn();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Time.
+
+void TrainingRounds::restart_deadline(size_t lane) {
+  lane_deadlines_[lane] = now_() + options_.step_deadline;
+}
+
+std::optional<TimePoint> TrainingRounds::next_deadline() const {
+  if (state_ == State::kIdle) return std::nullopt;
+  if (state_ != State::kTraining) return phase_deadline_;
+  std::optional<TimePoint> next = round_deadline_;
+  const auto consider = [&](TimePoint deadline) { next = next ? std::min(*next, deadline) : deadline; };
+  if (turn_ending_ && is_relay()) consider(phase_deadline_);
+  for (size_t lane = 0; lane < round_->lanes() && options_.stragglers != StragglerRule::kWait; ++lane) {
+    if (!round_->lane_done(lane)) consider(lane_deadlines_[lane]);
+  }
+  return next;
+}
+
+void TrainingRounds::tick(TimePoint as_of) {
+  if (state_ == State::kTraining) return expire_steps(as_of);
+  if (state_ == State::kIdle || as_of < phase_deadline_) return;
+  if (state_ == State::kMerging) {
+    for (const ClientId& client : merge_->outstanding()) {
+      messenger_.event("missed-merge", client.name, "its front did not come within the update deadline");
+      report_merge_errors(merge_->give_up(client));
+    }
+    advance_merge();
+  } else {
+    for (const ClientId& client : evaluation_->outstanding()) {
+      messenger_.event("missed-evaluation", client.name, "nothing came within the update deadline");
+      evaluation_->give_up(client);
+    }
+    advance_evaluation();
+  }
+}
+
+void TrainingRounds::expire_steps(TimePoint as_of) {
+  if (round_deadline_ && as_of >= *round_deadline_) return expire_round();
+  if (is_relay() && turn_ending_ && as_of >= phase_deadline_) {
+    messenger_.event("missed-merge", round_->turns()[turn_].name,
+                     "its front did not come within the update deadline");
+    end_turn(nullptr);
+  }
+  for (size_t lane = 0; lane < round_->lanes() && options_.stragglers != StragglerRule::kWait; ++lane) {
+    if (!round_->lane_done(lane) && as_of >= lane_deadlines_[lane]) expire_step(lane);
+  }
+  advance();
+}
+
+void TrainingRounds::expire_step(size_t lane) {
+  const std::string reason =
+      "nothing came within the step deadline of " + std::to_string(options_.step_deadline.count()) + " ms";
+  std::vector<TailEntry> late;
+  if (open_steps_[lane]) {
+    for (const ClientActivations& request : open_steps_[lane]->clients) {
+      if (!open_steps_[lane]->answers.contains(request.client))
+        late.push_back({request.client, request.step});
+    }
+  } else {
+    late = round_->missing(lane);
+  }
+  for (const TailEntry& entry : late) {
+    const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
+    if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane]) {
+      messenger_.event("late-step", entry.client.name, detail);
+      round_->postpone(lane, entry.client);
+      continue;
+    }
+    messenger_.event("missed-step", entry.client.name, detail);
+    const bool excluded = round_->miss(lane, entry.client);
+    if (open_steps_[lane] && !excluded) open_steps_[lane]->answers[entry.client] = {};
+    if (excluded) {
+      messenger_.event("excluded", entry.client.name, "missed two steps, until the next round: " + reason);
+    }
+    messenger_.send(entry.client, wire::Skip{.until_next_round = excluded, .reason = reason},
+                    round_->id().value, entry.step);
+  }
+  restart_deadline(lane);
+}
+
+void TrainingRounds::expire_round() {
+  messenger_.event("round-deadline", "",
+                   "the round's " + std::to_string(options_.round_deadline.count()) +
+                       " ms are up; every client sends its front as it stands");
+  round_deadline_.reset();
+  end_now_ = true;
+  if (!is_relay()) return begin_merge(true);
+  // Whoever has the front brings it back; nobody gets it after that.
+  if (turn_ + 1 < round_->turns().size()) {
+    for (size_t i = turn_ + 1; i < round_->turns().size(); ++i) round_->deactivate(round_->turns()[i]);
+  }
+  turn_ending_ = true;
+  phase_deadline_ = now_() + options_.update_deadline;
+  messenger_.send(round_->turns()[turn_], wire::EndRound{.now = true}, round_->id().value);
+}
+
+void TrainingRounds::abandon() {
+  messenger_.event("round-abandoned", "",
+                   "no client is left in round " + std::to_string(figures_.completed_rounds + 1));
+  figures_.training_seconds += seconds_between(round_started_, now_());
+  if (!messenger_.roster().present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
+    messenger_.fail(
+        {ErrorCode::kNonFinite,
+         std::to_string(kMaxAbandonedInARow) +
+             " rounds in a row lost every client though clients are there: the training diverged or they "
+             "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
+             "--step-deadline"});
+  }
+  round_.reset();
+  merge_.reset();
+  state_ = State::kIdle;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Merging.
+
+NamedTensors TrainingRounds::merged_layout() const {
+  NamedTensors layout = model_.device.exchanged();
+  if (tails_ && tails_->has_replicas()) append(layout, tails_->exchanged());
+  return layout;
+}
+
+void TrainingRounds::begin_merge(bool now) {
+  std::map<ClientId, uint64_t> weights;
+  for (const auto& [client, part] : round_->participants()) {
+    // Cut short, a device that trains on its own has not said yet how far it came.
+    const bool unknown = now && options_.plan.trains_locally() && !part.trained;
+    const uint64_t examples = unknown ? part.planned_examples() : part.examples;
+    if (part.active && examples > 0) weights[client] = examples;
+  }
+  state_ = State::kMerging;
+  strategy_->begin(merged_layout());
+  merge_.emplace(std::move(weights), [this](ClientUpdate update) { return add_update(std::move(update)); });
+  advance_merge();
+}
+
+Result<void> TrainingRounds::add_update(ClientUpdate update) {
+  Participant& part = round_->participants().at(update.client);
+  update.steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, part.planned_steps()));
+  if (options_.plan.trains_locally() && !part.trained) {
+    part.examples = update.examples;
+    part.steps = update.steps;
+    figures_.applied_examples += static_cast<int64_t>(update.examples);
+  }
+  if (tails_ && tails_->has_replicas()) {
+    const NamedTensors replica = tails_->replica_weights(update.client);
+    append(update.weights, strategy_->needs_single_updates() ? snapshot(replica) : replica);
+    append(update.control_change, tails_->end_round(update.client));
+  }
+  return strategy_->add(std::move(update));
+}
+
+void TrainingRounds::advance_merge() {
+  const std::vector<ClientId> asked = merge_->next_to_ask();
+  for (const ClientId& client : asked) {
+    messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
+  }
+  if (!asked.empty()) phase_deadline_ = now_() + options_.update_deadline;
+  if (!messenger_.failure() && merge_->complete()) finish_merge();
+}
+
+void TrainingRounds::report_merge_errors(const std::vector<Error>& errors) {
+  for (const Error& error : errors) {
+    messenger_.count_refused();
+    messenger_.event("bad-front", "", error.message + "; left out of the merge");
+  }
+}
+
+void TrainingRounds::finish_merge() {
+  if (is_relay()) {
+    if (merged_clients_ == 0) return abandon();
+  } else if (merge_->merged().empty()) {
+    messenger_.event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
+  } else {
+    merged_clients_ = static_cast<int>(merge_->merged().size());
+    const auto merged = strategy_->merge();
+    if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); finite) {
+      load_merged(*merged);
+    } else {
+      messenger_.event("merge-skipped", "", finite.error().message + "; the edge weights stay as they were");
+    }
+    for (const ClientId& client : strategy_->left_out()) {
+      messenger_.event("left-out", client.name, "the strategy did not select its update");
+    }
+  }
+  abandoned_in_a_row_ = 0;
+  align_auxiliary();
+  evaluate_or_complete();
+}
+
+void TrainingRounds::load_merged(const NamedTensors& merged) {
+  copy_values(merged, merged_layout());
+}
+
+void TrainingRounds::align_auxiliary() {
+  if (smashed_.empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
+  const AlignmentReport report = align_auxiliary_head(
+      *model_.device.auxiliary, *model_.tail, {smashed_.begin(), smashed_.end()},
+      {.epochs = options_.alignment.epochs,
+       .learning_rate = options_.alignment.learning_rate,
+       .device = options_.device,
+       .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {figures_.completed_rounds + 1u})});
+  messenger_.event("aligned", "",
+                   "relative error of the auxiliary head's gradients " + std::to_string(report.error_before) +
+                       " before, " + std::to_string(report.error_after) + " after");
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Evaluation, and the end of a round.
+
+void TrainingRounds::evaluate_or_complete() {
+  // What stays on the devices the aggregator cannot evaluate.
+  if (eval_data_ != nullptr && !model_.device.keeps_something()) {
+    const Evaluation evaluation =
+        evaluate(model_.whole, *eval_data_, *model_.augmenter, options_.eval_batch_size, options_.device);
+    figures_.eval_loss = evaluation.loss;
+    figures_.eval_accuracy = evaluation.accuracy;
+    return complete();
+  }
+  std::map<ClientId, uint64_t> examples;
+  for (const auto& [client, part] : round_->participants()) {
+    const uint64_t held_out = messenger_.roster().find(client)->held_out_examples;
+    if (part.active && held_out > 0) examples[client] = held_out;
+  }
+  if (examples.empty()) return complete();
+  state_ = State::kEvaluating;
+  sent_weights_ = cpu_snapshot(model_.device.exchanged());
+  evaluation_.emplace(++sequence_, std::move(examples));
+  phase_deadline_ = now_() + options_.update_deadline;
+  for (const ClientId& client : evaluation_->outstanding()) send_evaluate(client);
+}
+
+void TrainingRounds::send_evaluate(const ClientId& client) {
+  messenger_.send(client, wire::Evaluate{.front = sent_weights_}, evaluation_->round());
+}
+
+void TrainingRounds::evaluate_batch(const ClientId& client, const wire::Message& message) {
+  if (!evaluation_->waits_for(client) || !tails_) return;
+  const auto& data = std::get<wire::Activations>(message.body);
+  const int64_t size = data.activations.dim() > 0 ? data.activations.size(0) : 0;
+  const ActivationRules rules{.shape = activation_shape(model_.definition, model_.split,
+                                                        std::clamp<int64_t>(size, 1, kMaxEvaluationBatch)),
+                              .labels_stay = options_.plan.u_shaped(),
+                              .num_classes = options_.plan.num_classes,
+                              .magnitude_limit = options_.activation_limit};
+  if (const auto checked = check_activations(data.activations, data.labels, rules); !checked) {
+    messenger_.count_refused();
+    messenger_.event("bad-evaluation", client.name, checked.error().message);
+    evaluation_->give_up(client);
+    return advance_evaluation();
+  }
+  phase_deadline_ = now_() + options_.update_deadline;
+  const at::Tensor outputs = tails_->for_evaluation(client).evaluate(data.activations);
+  wire::Body answer = wire::Outputs{outputs};
+  if (!options_.plan.u_shaped()) {
+    const auto [loss, correct] = mean_loss(outputs, data.labels);
+    if (!std::isfinite(loss)) {
+      messenger_.event("bad-evaluation", client.name, "the loss on its batch is not finite");
+      evaluation_->give_up(client);
+      return advance_evaluation();
+    }
+    answer = wire::Receipt{.loss = loss, .correct = correct};
+  }
+  messenger_.send(client, std::move(answer), evaluation_->round(), message.key.step);
+}
+
+void TrainingRounds::advance_evaluation() {
+  if (state_ != State::kEvaluating || !evaluation_->complete()) return;
+  figures_.eval_loss = evaluation_->loss();
+  figures_.eval_accuracy = evaluation_->accuracy();
+  complete();
+}
+
+void TrainingRounds::complete() {
+  ++figures_.completed_rounds;
+  RoundReport report =
+      round_report(*round_, messenger_.roster(),
+                   {.activation_bytes = model_.activation_bytes(),
+                    .output_bytes = model_.output_bytes(),
+                    .weight_bytes = total_bytes(model_.device.exchanged()),
+                    .labels_go_up = !options_.plan.u_shaped(),
+                    .gradients_come_down = options_.plan.objective == EdgeObjective::kEndToEnd,
+                    .tail_interval = options_.plan.tail_interval},
+                   evaluation_ ? evaluation_->results() : std::map<ClientId, wire::Evaluated>{});
+  RoundRecord& record = report.record;
+  record.round = figures_.completed_rounds;
+  record.eval_loss = figures_.eval_loss;
+  record.eval_accuracy = figures_.eval_accuracy;
+  record.clients = merged_clients_;
+  record.seconds = seconds_between(round_started_, now_());
+  record.bytes_up = messenger_.bytes_up() - round_bytes_up_;
+  record.bytes_down = messenger_.bytes_down() - round_bytes_down_;
+  for (ClientRecord& client : report.clients) client.round = figures_.completed_rounds;
+  figures_.training_seconds += record.seconds;
+  report.model = model_.whole.state();
+  if (model_.device.auxiliary) append(report.model, model_.device.auxiliary->state());
+  if (tails_) report.tail_optimizer = tails_->optimizer_state();
+  report.strategy = strategy_->state();
+  round_.reset();
+  merge_.reset();
+  evaluation_.reset();
+  open_steps_.clear();
+  state_ = State::kIdle;
+  messenger_.observe(messenger_.observer().on_round(report));
+}
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,167 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tandem/aggregator/auxiliary_alignment.h"
+#include "tandem/aggregator/held_out_evaluation.h"
+#include "tandem/aggregator/messenger.h"
+#include "tandem/aggregator/round.h"
+#include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/tails.h"
+#include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/update_merge.h"
+#include "tandem/core/data/dataset.h"
+
+namespace tandem::aggregator {
+
+/// Figures of a run that rounds add to.
+struct TrainingFigures {
+  uint32_t completed_rounds = 0;
+  int64_t applied_examples = 0;
+  double training_seconds = 0;
+  std::optional<double> eval_loss;
+  std::optional<double> eval_accuracy;
+};
+
+/// The rounds of a run, from the choice of the participants to the merged and evaluated model, for every
+/// algorithm that has rounds:
+///
+/// idle -> training -> merging -> (evaluating) -> idle
+///
+/// `relay` has no merging: in training the front passes on after each turn. Messages in, messages out: no
+/// thread, no socket. Everything given to the constructor must outlive it. Not thread-safe.
+class TrainingRounds {
+ public:
+  TrainingRounds(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
+                 std::unique_ptr<Strategy> strategy, const Dataset* eval_data,
+                 std::function<TimePoint()> now);
+  ~TrainingRounds();
+
+  /// No round is under way: `begin` may be called, if rounds are left.
+  bool idle() const { return state_ == State::kIdle; }
+  /// Begins the next round with some or all of the clients that are there.
+  void begin(const std::vector<ClientId>& present);
+
+  /// A message of this run from a client that is there; false when it is of no kind that rounds know.
+  bool receive(const ClientId& client, wire::Message message);
+  /// The client left, or another program took over its place: nothing more of it counts in this round.
+  void leave(const ClientId& client);
+  /// The same program is back on a new connection and was at `progress`: what got lost is sent again.
+  void resume(const ClientId& client, const wire::MessageKey& progress);
+
+  void tick(TimePoint as_of);
+  std::optional<TimePoint> next_deadline() const;
+
+  const TrainingFigures& figures() const { return figures_; }
+  /// The round in message keys: counts whatever was begun.
+  uint32_t sequence() const { return sequence_; }
+
+ private:
+  enum class State { kIdle, kTraining, kMerging, kEvaluating };
+  /// The first half of a U-shaped step: outputs went out, their gradients come back.
+  struct OpenStep {
+    std::vector<ClientActivations> clients;
+    struct Answer {
+      at::Tensor gradient;  // undefined: the step goes on without this client
+      double loss = 0;
+      uint32_t correct = 0;
+      uint64_t payload_hash = 0;
+    };
+    std::map<ClientId, Answer> answers;
+  };
+
+  std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
+  void make_tails(const RoundPlan& plan);
+  void send_begin_round(const ClientId& client);
+
+  void handle_activations(const ClientId& client, const wire::Message& message);
+  void handle_output_gradients(const ClientId& client, const wire::Message& message);
+  void handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round);
+  void handle_front_update(const ClientId& client, wire::Message message);
+
+  void advance();
+  bool advance_lane(size_t lane);
+  void run_step(size_t lane, const std::vector<ClientActivations>& clients);
+  void send_outputs(size_t lane, std::vector<ClientActivations> clients);
+  bool has_every_answer(const OpenStep& step) const;
+  void finish_open_step(size_t lane);
+  void answer_step(const ClientActivations& request, ClientGradient result);
+  void count_step(const ClientId& client, int64_t examples, double loss, uint32_t correct);
+  void take_out(size_t lane, const ClientActivations& request, const std::string& reason);
+  void keep_smashed(const ClientActivations& data);
+  bool training_is_over() const;
+  void report_progress();
+
+  void advance_relay();
+  void begin_turn();
+  void end_turn(const ClientUpdate* update);
+
+  void expire_steps(TimePoint as_of);
+  void expire_step(size_t lane);
+  void expire_round();
+  void restart_deadline(size_t lane);
+  void abandon();
+
+  void begin_merge(bool now);
+  void advance_merge();
+  void report_merge_errors(const std::vector<Error>& errors);
+  Result<void> add_update(ClientUpdate update);
+  void finish_merge();
+  void load_merged(const NamedTensors& merged);
+  void align_auxiliary();
+
+  void evaluate_or_complete();
+  void send_evaluate(const ClientId& client);
+  void evaluate_batch(const ClientId& client, const wire::Message& message);
+  void advance_evaluation();
+  void complete();
+
+  NamedTensors merged_layout() const;
+  uint32_t reach() const;
+  bool is_relay() const { return options_.plan.schedule() == Algorithm::kRelay; }
+
+  const SessionOptions& options_;
+  Messenger& messenger_;
+  TrainedModel& model_;
+  std::unique_ptr<Strategy> strategy_;
+  const Dataset* eval_data_;
+  std::function<TimePoint()> now_;
+  RoundPlanner planner_;
+  std::optional<Tails> tails_;  // made with the first round; none with `federated`
+  LrScheduleOptions lr_schedule_;
+  bool lr_schedule_known_ = false;
+
+  State state_ = State::kIdle;
+  uint32_t sequence_ = 0;
+  std::optional<Round> round_;
+  std::optional<UpdateMerge> merge_;
+  std::optional<HeldOutEvaluation> evaluation_;
+  std::vector<std::optional<OpenStep>> open_steps_;  // by lane
+  std::vector<TimePoint> lane_deadlines_;
+  std::optional<TimePoint> round_deadline_;
+  TimePoint phase_deadline_;
+  NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
+  NamedTensors sent_control_;
+  bool end_now_ = false;
+  size_t turn_ = 0;           // relay: whose turn it is
+  bool turn_ending_ = false;  // relay: its front has been asked for
+  std::deque<SmashedBatch> smashed_;
+  int64_t smashed_examples_ = 0;
+  int merged_clients_ = 0;
+
+  TrainingFigures figures_;
+  TimePoint round_started_;
+  int64_t round_bytes_up_ = 0;
+  int64_t round_bytes_down_ = 0;
+  int abandoned_in_a_row_ = 0;
+};
+
+}  // namespace tandem::aggregator

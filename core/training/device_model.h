@@ -1,0 +1,62 @@
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/model/model.h"
+#include "tandem/core/training/training_plan.h"
+
+namespace tandem {
+
+/// Where a plan cuts a model: blocks [0, cut) are the front, [cut, tail_end) the tail, [tail_end, blocks)
+/// the head of a U-shaped model. For `federated` the front is everything and the tail empty.
+struct ModelSplit {
+  int cut = 0;
+  int tail_end = 0;
+  int blocks = 0;
+  bool has_tail() const { return tail_end > cut; }
+};
+
+/// kInvalidArgument says which cut is possible, or that nothing is left for the tail.
+Result<ModelSplit> split_model(const ModelDefinition& definition, const TrainingPlan& plan);
+
+/// Shape of what crosses the cut for a batch, {B, ...}.
+std::vector<int64_t> activation_shape(const ModelDefinition& definition, const ModelSplit& split,
+                                      int64_t batch);
+/// Shape of what the tail puts out, {B, ...}.
+std::vector<int64_t> output_shape(const ModelDefinition& definition, const ModelSplit& split, int64_t batch);
+
+/// What of a model a device trains. A copy of the handle shares the weights. Not thread-safe.
+struct DeviceModel {
+  ModelPart front;
+  std::optional<ModelPart> head;       ///< U-shaped
+  std::optional<ModelPart> auxiliary;  ///< where no gradient comes back
+  BatchNormMode batch_norm = BatchNormMode::kAverage;
+
+  /// What travels between the devices and the aggregator, aliases: parameters and buffers of front, head and
+  /// auxiliary head; without batch norm where that stays local.
+  NamedTensors exchanged() const;
+  /// Whether something of it stays on each device, so that the aggregator alone cannot evaluate the model.
+  bool keeps_something() const;
+  /// Copies what traveled into the weights; kShapeMismatch or kNonFinite name the tensor, and then nothing
+  /// has changed.
+  Result<void> load(const NamedTensors& exchanged);
+  void to(at::Device device);
+};
+
+/// The parts a device trains, with the weights that the plan's seed gives. Errors as split_model and
+/// build_auxiliary_head.
+Result<DeviceModel> build_device_model(const ModelDefinition& definition, const TrainingPlan& plan);
+/// The same of a whole model, sharing its weights: the aggregator's view of the merged parts.
+Result<DeviceModel> device_model_of(const ModelPart& whole, const ModelDefinition& definition,
+                                    const TrainingPlan& plan);
+
+/// Names of a part's buffers.
+std::set<std::string> buffers_of(const ModelPart& part);
+
+/// `state` without the tensors that stay where they are trained; all of it unless batch norm is local.
+NamedTensors exchanged_state(const ModelPart& part, BatchNormMode mode);
+
+}  // namespace tandem

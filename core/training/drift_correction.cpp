@@ -1,0 +1,121 @@
+#include "tandem/core/training/drift_correction.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace tandem {
+namespace {
+
+/// Copies in the memory format and on the device of `like`, which they fit.
+NamedTensors copy_as(const NamedTensors& like, const NamedTensors& values) {
+  NamedTensors copies;
+  for (size_t i = 0; i < like.size(); ++i) {
+    copies.push_back({values[i].name, at::empty_like(like[i].tensor.detach()).copy_(values[i].tensor)});
+  }
+  return copies;
+}
+
+/// Those of `tensors` that have the parameters' names, in their order; a missing one is left undefined.
+NamedTensors select(const NamedTensors& parameters, const NamedTensors& tensors) {
+  std::unordered_map<std::string, at::Tensor> by_name;
+  for (const NamedTensor& entry : tensors) by_name.emplace(entry.name, entry.tensor);
+  NamedTensors selected;
+  for (const NamedTensor& entry : parameters) selected.push_back({entry.name, by_name[entry.name]});
+  return selected;
+}
+
+Result<void> check(const std::string& what, const NamedTensors& expected, const NamedTensors& found) {
+  auto checked = check_same_layout(expected, found);
+  if (checked) checked = check_finite(found);
+  if (!checked) return Error{checked.error().code, what + ": " + checked.error().message};
+  return {};
+}
+
+}  // namespace
+
+DriftCorrectionOptions DriftCorrectionOptions::validated() const {
+  if (!(proximal_mu >= 0) || !std::isfinite(proximal_mu)) {
+    throw std::invalid_argument("DriftCorrectionOptions.proximal_mu must be >= 0 and finite, got " +
+                                std::to_string(proximal_mu));
+  }
+  return *this;
+}
+
+DriftCorrection::DriftCorrection(DriftCorrectionOptions options, NamedTensors parameters)
+    : options_(options.validated()), parameters_(std::move(parameters)) {
+  if (!options_.control_variates) return;
+  for (const NamedTensor& entry : parameters_) {
+    control_.push_back({"control." + entry.name, at::zeros_like(entry.tensor.detach())});
+  }
+}
+
+Result<void> DriftCorrection::begin_round(const NamedTensors& server_control) {
+  const at::NoGradGuard no_grad;
+  NamedTensors control;
+  if (options_.control_variates && !server_control.empty()) {
+    control = select(parameters_, server_control);
+    if (auto checked = check("server control", parameters_, control); !checked) return checked;
+    control = copy_as(parameters_, control);
+  }
+  server_control_ = std::move(control);
+  learning_rates_ = 0;
+  if (active()) anchor_ = snapshot(parameters_);
+  return {};
+}
+
+void DriftCorrection::correct(double learning_rate) {
+  if (!active()) return;
+  if (anchor_.size() != parameters_.size()) {
+    throw std::logic_error("DriftCorrection.correct is called outside a round");
+  }
+  if (!(learning_rate >= 0) || !std::isfinite(learning_rate)) {
+    throw std::invalid_argument("DriftCorrection.correct: learning_rate must be >= 0 and finite, got " +
+                                std::to_string(learning_rate));
+  }
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& weight = parameters_[i].tensor;
+    at::Tensor gradient = weight.grad();
+    if (!gradient.defined()) continue;
+    if (options_.proximal_mu > 0) {
+      // Two steps instead of one with the difference: nothing of the weight's size is allocated.
+      gradient.add_(weight, options_.proximal_mu).sub_(anchor_[i].tensor, options_.proximal_mu);
+    }
+    // SCAFFOLD, Karimireddy et al. 2020, Alg. 1, line 10
+    if (!control_.empty()) gradient.sub_(control_[i].tensor);
+    if (!server_control_.empty()) gradient.add_(server_control_[i].tensor);
+  }
+  learning_rates_ += learning_rate;
+}
+
+NamedTensors DriftCorrection::end_round() {
+  const at::NoGradGuard no_grad;
+  NamedTensors changes;
+  if (options_.control_variates && learning_rates_ > 0) {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+      // Alg. 1, line 12, option II
+      at::Tensor change = (anchor_[i].tensor - parameters_[i].tensor).div_(learning_rates_);
+      if (!server_control_.empty()) change.sub_(server_control_[i].tensor);
+      control_[i].tensor = control_[i].tensor + change;
+      changes.push_back({parameters_[i].name, std::move(change)});
+    }
+  }
+  anchor_.clear();
+  server_control_.clear();
+  learning_rates_ = 0;
+  return changes;
+}
+
+Result<void> DriftCorrection::load_state(const NamedTensors& state) {
+  if (auto checked = check("drift correction state", control_, state); !checked) return checked;
+  control_ = copy_as(control_, state);
+  return {};
+}
+
+}  // namespace tandem

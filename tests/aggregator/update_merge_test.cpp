@@ -1,0 +1,105 @@
+#include "tandem/aggregator/update_merge.h"
+
+#include <string>
+//
+#include "support/test.h"
+
+using namespace tandem;
+using namespace tandem::aggregator;
+
+namespace {
+
+/// Keeps what it is given, in order; refuses a client named "eve".
+struct Taken {
+  std::vector<ClientUpdate> updates;
+  UpdateMerge::Add add() {
+    return [this](ClientUpdate update) -> Result<void> {
+      if (update.client.name == "eve") return Error{ErrorCode::kNonFinite, "update of client eve: NaN"};
+      updates.push_back(std::move(update));
+      return {};
+    };
+  }
+};
+
+ClientUpdate update(const std::string& client, double value, uint64_t examples = 1000) {
+  return {.client = {client}, .weights = {{"0.weight", at::full({2}, value)}}, .examples = examples};
+}
+
+std::map<ClientId, uint64_t> contributors(int count) {
+  std::map<ClientId, uint64_t> weights;
+  for (int i = 0; i < count; ++i) {
+    const std::string number = std::to_string(100 + i);
+    weights[{"c" + number}] = static_cast<uint64_t>(i + 1);
+  }
+  return weights;
+}
+
+}  // namespace
+
+TEST_SUITE("aggregator/update_merge") {
+  TEST_CASE("updates are added in client order, whatever the order of arrival") {
+    Taken taken;
+    UpdateMerge merge({{{"ann"}, 1}, {{"bob"}, 2}}, taken.add());
+    CHECK(merge.next_to_ask() == std::vector<ClientId>{{"ann"}, {"bob"}});
+    CHECK(merge.receive(update("bob", 3)).empty());
+    CHECK_FALSE(merge.complete());
+    CHECK(taken.updates.empty());
+    CHECK(merge.receive(update("ann", 1)).empty());
+    REQUIRE(merge.complete());
+    REQUIRE(taken.updates.size() == 2);
+    CHECK(taken.updates[0].client.name == "ann");
+    CHECK(taken.updates[1].weights[0].tensor[0].item<float>() == 3.0f);
+    CHECK(merge.merged() == std::vector<ClientId>{{"ann"}, {"bob"}});
+  }
+
+  TEST_CASE("at most eight updates are outstanding, counted from the next one to add") {
+    Taken taken;
+    UpdateMerge merge(contributors(12), taken.add());
+    CHECK(merge.next_to_ask().size() == 8);
+    CHECK(merge.next_to_ask().empty());
+    // Later ones that arrive early hold memory: they make no room.
+    CHECK(merge.receive(update("c103", 1)).empty());
+    CHECK(merge.next_to_ask().empty());
+    CHECK(merge.receive(update("c100", 1)).empty());
+    CHECK(merge.next_to_ask() == std::vector<ClientId>{{"c108"}});
+  }
+
+  TEST_CASE("a client that gives no usable update is left out and named") {
+    Taken taken;
+    UpdateMerge merge({{{"ann"}, 1}, {{"bob"}, 2}, {{"eve"}, 5}}, taken.add());
+    (void)merge.next_to_ask();
+    CHECK(merge.receive(update("ann", 2)).empty());
+    CHECK(merge.give_up({"bob"}).empty());
+    const auto errors = merge.receive(update("eve", 9));
+    REQUIRE(errors.size() == 1);
+    CHECK(errors[0].message == "update of client eve: NaN");
+    REQUIRE(merge.complete());
+    CHECK(merge.merged() == std::vector<ClientId>{{"ann"}});
+  }
+
+  TEST_CASE("updates that nobody asked for, and second ones, change nothing") {
+    Taken taken;
+    UpdateMerge merge({{{"ann"}, 1}}, taken.add());
+    CHECK(merge.receive(update("ann", 9)).empty());  // not asked yet
+    CHECK_FALSE(merge.complete());
+    (void)merge.next_to_ask();
+    CHECK(merge.receive(update("mallory", 9)).empty());
+    CHECK(merge.receive(update("ann", 1)).empty());
+    CHECK(merge.receive(update("ann", 9)).empty());
+    REQUIRE(taken.updates.size() == 1);
+    CHECK(taken.updates[0].weights[0].tensor[0].item<float>() == 1.0f);
+  }
+
+  TEST_CASE("an update weighs as the fewer of the examples claimed and those sent, and nothing without any") {
+    Taken taken;
+    UpdateMerge merge({{{"ann"}, 6}, {{"bob"}, 2}, {{"kim"}, 5}}, taken.add());
+    (void)merge.next_to_ask();
+    CHECK(merge.receive(update("ann", 1, 2)).empty());
+    CHECK(merge.receive(update("bob", 3, 1'000'000)).empty());
+    CHECK(merge.receive(update("kim", 100, 0)).empty());
+    REQUIRE(merge.complete());
+    REQUIRE(taken.updates.size() == 2);
+    CHECK(taken.updates[0].examples == 2);
+    CHECK(taken.updates[1].examples == 2);
+  }
+}
