@@ -111,7 +111,11 @@ void TrainingFlags::add_to(Flags& flags) {
                    "How fronts and tail are scheduled; with federated the whole model is on the edge");
   flags.add("strategy", strategy,
             "How the edges' weights are merged: fedavg, fedprox?mu=0.01, fedavgm, fedadam, fedyogi, "
-            "fedadagrad, fednova, scaffold, median, trimmed-mean, krum?f=1, multi-krum, bulyan");
+            "fedadagrad, fednova, scaffold, median, trimmed-mean, krum?f=1, multi-krum, bulyan; "
+            "fedbuff?buffer=10 is asynchronous");
+  flags.add_choice("update-order", update_order, {"arrival", "planned"},
+                   "fedbuff: updates are taken as they arrive, or as if all devices were equally fast, so "
+                   "that a run can be repeated");
   flags.add_choice("edge-objective", edge_objective, {"end-to-end", "local", "aligned"},
                    "What the front learns on: the tail's gradient, an auxiliary head's loss (CSE-FSL), or "
                    "that of a head fitted to the tail's gradients (FSL-SAGE)");
@@ -203,6 +207,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.clients = clients;
   options.min_clients = min_clients;
   if (auto chosen = choose_strategy(options); !chosen) return chosen.error();
+  options.update_order = update_order == "planned" ? UpdateOrder::kPlanned : UpdateOrder::kArrival;
   options.alignment = {.interval = align_interval,
                        .max_examples = align_examples,
                        .epochs = align_epochs,

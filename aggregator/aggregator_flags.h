@@ -24,8 +24,9 @@ struct TrainingFlags {
   std::string auxiliary_head = "linear";
   uint32_t align_interval = 1;
   uint32_t align_examples = 2048;
-  int32_t align_epochs = 5;
+  int32_t align_epochs = 1;
   double align_learning_rate = 1e-3;
+  std::string update_order = "arrival";
   std::string batch_norm = "average";
   uint32_t rounds = 5;
   int32_t clients = 1;

@@ -5,8 +5,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tandem/aggregator/buffered_training.h"
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/training_rounds.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -71,8 +73,14 @@ Result<void> AggregatorSession::build_model(const DataDescription& data) {
   if (!strategy) return strategy.error();
   model_ = std::move(*model);
   options_.plan = plan;
-  training_ = std::make_unique<TrainingRounds>(options_, messenger_, *model_, std::move(*strategy),
-                                               dependencies_.eval_data, dependencies_.now);
+  const int buffer = strategy_traits(options_.strategy).value().buffer;
+  if (buffer > 0) {
+    training_ = std::make_unique<BufferedTraining>(options_, messenger_, *model_, std::move(*strategy),
+                                                   buffer, dependencies_.eval_data, dependencies_.now);
+  } else {
+    training_ = std::make_unique<TrainingRounds>(options_, messenger_, *model_, std::move(*strategy),
+                                                 dependencies_.eval_data, dependencies_.now);
+  }
   messenger_.observe(dependencies_.observer->on_plan(plan, model_->definition.num_blocks()));
   return messenger_.failure() ? Result<void>(*messenger_.failure()) : Result<void>();
 }
@@ -201,7 +209,7 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   if (resumed) {
     training_->resume(client, message.key);
   } else {
-    training_->leave(client);  // whoever was there before under this name
+    training_->join(client);
   }
   if (phase_ == Phase::kFinishing) send_finish(client);
 }

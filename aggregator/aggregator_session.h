@@ -13,7 +13,7 @@
 #include "tandem/aggregator/run_observer.h"
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/trained_model.h"
-#include "tandem/aggregator/training_rounds.h"
+#include "tandem/aggregator/training.h"
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/wire/frame.h"
@@ -36,7 +36,7 @@ struct SessionDependencies {
 };
 
 /// The aggregator's side of the protocol: who comes and goes, and when the run begins and ends. What happens
-/// in between is TrainingRounds'. Messages in, messages out, no thread and no socket. One thread calls it.
+/// in between is Training's. Messages in, messages out, no thread and no socket. One thread calls it.
 ///
 /// gathering -> a round -> gathering -> a round ... -> finishing -> done
 ///
@@ -107,8 +107,8 @@ class AggregatorSession {
   SessionDependencies dependencies_;
   Phase phase_ = Phase::kPreparing;
   Messenger messenger_;
-  std::unique_ptr<TrainedModel> model_;       // null until the data's shape is known
-  std::unique_ptr<TrainingRounds> training_;  // of the model
+  std::unique_ptr<TrainedModel> model_;  // null until the data's shape is known
+  std::unique_ptr<Training> training_;   // of the model
   bool completed_ = false;
   std::optional<Error> failure_;
   NamedTensors final_weights_;

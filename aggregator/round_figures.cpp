@@ -3,6 +3,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
+#include <string>
 
 namespace tandem::aggregator {
 
@@ -34,40 +36,80 @@ std::pair<int64_t, int64_t> traffic_of(const Participant& part, const TrafficMod
   return {up + traffic.weight_bytes, down + traffic.weight_bytes};
 }
 
+TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan) {
+  return {.activation_bytes = model.activation_bytes(),
+          .output_bytes = model.output_bytes(),
+          .weight_bytes = total_bytes(model.device.exchanged()),
+          .labels_go_up = !plan.u_shaped(),
+          .gradients_come_down = plan.objective == EdgeObjective::kEndToEnd,
+          .tail_interval = plan.tail_interval};
+}
+
+ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,
+                           const TrafficModel& traffic) {
+  const auto examples = static_cast<double>(std::max<uint64_t>(part.examples, 1));
+  const auto [up, down] = traffic_of(part, traffic);
+  ClientRecord record{.client = client.name,
+                      .loss = part.loss_sum / examples,
+                      .accuracy = static_cast<double>(part.correct) / examples,
+                      .examples = static_cast<int64_t>(part.examples),
+                      .steps = part.steps,
+                      .missed_steps = part.planned_steps() - std::min(part.steps, part.planned_steps()),
+                      .bytes_up = member.bytes_up - part.bytes_up_before,
+                      .bytes_down = member.bytes_down - part.bytes_down_before};
+  record.bytes_up_formula = up;
+  record.bytes_down_formula = down;
+  return record;
+}
+
+RoundRecord sum_of(const std::vector<ClientRecord>& clients) {
+  RoundRecord sum;
+  for (const ClientRecord& client : clients) {
+    sum.examples += client.examples;
+    sum.loss += client.loss * static_cast<double>(client.examples);
+    sum.accuracy += client.accuracy * static_cast<double>(client.examples);
+    sum.bytes_up_formula += client.bytes_up_formula;
+    sum.bytes_down_formula += client.bytes_down_formula;
+    sum.steps = std::max(sum.steps, client.steps + client.missed_steps);
+  }
+  const auto examples = static_cast<double>(std::max<int64_t>(sum.examples, 1));
+  sum.loss /= examples;
+  sum.accuracy /= examples;
+  return sum;
+}
+
+Result<void> check_trained(const wire::Trained& trained, uint64_t most) {
+  if (std::isfinite(trained.loss_sum) && trained.examples <= most && trained.correct <= trained.examples) {
+    return {};
+  }
+  return Error{ErrorCode::kNonFinite,
+               "its training gave a loss of " + std::to_string(trained.loss_sum) + " and " +
+                   std::to_string(trained.correct) + " right of " + std::to_string(trained.examples) +
+                   " examples, expected finite figures of at most " + std::to_string(most)};
+}
+
+void record_trained(Participant& part, const wire::Trained& trained) {
+  part.trained = true;
+  part.examples = trained.examples;
+  part.loss_sum = trained.loss_sum;
+  part.correct = trained.correct;
+  part.steps = part.planned_steps();
+}
+
 RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,
                          const std::map<ClientId, wire::Evaluated>& evaluations) {
   RoundReport report;
-  RoundRecord& record = report.record;
-  record.steps = round.steps();
   for (const auto& [client, part] : round.participants()) {
-    const Member& member = *roster.find(client);
-    const auto examples = static_cast<double>(std::max<uint64_t>(part.examples, 1));
-    const auto [up, down] = traffic_of(part, traffic);
-    record.examples += static_cast<int64_t>(part.examples);
-    record.loss += part.loss_sum;
-    record.accuracy += static_cast<double>(part.correct);
-    record.bytes_up_formula += up;
-    record.bytes_down_formula += down;
-    ClientRecord of_client{.client = client.name,
-                           .loss = part.loss_sum / examples,
-                           .accuracy = static_cast<double>(part.correct) / examples,
-                           .examples = static_cast<int64_t>(part.examples),
-                           .steps = part.steps,
-                           .missed_steps = part.planned_steps() - std::min(part.steps, part.planned_steps()),
-                           .bytes_up = member.bytes_up - part.bytes_up_before,
-                           .bytes_down = member.bytes_down - part.bytes_down_before};
-    of_client.bytes_up_formula = up;
-    of_client.bytes_down_formula = down;
+    ClientRecord record = client_record(client, part, *roster.find(client), traffic);
     if (const auto found = evaluations.find(client); found != evaluations.end()) {
       const auto count = static_cast<double>(found->second.examples);
-      of_client.eval_loss = found->second.loss_sum / count;
-      of_client.eval_accuracy = static_cast<double>(found->second.correct) / count;
+      record.eval_loss = found->second.loss_sum / count;
+      record.eval_accuracy = static_cast<double>(found->second.correct) / count;
     }
-    report.clients.push_back(std::move(of_client));
+    report.clients.push_back(std::move(record));
   }
-  const auto examples = static_cast<double>(std::max<int64_t>(record.examples, 1));
-  record.loss /= examples;
-  record.accuracy /= examples;
+  report.record = sum_of(report.clients);
+  report.record.steps = round.steps();
   return report;
 }
 

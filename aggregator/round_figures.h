@@ -9,6 +9,7 @@
 #include "tandem/aggregator/roster.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/run_observer.h"
+#include "tandem/aggregator/trained_model.h"
 #include "tandem/core/wire/messages.h"
 
 namespace tandem::aggregator {
@@ -26,6 +27,20 @@ struct TrafficModel {
 /// Bytes of tensors that a client's part of a round needs: up and down, without framing, and without what
 /// an evaluation or a repeat adds.
 std::pair<int64_t, int64_t> traffic_of(const Participant& part, const TrafficModel& traffic);
+
+/// Of a run's model and plan.
+TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan);
+
+/// A client's part of a round, without the round's number and evaluations.
+ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,
+                           const TrafficModel& traffic);
+/// What clients' records add up to: losses weighted by examples.
+RoundRecord sum_of(const std::vector<ClientRecord>& clients);
+
+/// What a device says of a round it trained by itself; an error says why that cannot be. `most`: examples it
+/// was to train on.
+Result<void> check_trained(const wire::Trained& trained, uint64_t most);
+void record_trained(Participant& part, const wire::Trained& trained);
 
 /// The record of a round and of each participant, without what only the session knows (number, times, bytes
 /// of the round, evaluation of the merged model).

@@ -1,6 +1,7 @@
 #include "tandem/aggregator/round_planner.h"
 
 #include <algorithm>
+#include <string>
 
 #include "tandem/core/base/random.h"
 
@@ -19,6 +20,12 @@ std::vector<ClientId> seeded_order(const RoundPlan& plan, uint64_t seed, uint32_
 }
 
 }  // namespace
+
+Error too_many_steps() {
+  return {ErrorCode::kInvalidArgument, "a round has more than " + std::to_string(kMaxStepsOfRound) +
+                                           " steps; use a larger --batch-size, fewer --local-epochs or "
+                                           "--local-steps"};
+}
 
 uint32_t RoundPlan::steps() const {
   size_t most = 0;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tandem/core/base/ids.h"
+#include "tandem/core/base/result.h"
 #include "tandem/core/training/example_pool.h"
 #include "tandem/core/training/training_plan.h"
 
@@ -15,6 +16,11 @@ struct TailEntry {
   ClientId client;
   uint32_t step = 0;
 };
+
+/// Steps of a round, so that a plan fits into one message.
+inline constexpr uint32_t kMaxStepsOfRound = 500'000;
+/// What a plan with more of them is answered with.
+Error too_many_steps();
 
 /// What one optimiser step of a tail is computed from: one client's batch, or several joined.
 using TailStep = std::vector<TailEntry>;
@@ -48,7 +54,7 @@ struct RoundPlannerOptions {
   /// 2 where the model uses batch statistics, otherwise 1.
   uint32_t minimum_batch = 1;
   /// A plan in which a client would have more steps stops one step later.
-  uint32_t max_steps = 500'000;
+  uint32_t max_steps = kMaxStepsOfRound;
 };
 
 /// Plans the rounds of every algorithm. Not thread-safe.

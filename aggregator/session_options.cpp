@@ -24,6 +24,16 @@ void check_strategy(const SessionOptions& options) {
   if (plan.algorithm == algorithm_name(Algorithm::kRelay) && traits->name != "fedavg") {
     refuse("algorithm relay", "the front passes from device to device, nothing is merged");
   }
+  if (traits->buffer > 0 && plan.algorithm != algorithm_name(Algorithm::kFederated)) {
+    refuse("algorithm " + plan.algorithm,
+           "updates that come one by one are those of whole models; choose --algorithm federated");
+  }
+  if (traits->buffer > 0 && options.clients_per_round > 0) {
+    refuse("clients-per-round", "there are no rounds: everybody who is there trains all the time");
+  }
+  if (traits->buffer > 0 && options.round_deadline.count() > 0) {
+    refuse("round-deadline", "there are no rounds, and nobody waits for anybody");
+  }
   if (traits->name == "fednova" && plan.optimizer.kind != OptimizerKind::kSgd) {
     refuse("optimizer " + std::string(optimizer_name(plan.optimizer.kind)),
            "it normalises by the steps of sgd, with or without momentum");
@@ -41,6 +51,17 @@ void check_strategy(const SessionOptions& options) {
 }
 
 }  // namespace
+
+RoundPlannerOptions planner_options(const SessionOptions& options, uint32_t minimum_batch) {
+  return {.seed = options.plan.seed,
+          .algorithm = options.plan.schedule(),
+          .objective = options.plan.objective,
+          .tail_interval = options.plan.tail_interval,
+          .batch_size = options.batch_size,
+          .local_steps = options.local_steps,
+          .local_epochs = options.local_epochs,
+          .minimum_batch = minimum_batch};
+}
 
 SessionOptions SessionOptions::validated() const {
   require(clients >= 1, "clients must be >= 1", std::to_string(clients));

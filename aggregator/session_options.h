@@ -6,6 +6,7 @@
 
 #include <c10/core/Device.h>
 
+#include "tandem/aggregator/round_planner.h"
 #include "tandem/core/training/training_plan.h"
 
 namespace tandem::aggregator {
@@ -17,11 +18,17 @@ enum class StragglerRule {
   kLate,  ///< the step goes on without it; its batch joins the step that is open when it arrives
 };
 
+/// fedbuff: which update is taken next.
+enum class UpdateOrder {
+  kArrival,  ///< whichever comes first: nobody waits, and no run is like another
+  kPlanned,  ///< as if every step took equally long on every device: a run can be repeated to the bit
+};
+
 /// FSL-SAGE: how the auxiliary head is fitted to the tail.
 struct AlignmentSchedule {
   uint32_t interval = 1;         ///< every so many rounds, after the merge
   uint32_t max_examples = 2048;  ///< the newest smashed examples of the round that are kept for it
-  int epochs = 5;                ///< passes over them
+  int epochs = 1;                ///< passes over them
   double learning_rate = 1e-3;   ///< of Adam
 };
 
@@ -57,6 +64,7 @@ struct SessionOptions {
   /// A client from which nothing comes for this long, heartbeats included, has left.
   std::chrono::milliseconds client_timeout{10'000};
 
+  UpdateOrder update_order = UpdateOrder::kArrival;
   AlignmentSchedule alignment;
   /// Activations with a larger magnitude are refused.
   double activation_limit = 1e6;
@@ -70,5 +78,8 @@ struct SessionOptions {
   /// Throws std::invalid_argument naming the first bad field, or the combination that makes no sense.
   SessionOptions validated() const;
 };
+
+/// The planner that these options ask for, of a model that needs `minimum_batch` examples in a batch.
+RoundPlannerOptions planner_options(const SessionOptions& options, uint32_t minimum_batch);
 
 }  // namespace tandem::aggregator

@@ -14,8 +14,6 @@
 namespace tandem::aggregator {
 namespace {
 
-/// Steps of a round, so that a plan fits into one message.
-constexpr uint32_t kMaxSteps = 500'000;
 /// Examples a client may send in one batch of an evaluation.
 constexpr int64_t kMaxEvaluationBatch = 4096;
 constexpr int kMaxAbandonedInARow = 3;
@@ -41,18 +39,6 @@ int64_t spanning(int64_t steps, uint32_t rounds, const LrScheduleOptions& schedu
   return std::max<int64_t>(1, steps * rounds - schedule.warmup_steps);
 }
 
-RoundPlannerOptions planner_options(const SessionOptions& options, const TrainedModel& model) {
-  return {.seed = options.plan.seed,
-          .algorithm = options.plan.schedule(),
-          .objective = options.plan.objective,
-          .tail_interval = options.plan.tail_interval,
-          .batch_size = options.batch_size,
-          .local_steps = options.local_steps,
-          .local_epochs = options.local_epochs,
-          .minimum_batch = model.minimum_batch,
-          .max_steps = kMaxSteps};
-}
-
 }  // namespace
 
 TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
@@ -64,7 +50,7 @@ TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messeng
       strategy_(std::move(strategy)),
       eval_data_(eval_data),
       now_(std::move(now)),
-      planner_(planner_options(options, model)),
+      planner_(planner_options(options, model.minimum_batch)),
       lr_schedule_(options.plan.lr_schedule) {
   strategy_->set_population(options.clients);
 }
@@ -125,12 +111,7 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   }
   const uint32_t ordinal = figures_.completed_rounds + 1;
   RoundPlan plan = planner_.plan(clients, ordinal);
-  if (plan.steps() > kMaxSteps) {
-    return messenger_.fail(
-        {ErrorCode::kInvalidArgument, "a round has more than " + std::to_string(kMaxSteps) +
-                                          " steps; use a larger --batch-size, fewer --local-epochs or "
-                                          "--local-steps"});
-  }
+  if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
   if (!lr_schedule_known_) make_tails(plan);
 
   messenger_.begin_round(ordinal);
@@ -307,22 +288,15 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
   if (!round_ || round != round_->id().value || state_ != State::kTraining) return;
   Participant* part = round_->active(client);
   if (part == nullptr || part->trained || !options_.plan.trains_locally()) return;
-  const uint64_t most = part->planned_examples();
-  if (!std::isfinite(trained.loss_sum) || trained.examples > most || trained.correct > trained.examples) {
-    const std::string reason = "its round gave a loss of " + std::to_string(trained.loss_sum) + " over " +
-                               std::to_string(trained.examples) +
-                               " examples, expected a finite one over at most " + std::to_string(most);
+  if (const auto checked = check_trained(trained, part->planned_examples()); !checked) {
+    const std::string& reason = checked.error().message;
     messenger_.count_refused();
     messenger_.event("excluded", client.name, reason);
     round_->deactivate(client);
     messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round);
     return advance();
   }
-  part->trained = true;
-  part->examples = trained.examples;
-  part->loss_sum = trained.loss_sum;
-  part->correct = trained.correct;
-  part->steps = part->planned_steps();
+  record_trained(*part, trained);
   figures_.applied_examples += static_cast<int64_t>(trained.examples);
   report_progress();
   advance();
@@ -344,6 +318,10 @@ void TrainingRounds::handle_front_update(const ClientId& client, wire::Message m
   if (state_ != State::kMerging || !merge_->waits_for(client)) return;
   report_merge_errors(merge_->receive(std::move(update)));
   advance_merge();
+}
+
+void TrainingRounds::join(const ClientId& client) {
+  leave(client);  // it takes part from the next round on
 }
 
 void TrainingRounds::leave(const ClientId& client) {
@@ -874,13 +852,7 @@ void TrainingRounds::advance_evaluation() {
 void TrainingRounds::complete() {
   ++figures_.completed_rounds;
   RoundReport report =
-      round_report(*round_, messenger_.roster(),
-                   {.activation_bytes = model_.activation_bytes(),
-                    .output_bytes = model_.output_bytes(),
-                    .weight_bytes = total_bytes(model_.device.exchanged()),
-                    .labels_go_up = !options_.plan.u_shaped(),
-                    .gradients_come_down = options_.plan.objective == EdgeObjective::kEndToEnd,
-                    .tail_interval = options_.plan.tail_interval},
+      round_report(*round_, messenger_.roster(), traffic_model(model_, options_.plan),
                    evaluation_ ? evaluation_->results() : std::map<ClientId, wire::Evaluated>{});
   RoundRecord& record = report.record;
   record.round = figures_.completed_rounds;

@@ -17,19 +17,11 @@
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/tails.h"
 #include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/training.h"
 #include "tandem/aggregator/update_merge.h"
 #include "tandem/core/data/dataset.h"
 
 namespace tandem::aggregator {
-
-/// Figures of a run that rounds add to.
-struct TrainingFigures {
-  uint32_t completed_rounds = 0;
-  int64_t applied_examples = 0;
-  double training_seconds = 0;
-  std::optional<double> eval_loss;
-  std::optional<double> eval_accuracy;
-};
 
 /// The rounds of a run, from the choice of the participants to the merged and evaluated model, for every
 /// algorithm that has rounds:
@@ -38,31 +30,23 @@ struct TrainingFigures {
 ///
 /// `relay` has no merging: in training the front passes on after each turn. Messages in, messages out: no
 /// thread, no socket. Everything given to the constructor must outlive it. Not thread-safe.
-class TrainingRounds {
+class TrainingRounds : public Training {
  public:
   TrainingRounds(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
                  std::unique_ptr<Strategy> strategy, const Dataset* eval_data,
                  std::function<TimePoint()> now);
-  ~TrainingRounds();
+  ~TrainingRounds() override;
 
-  /// No round is under way: `begin` may be called, if rounds are left.
-  bool idle() const { return state_ == State::kIdle; }
-  /// Begins the next round with some or all of the clients that are there.
-  void begin(const std::vector<ClientId>& present);
-
-  /// A message of this run from a client that is there; false when it is of no kind that rounds know.
-  bool receive(const ClientId& client, wire::Message message);
-  /// The client left, or another program took over its place: nothing more of it counts in this round.
-  void leave(const ClientId& client);
-  /// The same program is back on a new connection and was at `progress`: what got lost is sent again.
-  void resume(const ClientId& client, const wire::MessageKey& progress);
-
-  void tick(TimePoint as_of);
-  std::optional<TimePoint> next_deadline() const;
-
-  const TrainingFigures& figures() const { return figures_; }
-  /// The round in message keys: counts whatever was begun.
-  uint32_t sequence() const { return sequence_; }
+  bool idle() const override { return state_ == State::kIdle; }
+  void begin(const std::vector<ClientId>& present) override;
+  bool receive(const ClientId& client, wire::Message message) override;
+  void join(const ClientId& client) override;
+  void resume(const ClientId& client, const wire::MessageKey& progress) override;
+  void leave(const ClientId& client) override;
+  void tick(TimePoint as_of) override;
+  std::optional<TimePoint> next_deadline() const override;
+  const TrainingFigures& figures() const override { return figures_; }
+  uint32_t sequence() const override { return sequence_; }
 
  private:
   enum class State { kIdle, kTraining, kMerging, kEvaluating };

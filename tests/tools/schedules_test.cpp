@@ -1,5 +1,6 @@
 // Every schedule against a reference written straight from its definition, and against each other where they
 // must agree. Runs go through the same sessions and the same bytes as separate processes.
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/core/model/auxiliary_head.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/core/training/federated_average.h"
@@ -323,6 +325,73 @@ TEST_SUITE("schedules") {
       options.plan.window = 3;  // nothing is old where nothing comes back
       check_bitwise_equal(run(options, kUnequal), snapshot(whole.state()));
     }
+  }
+
+  TEST_CASE("fedbuff in planned order equals its definition, to rounding, and itself to the bit") {
+    auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2&eta=0.5");
+    options.update_order = aggregator::UpdateOrder::kPlanned;
+    options.local_epochs = 1;
+    options.plan.rounds = 5;
+    const NamedTensors result = run(options, kUnequal, {.workers = 1, .arrival_seed = 0});
+    check_bitwise_equal(run(options, kUnequal, {.workers = 2, .arrival_seed = 3}), result);
+
+    // Each client trains from the newest weights as soon as its update is taken; one with fewer steps comes
+    // more often. Every second update moves the weights by the mean of both differences, each damped by how
+    // many such moves it missed.
+    ModelPart global = whole_model(options);
+    Fronts clients(global, options.plan.optimizer, 3);
+    ReferenceData data(options, kUnequal, false);
+    std::vector<ReferenceData::OwnBatches> tasks;
+    for (int i = 0; i < 12; ++i) tasks.push_back(data.next_round_of_each());
+    struct Client {
+      size_t task = 0, finish = 0, version = 0;
+      NamedTensors base;
+    };
+    std::vector<Client> states(3);
+    for (size_t i = 0; i < 3; ++i) {
+      states[i] = {.finish = tasks[0].of_client[i].size(), .base = snapshot(global.state())};
+    }
+    size_t version = 0, stale = 0;
+    std::vector<std::pair<double, NamedTensors>> buffer;
+    while (version < options.plan.rounds) {
+      size_t next = 0;
+      for (size_t i = 1; i < 3; ++i) next = states[i].finish < states[next].finish ? i : next;
+      Client& client = states[next];
+      copy_values(client.base, clients.front(next).state());
+      for (const Batch& batch : tasks[client.task].of_client[next]) {
+        train_step(clients.front(next), clients.optimizer(next), batch);
+      }
+      NamedTensors difference = snapshot(clients.front(next).state());
+      for (size_t t = 0; t < difference.size(); ++t) difference[t].tensor.sub_(client.base[t].tensor);
+      stale += version - client.version;
+      buffer.emplace_back(1.0 / std::sqrt(1.0 + static_cast<double>(version - client.version)), difference);
+      if (buffer.size() == 2) {
+        const torch::NoGradGuard no_grad;
+        NamedTensors weights = global.state();
+        for (size_t t = 0; t < weights.size(); ++t) {
+          for (const auto& [damping, delta] : buffer) weights[t].tensor.add_(delta[t].tensor, 0.25 * damping);
+        }
+        buffer.clear();
+        ++version;
+      }
+      client.task += 1;
+      client.version = version;
+      client.base = snapshot(global.state());
+      client.finish += tasks[client.task].of_client[next].size();
+    }
+    CHECK(stale > 0);
+    CHECK(largest_difference(result, global.state()) < 1e-6);
+    CHECK(largest_difference(snapshot(whole_model(options).state()), result) > 1e-2);
+  }
+
+  TEST_CASE("fedbuff as updates arrive completes with every client") {
+    auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2");
+    options.plan.rounds = 5;
+    RecordingObserver observer;
+    (void)run(options, kUnequal, {.workers = 2, .arrival_seed = 1}, &observer);
+    CHECK(observer.rounds.size() == 5);
+    for (const RoundRecord& round : observer.rounds) CHECK(round.clients == 2);
+    CHECK(observer.clients.size() == 10);
   }
 
   TEST_CASE("every combination gives the same weights whatever the order of arrival") {

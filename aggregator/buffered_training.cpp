@@ -1,0 +1,222 @@
+#include "tandem/aggregator/buffered_training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "tandem/aggregator/round_figures.h"
+#include "tandem/core/training/evaluation.h"
+
+namespace tandem::aggregator {
+namespace {
+
+double value_or_nan(const std::optional<double>& value) {
+  return value.value_or(std::numeric_limits<double>::quiet_NaN());
+}
+
+}  // namespace
+
+BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
+                                   std::unique_ptr<Strategy> strategy, int buffer, const Dataset* eval_data,
+                                   std::function<TimePoint()> now)
+    : options_(options),
+      messenger_(messenger),
+      model_(model),
+      strategy_(std::move(strategy)),
+      buffer_(buffer),
+      eval_data_(eval_data),
+      now_(std::move(now)),
+      planner_(planner_options(options, model.minimum_batch)),
+      lr_schedule_(options.plan.lr_schedule) {}
+
+void BufferedTraining::begin(const std::vector<ClientId>& present) {
+  begun_ = true;
+  merge_started_ = now_();
+  messenger_.begin_round(1);
+  weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
+  strategy_->begin(*weights_);
+  for (const ClientId& client : present) dispatch(client, 0);
+}
+
+void BufferedTraining::join(const ClientId& client) {
+  if (idle()) return;
+  tasks_.erase(client);
+  // It starts when the updates that are taken now were finished.
+  uint64_t from = 0;
+  for (const auto& [other, task] : tasks_) from = std::max(from, task.finish);
+  dispatch(client, from);
+  take_updates();
+}
+
+void BufferedTraining::leave(const ClientId& client) {
+  if (tasks_.erase(client) > 0 && !idle()) take_updates();
+}
+
+void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
+  Member& member = *messenger_.roster().find(client);
+  RoundPlan plan = planner_.plan(
+      {{client, {.examples = member.data.num_examples, .position = member.position}}}, sequence_ + 1);
+  if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
+  if (options_.schedule_spans_run && sequence_ == 0) {
+    // How often a client will train is not known: as often as in rounds of the same number of updates.
+    const int64_t tasks = int64_t{options_.plan.rounds} * buffer_ / std::max(1, options_.clients);
+    lr_schedule_.period_steps =
+        std::max<int64_t>(1, std::max<int64_t>(1, tasks) * int64_t{plan.steps()} - lr_schedule_.warmup_steps);
+  }
+  Task task{.round = ++sequence_, .version = figures_.completed_rounds, .base = weights_};
+  task.part.batch_sizes = plan.batch_sizes.at(client);
+  task.part.first_example = member.position;
+  task.part.bytes_up_before = member.bytes_up;
+  task.part.bytes_down_before = member.bytes_down;
+  task.finish = from + std::max(1u, task.part.planned_steps());
+  member.position += task.part.planned_examples();
+  member.took_part = true;
+  send_begin_round(client, task);
+  tasks_.insert_or_assign(client, std::move(task));
+}
+
+void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
+  messenger_.send(client,
+                  wire::BeginRound{.first_example = task.part.first_example,
+                                   .batch_sizes = task.part.batch_sizes,
+                                   .previous_loss = value_or_nan(figures_.eval_loss),
+                                   .previous_accuracy = value_or_nan(figures_.eval_accuracy),
+                                   .front = *task.base,
+                                   .lr_schedule = lr_schedule_,
+                                   .ordinal = task.version + 1},
+                  task.round);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Messages in.
+
+bool BufferedTraining::receive(const ClientId& client, wire::Message message) {
+  const bool known = std::holds_alternative<wire::Trained>(message.body) ||
+                     std::holds_alternative<wire::FrontUpdate>(message.body);
+  const auto found = tasks_.find(client);
+  if (!known || idle() || found == tasks_.end() || message.key.round != found->second.round) return known;
+  if (const auto* trained = std::get_if<wire::Trained>(&message.body)) {
+    handle_trained(client, found->second, *trained);
+  } else {
+    handle_front_update(client, found->second, std::move(std::get<wire::FrontUpdate>(message.body)));
+  }
+  return true;
+}
+
+void BufferedTraining::handle_trained(const ClientId& client, Task& task, const wire::Trained& trained) {
+  if (task.part.trained) return;
+  if (const auto checked = check_trained(trained, task.part.planned_examples()); !checked) {
+    messenger_.count_refused();
+    messenger_.event("excluded", client.name, checked.error().message + "; until it joins again");
+    messenger_.send(client, wire::Skip{.until_next_round = true, .reason = checked.error().message},
+                    task.round);
+    return leave(client);
+  }
+  record_trained(task.part, trained);
+  figures_.applied_examples += static_cast<int64_t>(trained.examples);
+  messenger_.send(client, wire::EndRound{}, task.round);
+}
+
+void BufferedTraining::handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update) {
+  if (!task.part.trained || task.update) return;
+  task.update = ClientUpdate{.client = client,
+                             .weights = std::move(update.front),
+                             .examples = std::min(update.examples, task.part.examples),
+                             .steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, task.part.steps)),
+                             .base = *task.base};
+  if (options_.update_order == UpdateOrder::kArrival) {
+    take(client);
+  } else {
+    take_updates();
+  }
+}
+
+void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress) {
+  const auto found = tasks_.find(client);
+  if (found == tasks_.end()) return join(client);
+  const Task& task = found->second;
+  if (task.update) return;
+  if (!messenger_.is_of_this_run(progress) || progress.round != task.round) {
+    send_begin_round(client, task);
+  } else if (task.part.trained) {
+    messenger_.send(client, wire::EndRound{}, task.round);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Updates.
+
+std::map<ClientId, BufferedTraining::Task>::iterator BufferedTraining::next_to_take() {
+  return std::min_element(tasks_.begin(), tasks_.end(), [](const auto& a, const auto& b) {
+    return a.second.finish < b.second.finish;  // equally early: in client order, which is the map's
+  });
+}
+
+void BufferedTraining::take_updates() {
+  while (options_.update_order == UpdateOrder::kPlanned && !idle() && !messenger_.failure()) {
+    const auto next = next_to_take();
+    if (next == tasks_.end() || !next->second.update) return;
+    take(ClientId(next->first));
+  }
+}
+
+void BufferedTraining::take(const ClientId& client) {
+  auto node = tasks_.extract(client);
+  Task& task = node.mapped();
+  ClientUpdate update = std::move(*task.update);
+  update.staleness = figures_.completed_rounds - task.version;
+  const Member& member = *messenger_.roster().find(client);
+  if (update.examples == 0) {
+    messenger_.event("bad-front", client.name, "it was trained on no example; left out of the buffer");
+  } else if (const auto added = strategy_->add(std::move(update)); !added) {
+    messenger_.count_refused();
+    messenger_.event("bad-front", client.name, added.error().message + "; left out of the buffer");
+  } else {
+    buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));
+  }
+  if (strategy_->updates() >= buffer_) merge();
+  if (!idle() && !messenger_.failure()) dispatch(client, task.finish);
+}
+
+void BufferedTraining::merge() {
+  const auto merged = strategy_->merge();
+  if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); finite) {
+    copy_values(*merged, model_.device.exchanged());
+  } else {
+    messenger_.event("merge-skipped", "", finite.error().message + "; the weights stay as they were");
+  }
+  ++figures_.completed_rounds;
+  if (eval_data_ != nullptr && !model_.device.keeps_something()) {
+    const Evaluation evaluation =
+        evaluate(model_.whole, *eval_data_, *model_.augmenter, options_.eval_batch_size, options_.device);
+    figures_.eval_loss = evaluation.loss;
+    figures_.eval_accuracy = evaluation.accuracy;
+  }
+  weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
+  report_merge();
+  strategy_->begin(*weights_);
+  messenger_.begin_round(figures_.completed_rounds + 1);
+}
+
+void BufferedTraining::report_merge() {
+  RoundReport report;
+  report.clients = std::exchange(buffered_, {});
+  report.record = sum_of(report.clients);
+  RoundRecord& record = report.record;
+  record.round = figures_.completed_rounds;
+  record.clients = static_cast<int>(report.clients.size());
+  record.eval_loss = figures_.eval_loss;
+  record.eval_accuracy = figures_.eval_accuracy;
+  const TimePoint now = now_();
+  record.seconds = seconds_between(std::exchange(merge_started_, now), now);
+  record.bytes_up = messenger_.bytes_up() - std::exchange(bytes_up_before_, messenger_.bytes_up());
+  record.bytes_down = messenger_.bytes_down() - std::exchange(bytes_down_before_, messenger_.bytes_down());
+  for (ClientRecord& client : report.clients) client.round = record.round;
+  figures_.training_seconds += record.seconds;
+  report.model = model_.whole.state();
+  report.strategy = strategy_->state();
+  messenger_.observe(messenger_.observer().on_round(report));
+}
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "tandem/aggregator/messenger.h"
+#include "tandem/aggregator/round.h"
+#include "tandem/aggregator/round_planner.h"
+#include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/training.h"
+#include "tandem/core/data/dataset.h"
+
+namespace tandem::aggregator {
+
+/// Asynchronous federated learning (FedBuff, Nguyen et al. 2022): every client trains from the newest weights
+/// as soon as its last update was taken, nobody waits for anybody, and the weights move whenever the
+/// strategy's buffer is full. One such merge is what a round is to the others.
+///
+/// Updates are taken as they arrive, or (UpdateOrder::kPlanned) in the order in which they would arrive if
+/// every step took equally long on every device: then a run can be repeated to the bit, and an update that is
+/// early waits. Everything given to the constructor must outlive it. Not thread-safe.
+class BufferedTraining : public Training {
+ public:
+  /// `buffer`: updates to a merge.
+  BufferedTraining(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
+                   std::unique_ptr<Strategy> strategy, int buffer, const Dataset* eval_data,
+                   std::function<TimePoint()> now);
+
+  bool idle() const override { return !begun_ || figures_.completed_rounds >= options_.plan.rounds; }
+  void begin(const std::vector<ClientId>& present) override;
+  bool receive(const ClientId& client, wire::Message message) override;
+  void join(const ClientId& client) override;
+  void resume(const ClientId& client, const wire::MessageKey& progress) override;
+  void leave(const ClientId& client) override;
+  /// There are no deadlines: who is silent has left.
+  void tick(TimePoint) override {}
+  std::optional<TimePoint> next_deadline() const override { return std::nullopt; }
+  const TrainingFigures& figures() const override { return figures_; }
+  uint32_t sequence() const override { return sequence_; }
+
+ private:
+  /// What one client is doing.
+  struct Task {
+    uint32_t round = 0;  ///< of its messages
+    uint32_t version = 0;
+    std::shared_ptr<const NamedTensors> base;
+    Participant part;
+    uint64_t finish = 0;  ///< in steps since the beginning, were every device equally fast
+    std::optional<ClientUpdate> update;
+  };
+
+  void dispatch(const ClientId& client, uint64_t from);
+  void send_begin_round(const ClientId& client, const Task& task);
+  void handle_trained(const ClientId& client, Task& task, const wire::Trained& trained);
+  void handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update);
+  void take_updates();
+  std::map<ClientId, Task>::iterator next_to_take();
+  void take(const ClientId& client);
+  void merge();
+  void report_merge();
+
+  const SessionOptions& options_;
+  Messenger& messenger_;
+  TrainedModel& model_;
+  std::unique_ptr<Strategy> strategy_;
+  int buffer_;
+  const Dataset* eval_data_;
+  std::function<TimePoint()> now_;
+  RoundPlanner planner_;
+  LrScheduleOptions lr_schedule_;
+
+  bool begun_ = false;
+  uint32_t sequence_ = 0;
+  std::shared_ptr<const NamedTensors> weights_;  // as BeginRound carries them
+  std::map<ClientId, Task> tasks_;
+  std::vector<ClientRecord> buffered_;  // of the updates in the buffer
+  TrainingFigures figures_;
+  TimePoint merge_started_;
+  int64_t bytes_up_before_ = 0;
+  int64_t bytes_down_before_ = 0;
+};
+
+}  // namespace tandem::aggregator
