@@ -113,6 +113,16 @@ Result<void> AggregatorSession::check_data(const DataDescription& data) const {
                  "it has " + std::to_string(data.num_examples) + " examples, this run takes devices with " +
                      std::to_string(fewest) + " to " + std::to_string(kMaxExamples)};
   }
+  const uint64_t batches =
+      options_.local_steps > 0
+          ? options_.local_steps
+          : (static_cast<uint64_t>(data.num_examples) / options_.batch_size + 1) * options_.local_epochs;
+  if (batches > kMaxStepsOfRound) {
+    return Error{ErrorCode::kTooLarge,
+                 "its " + std::to_string(data.num_examples) + " examples alone make more than " +
+                     std::to_string(kMaxStepsOfRound) +
+                     " steps in a round; use a larger --batch-size, fewer --local-epochs or --local-steps"};
+  }
   if (data.input_shape != plan.input_shape) {
     return Error{ErrorCode::kShapeMismatch, "its examples have shape " + shape_to_string(data.input_shape) +
                                                 ", this run trains on " + shape_to_string(plan.input_shape)};
@@ -150,6 +160,7 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
     if (!member->present && !std::holds_alternative<wire::Bye>(message.body)) {
       member->present = true;
       messenger_.event("join", client.name, "back after a silence");
+      training_->join(client);
       if (phase_ == Phase::kFinishing) send_finish(client);
     }
     handle(client, *member, std::move(message));
@@ -261,7 +272,9 @@ void AggregatorSession::follow_up() {
 
 bool AggregatorSession::begin_round_when_ready() {
   const std::vector<ClientId> clients = messenger_.roster().present();
-  const int needed = started() ? options_.min_clients : options_.clients;
+  const int fewest =
+      std::max(options_.min_clients, strategy_traits(options_.strategy).value().minimum_updates);
+  const int needed = started() ? fewest : options_.clients;
   if (static_cast<int>(clients.size()) < needed) return false;
   phase_ = Phase::kRound;
   training_->begin(clients);

@@ -11,6 +11,8 @@
 namespace tandem::aggregator {
 namespace {
 
+constexpr int kMaxFailuresInARow = 100;
+
 double value_or_nan(const std::optional<double>& value) {
   return value.value_or(std::numeric_limits<double>::quiet_NaN());
 }
@@ -69,6 +71,8 @@ void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
   task.part.first_example = member.position;
   task.part.bytes_up_before = member.bytes_up;
   task.part.bytes_down_before = member.bytes_down;
+  task.deadline =
+      now_() + options_.step_deadline * int64_t{task.part.planned_steps()} + options_.update_deadline;
   task.finish = from + std::max(1u, task.part.planned_steps());
   member.position += task.part.planned_examples();
   member.took_part = true;
@@ -108,14 +112,48 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
   if (task.part.trained) return;
   if (const auto checked = check_trained(trained, task.part.planned_examples()); !checked) {
     messenger_.count_refused();
-    messenger_.event("excluded", client.name, checked.error().message + "; until it joins again");
-    messenger_.send(client, wire::Skip{.until_next_round = true, .reason = checked.error().message},
-                    task.round);
-    return leave(client);
+    return start_again(client, checked.error().message);
   }
   record_trained(task.part, trained);
   figures_.applied_examples += static_cast<int64_t>(trained.examples);
   messenger_.send(client, wire::EndRound{}, task.round);
+}
+
+/// What the client did last cannot be used: it begins anew from the newest weights.
+void BufferedTraining::start_again(const ClientId& client, const std::string& reason) {
+  const auto node = tasks_.extract(client);
+  messenger_.event("excluded", client.name, reason + "; it starts again");
+  messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, node.mapped().round);
+  if (++failed_in_a_row_ > kMaxFailuresInARow) {
+    return messenger_.fail({ErrorCode::kNonFinite,
+                            std::to_string(kMaxFailuresInARow) +
+                                " trainings in a row gave nothing: they diverged or took too long; see the "
+                                "excluded clients in metrics.jsonl, lower --learning-rate or raise "
+                                "--step-deadline"});
+  }
+  dispatch(client, node.mapped().finish);
+  take_updates();
+}
+
+void BufferedTraining::tick(TimePoint as_of) {
+  if (idle() || options_.stragglers == StragglerRule::kWait) return;
+  std::vector<ClientId> late;
+  for (const auto& [client, task] : tasks_) {
+    if (!task.update && as_of >= task.deadline) late.push_back(client);
+  }
+  for (const ClientId& client : late) {
+    if (messenger_.failure()) return;
+    start_again(client, "no update came within the step deadlines of its steps and the update deadline");
+  }
+}
+
+std::optional<TimePoint> BufferedTraining::next_deadline() const {
+  std::optional<TimePoint> next;
+  if (idle() || options_.stragglers == StragglerRule::kWait) return next;
+  for (const auto& [client, task] : tasks_) {
+    if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
+  }
+  return next;
 }
 
 void BufferedTraining::handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update) {
@@ -173,6 +211,7 @@ void BufferedTraining::take(const ClientId& client) {
     messenger_.count_refused();
     messenger_.event("bad-front", client.name, added.error().message + "; left out of the buffer");
   } else {
+    failed_in_a_row_ = 0;
     buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));
   }
   if (strategy_->updates() >= buffer_) merge();

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "tandem/aggregator/messenger.h"
@@ -37,9 +38,8 @@ class BufferedTraining : public Training {
   void join(const ClientId& client) override;
   void resume(const ClientId& client, const wire::MessageKey& progress) override;
   void leave(const ClientId& client) override;
-  /// There are no deadlines: who is silent has left.
-  void tick(TimePoint) override {}
-  std::optional<TimePoint> next_deadline() const override { return std::nullopt; }
+  void tick(TimePoint as_of) override;
+  std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
   uint32_t sequence() const override { return sequence_; }
 
@@ -51,6 +51,7 @@ class BufferedTraining : public Training {
     std::shared_ptr<const NamedTensors> base;
     Participant part;
     uint64_t finish = 0;  ///< in steps since the beginning, were every device equally fast
+    TimePoint deadline;
     std::optional<ClientUpdate> update;
   };
 
@@ -58,6 +59,7 @@ class BufferedTraining : public Training {
   void send_begin_round(const ClientId& client, const Task& task);
   void handle_trained(const ClientId& client, Task& task, const wire::Trained& trained);
   void handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update);
+  void start_again(const ClientId& client, const std::string& reason);
   void take_updates();
   std::map<ClientId, Task>::iterator next_to_take();
   void take(const ClientId& client);
@@ -79,6 +81,7 @@ class BufferedTraining : public Training {
   std::shared_ptr<const NamedTensors> weights_;  // as BeginRound carries them
   std::map<ClientId, Task> tasks_;
   std::vector<ClientRecord> buffered_;  // of the updates in the buffer
+  int failed_in_a_row_ = 0;
   TrainingFigures figures_;
   TimePoint merge_started_;
   int64_t bytes_up_before_ = 0;

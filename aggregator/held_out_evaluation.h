@@ -15,13 +15,20 @@ namespace tandem::aggregator {
 /// are averaged by examples. Not thread-safe.
 class HeldOutEvaluation {
  public:
-  /// `round`: of its messages. `examples`: how many each client said it holds back, >= 1.
-  HeldOutEvaluation(uint32_t round, std::map<ClientId, uint64_t> examples);
+  /// `round`: of its messages. `examples`: how many each client said it holds back, >= 1. `batch_size`: of
+  /// the batches they send for the tail, 0 where the whole model is on the devices.
+  HeldOutEvaluation(uint32_t round, std::map<ClientId, uint64_t> examples, int64_t batch_size);
 
   uint32_t round() const { return round_; }
   bool waits_for(const ClientId& client) const { return outstanding_.contains(client); }
   std::vector<ClientId> outstanding() const;
   bool complete() const { return outstanding_.empty(); }
+
+  /// Examples of batch `step` of this client, if it is the next one or the one before, which may have to be
+  /// answered again.
+  std::optional<int64_t> expected_batch(const ClientId& client, uint32_t step) const;
+  /// That batch was answered; true when it was the next one.
+  bool count_batch(const ClientId& client, uint32_t step);
 
   /// A client's figures; an error says why they cannot be, and it is left out.
   Result<void> record(const ClientId& client, const wire::Evaluated& result);
@@ -33,10 +40,15 @@ class HeldOutEvaluation {
   const std::map<ClientId, wire::Evaluated>& results() const { return results_; }
 
  private:
+  struct Progress {
+    uint64_t examples = 0;
+    uint32_t batches = 0;  ///< answered
+  };
   wire::Evaluated totals() const;
 
   uint32_t round_;
-  std::map<ClientId, uint64_t> outstanding_;
+  int64_t batch_size_;
+  std::map<ClientId, Progress> outstanding_;
   std::map<ClientId, wire::Evaluated> results_;
 };
 

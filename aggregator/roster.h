@@ -36,7 +36,7 @@ struct Member {
   TimePoint last_heard;
   /// Examples of its endless sequence of epochs that rounds have planned so far.
   uint64_t position = 0;
-  /// The last replies to requests, newest last; at most the window plus one.
+  /// The last replies to requests, newest last; at most the window.
   std::deque<KeptReply> replies;
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;

@@ -55,13 +55,21 @@ uint32_t Round::planned(const ClientId& client, uint32_t step) const {
   return found->second.batch_sizes[step];
 }
 
-Round::StepState Round::state_of(const ClientId& client, uint32_t step, uint32_t reach) const {
+std::optional<size_t> Round::lane_of(const ClientId& client) const {
+  const auto found = lane_of_.find(client);
+  return found == lane_of_.end() ? std::nullopt : std::optional(found->second);
+}
+
+Round::StepState Round::state_of(const ClientId& client, uint32_t step, uint32_t window, bool waits) const {
   const auto found = pending_.find(client);
   if (found == pending_.end() || planned(client, step) == 0) return StepState::kUnknown;
   const std::deque<uint32_t>& pending = found->second;
   if (pending.empty() || step < pending.front()) return StepState::kPast;
-  if (!std::binary_search(pending.begin(), pending.end(), step)) return StepState::kUnknown;
-  return uint64_t{pending.front()} + reach > step ? StepState::kOpen : StepState::kTooEarly;
+  const auto place = std::lower_bound(pending.begin(), pending.end(), step);
+  if (place == pending.end() || *place != step) return StepState::kUnknown;
+  const auto ahead =
+      waits ? uint64_t{step} - pending.front() : static_cast<uint64_t>(std::distance(pending.begin(), place));
+  return ahead < window ? StepState::kOpen : StepState::kTooEarly;
 }
 
 bool Round::answered(const ClientId& client) const {
@@ -76,6 +84,7 @@ bool Round::has(const ClientId& client, uint32_t step) const {
 
 void Round::put(ClientActivations activations) {
   const ClientId client = activations.client;
+  lagging_.erase(client);
   arrived_[client].insert_or_assign(activations.step, std::move(activations));
 }
 
@@ -86,11 +95,20 @@ bool Round::lanes_done() const {
   return true;
 }
 
+bool Round::waits_for(const TailEntry& entry) const {
+  return participants_.at(entry.client).active && !lagging_.contains(entry.client);
+}
+
 std::vector<TailEntry> Round::missing(size_t lane) const {
   std::vector<TailEntry> entries;
   if (lane_done(lane)) return entries;
-  for (const TailEntry& entry : lanes_[lane].steps[lanes_[lane].current]) {
-    if (participants_.at(entry.client).active && !has(entry.client, entry.step)) entries.push_back(entry);
+  const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
+  // Where nobody else is left, those who lag are waited for.
+  const bool all_lag =
+      std::none_of(step.begin(), step.end(), [&](const TailEntry& entry) { return waits_for(entry); });
+  for (const TailEntry& entry : step) {
+    const bool awaited = all_lag ? participants_.at(entry.client).active : waits_for(entry);
+    if (awaited && !has(entry.client, entry.step)) entries.push_back(entry);
   }
   return entries;
 }
@@ -103,8 +121,23 @@ std::vector<ClientId> Round::expected(size_t lane) const {
 }
 
 void Round::forget(const ClientId& client, uint32_t step) {
-  std::erase(pending_[client], step);
+  std::deque<uint32_t>& pending = pending_[client];
+  if (!pending.empty() && pending.front() == step) {
+    pending.pop_front();
+  } else {
+    std::erase(pending, step);
+  }
   if (const auto arrived = arrived_.find(client); arrived != arrived_.end()) arrived->second.erase(step);
+}
+
+bool Round::let_lag(size_t lane, const ClientId& client) {
+  const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
+  const bool alone = std::none_of(step.begin(), step.end(), [&](const TailEntry& entry) {
+    return entry.client != client && waits_for(entry);
+  });
+  if (alone) return false;
+  lagging_.insert(client);
+  return true;
 }
 
 bool Round::miss(size_t lane, const ClientId& client) {
@@ -161,6 +194,12 @@ std::vector<ClientActivations> Round::take(size_t lane) {
 
 void Round::advance(size_t lane) {
   LaneState& state = lanes_[lane];
+  std::vector<ClientId> late;
+  for (const TailEntry& entry : state.steps[state.current]) {
+    const bool active = participants_.at(entry.client).active;
+    if (active && lagging_.contains(entry.client)) late.push_back(entry.client);
+  }
+  for (const ClientId& client : late) postpone(lane, client);
   for (const TailEntry& entry : state.steps[state.current]) forget(entry.client, entry.step);
   ++state.current;
 }

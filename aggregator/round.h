@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -57,8 +59,9 @@ class Round {
     kPast,      ///< answered, or went on without it
     kUnknown,   ///< no such step of this client goes up
   };
-  /// `reach`: how far past its first step without an answer a client may be, in its own step numbers.
-  StepState state_of(const ClientId& client, uint32_t step, uint32_t reach) const;
+  /// `window`: how far past its first step without an answer a client may be, in its own step numbers, or
+  /// where it does not wait for gradients, how many of its steps may be without an answer.
+  StepState state_of(const ClientId& client, uint32_t step, uint32_t window, bool waits = true) const;
   /// Whether every step of the client that goes up has its answer, or went on without it.
   bool answered(const ClientId& client) const;
   bool has(const ClientId& client, uint32_t step) const;
@@ -66,8 +69,8 @@ class Round {
   void put(ClientActivations activations);
 
   size_t lanes() const { return lanes_.size(); }
-  /// The lane in which the client's steps are applied; requires one.
-  size_t lane_of(const ClientId& client) const { return lane_of_.at(client); }
+  /// The lane in which the client's steps are applied; none where no step of it goes up.
+  std::optional<size_t> lane_of(const ClientId& client) const;
   bool lane_done(size_t lane) const { return lanes_[lane].current >= lanes_[lane].steps.size(); }
   bool lanes_done() const;
   /// Steps of this tail that are behind it; for a display over all lanes.
@@ -82,9 +85,10 @@ class Round {
 
   /// The lane's current step goes on without this client; two such steps exclude it, then true.
   bool miss(size_t lane, const ClientId& client);
-  /// The lane's current step goes on without this client, whose steps all move one back: it joins the
-  /// step that is open when it comes.
-  void postpone(size_t lane, const ClientId& client);
+  /// From now on nobody waits for this client, as long as a step has others: a step that goes on without
+  /// it moves its own steps one back, so that what it sends joins the step that is open then. Waited for
+  /// again from its next batch on. False where the current step has nobody else.
+  bool let_lag(size_t lane, const ClientId& client);
   void deactivate(const ClientId& client);
 
   /// What has arrived for the lane's current step, in the planned order. The step stays the current one.
@@ -98,6 +102,8 @@ class Round {
     size_t current = 0;
   };
   void forget(const ClientId& client, uint32_t step);
+  void postpone(size_t lane, const ClientId& client);
+  bool waits_for(const TailEntry& entry) const;
 
   RoundId id_;
   uint32_t steps_;
@@ -107,6 +113,7 @@ class Round {
   std::map<ClientId, size_t> lane_of_;
   std::map<ClientId, std::deque<uint32_t>> pending_;  // own steps that go up and have no answer, in order
   std::map<ClientId, std::map<uint32_t, ClientActivations>> arrived_;
+  std::set<ClientId> lagging_;
 };
 
 }  // namespace tandem::aggregator

@@ -12,6 +12,15 @@ void require(bool holds, const std::string& rule, const std::string& found) {
   if (!holds) throw std::invalid_argument(rule + ", got " + found);
 }
 
+void check_participation(const SessionOptions& options) {
+  if (options.stragglers == StragglerRule::kLate &&
+      options.plan.algorithm != algorithm_name(Algorithm::kParallel)) {
+    throw std::invalid_argument("stragglers late cannot be combined with --algorithm " +
+                                options.plan.algorithm +
+                                ": a late batch joins others', and only parallel joins batches");
+  }
+}
+
 /// What a strategy asks of the rest of the run.
 void check_strategy(const SessionOptions& options) {
   const auto traits = strategy_traits(options.strategy);
@@ -84,7 +93,10 @@ SessionOptions SessionOptions::validated() const {
   require(alignment.learning_rate > 0, "align-learning-rate must be > 0",
           std::to_string(alignment.learning_rate));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));
+  require(loss_limit > 0, "loss-limit must be > 0", std::to_string(loss_limit));
+  require(gradient_limit > 0, "gradient-limit must be > 0", std::to_string(gradient_limit));
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));
+  check_participation(*this);
   check_strategy(*this);
   SessionOptions checked = *this;
   checked.plan.optimizer = plan.optimizer.validated();

@@ -68,6 +68,10 @@ struct SessionOptions {
   AlignmentSchedule alignment;
   /// Activations with a larger magnitude are refused.
   double activation_limit = 1e6;
+  /// A client whose mean loss is above this is taken out of the step.
+  double loss_limit = 1e4;
+  /// U-shaped: largest value in one example's gradient with respect to the tail's outputs.
+  double gradient_limit = 1e4;
   at::Device device = at::kCPU;
   int64_t eval_batch_size = 500;
 

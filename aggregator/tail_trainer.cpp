@@ -128,6 +128,7 @@ std::vector<at::Tensor> TailTrainer::forward(const std::vector<ClientActivations
     parts.push_back(client.activations);
     open_sizes_.push_back(client.examples());
   }
+  open_statistics_ = snapshot(tail_.buffers());
   open_activations_ = join(parts).to(options_.device).detach().requires_grad_();
   open_outputs_ = tail_.forward(open_activations_);
   const at::Tensor outputs = open_outputs_.detach().cpu();
@@ -147,6 +148,7 @@ std::vector<at::Tensor> TailTrainer::backward(const std::vector<at::Tensor>& gra
     if (gradients[i].defined()) total += open_sizes_[i];
   }
   if (total == 0) {
+    copy_values(open_statistics_, tail_.buffers());  // as if the step had never been
     open_outputs_ = open_activations_ = at::Tensor();
     return results;
   }

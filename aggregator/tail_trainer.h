@@ -83,6 +83,7 @@ class TailTrainer {
   at::Tensor open_activations_;
   at::Tensor open_outputs_;
   std::vector<int64_t> open_sizes_;
+  NamedTensors open_statistics_;  // of batch norm, from before
 };
 
 }  // namespace tandem::aggregator

@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "tandem/core/model/auxiliary_head.h"
+
 namespace tandem::aggregator {
 namespace {
 
@@ -78,6 +80,12 @@ Result<void> check_before_data(const TrainingPlan& plan, const AugmenterFactory&
   const auto definition = define_model(nominal.model, nominal.input_shape, nominal.num_classes);
   if (!definition) return definition.error();
   if (auto split = split_for(*definition, nominal); !split) return split.error();
+  if (nominal.objective != EdgeObjective::kEndToEnd) {
+    const auto head =
+        build_auxiliary_head(nominal.auxiliary_head, definition->block(nominal.cut - 1).output_shape,
+                             nominal.num_classes, nominal.seed);
+    if (!head) return head.error();
+  }
   const auto augmenter = make_augmenter(nominal.augment, "", nominal.input_shape);
   return augmenter ? Result<void>() : augmenter.error();
 }

@@ -14,8 +14,6 @@
 namespace tandem::aggregator {
 namespace {
 
-/// Examples a client may send in one batch of an evaluation.
-constexpr int64_t kMaxEvaluationBatch = 4096;
 constexpr int kMaxAbandonedInARow = 3;
 
 double value_or_nan(const std::optional<double>& value) {
@@ -57,19 +55,16 @@ TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messeng
 
 TrainingRounds::~TrainingRounds() = default;
 
-uint32_t TrainingRounds::reach() const {
-  const bool local = options_.plan.objective != EdgeObjective::kEndToEnd;
-  return options_.plan.window * (local ? options_.plan.tail_interval : 1);
-}
-
 // ---------------------------------------------------------------------------------------------------------
 // The beginning of a round.
 
 std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<ClientId>& present) const {
   const auto wanted = static_cast<size_t>(options_.clients_per_round);
   if (wanted == 0 || wanted >= present.size()) return present;
+  // A round that lost everybody is tried again with others.
   const uint64_t seed =
-      derive_seed(options_.plan.seed, RandomPurpose::kSample, {figures_.completed_rounds + 1u});
+      derive_seed(options_.plan.seed, RandomPurpose::kSample,
+                  {figures_.completed_rounds + 1u, static_cast<uint64_t>(abandoned_in_a_row_)});
   std::vector<int64_t> order = random_permutation(static_cast<int64_t>(present.size()), seed);
   order.resize(wanted);
   std::sort(order.begin(), order.end());
@@ -82,17 +77,25 @@ void TrainingRounds::make_tails(const RoundPlan& plan) {
   LrScheduleOptions tail_schedule = lr_schedule_;
   if (options_.schedule_spans_run) {
     const uint32_t rounds = options_.plan.rounds;
-    lr_schedule_.period_steps = spanning(plan.steps(), rounds, lr_schedule_);
+    // A device that is drawn now and then makes its steps in a part of the rounds.
+    const double share = options_.clients_per_round > 0
+                             ? static_cast<double>(options_.clients_per_round) / options_.clients
+                             : 1.0;
+    const auto own_steps = std::llround(share * plan.steps());
+    lr_schedule_.period_steps = spanning(std::max<int64_t>(1, own_steps), rounds, lr_schedule_);
     size_t longest = 0;
     for (const Lane& lane : plan.lanes) longest = std::max(longest, lane.size());
     // A schedule counts its owner's steps; a tail may make more than any device, or fewer.
-    tail_schedule.period_steps = spanning(static_cast<int64_t>(longest), rounds, tail_schedule);
+    const bool replicas = options_.plan.schedule() == Algorithm::kSplitFedV1;
+    const auto tail_steps = std::llround((replicas ? share : 1.0) * static_cast<double>(longest));
+    tail_schedule.period_steps = spanning(std::max<int64_t>(1, tail_steps), rounds, tail_schedule);
   }
   lr_schedule_known_ = true;
   if (!model_.tail) return;
   const TrainingPlan& plan_sent = options_.plan;
   TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = tail_schedule},
                           .device = options_.device,
+                          .loss_limit = options_.loss_limit,
                           .gradients_go_back = plan_sent.objective == EdgeObjective::kEndToEnd};
   if (plan_sent.schedule() == Algorithm::kSplitFedV1) {
     // Only what is merged can drift apart.
@@ -121,12 +124,13 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   round_bytes_up_ = messenger_.bytes_up();
   round_bytes_down_ = messenger_.bytes_down();
   open_steps_.assign(round_->lanes(), std::nullopt);
-  lane_deadlines_.assign(round_->lanes(), round_started_ + options_.step_deadline);
+  lane_deadlines_.resize(round_->lanes());
+  for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
+  local_started_ = round_started_;
   round_deadline_.reset();
   if (options_.round_deadline.count() > 0) round_deadline_ = round_started_ + options_.round_deadline;
   end_now_ = false;
   smashed_.clear();
-  smashed_examples_ = 0;
   merged_clients_ = 0;
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   const NamedTensors control = strategy_->control();
@@ -180,11 +184,11 @@ bool TrainingRounds::receive(const ClientId& client, wire::Message message) {
     handle_front_update(client, std::move(message));
   } else if (const auto* evaluated = std::get_if<wire::Evaluated>(&message.body)) {
     if (!evaluation_ || message.key.round != evaluation_->round()) return true;
-    if (const auto recorded = evaluation_->record(client, *evaluated); !recorded) {
-      messenger_.count_refused();
-      messenger_.event("bad-evaluation", client.name, recorded.error().message);
+    if (const auto recorded = evaluation_->record(client, *evaluated); recorded) {
+      advance_evaluation();
+    } else {
+      evaluation_failed(client, recorded.error().message);
     }
-    advance_evaluation();
   } else {
     return false;
   }
@@ -196,7 +200,9 @@ void TrainingRounds::handle_activations(const ClientId& client, const wire::Mess
   if (messenger_.answer_repeat(client, message)) return;
   const uint32_t step = message.key.step;
   const bool out = !round_ || message.key.round != round_->id().value || round_->active(client) == nullptr;
-  const Round::StepState state = out ? Round::StepState::kUnknown : round_->state_of(client, step, reach());
+  const Round::StepState state = out ? Round::StepState::kUnknown
+                                     : round_->state_of(client, step, options_.plan.window,
+                                                        options_.plan.objective == EdgeObjective::kEndToEnd);
   if (out || state_ != State::kTraining || state == Round::StepState::kPast) {
     // Not kept as a reply: a stranger to the round could push out the replies of its own steps.
     return messenger_.send(client,
@@ -231,7 +237,7 @@ void TrainingRounds::handle_activations(const ClientId& client, const wire::Mess
     const std::string& reason = checked.error().message;
     messenger_.count_refused();
     messenger_.event("bad-activations", client.name, reason);
-    const size_t lane = round_->lane_of(client);
+    const size_t lane = *round_->lane_of(client);  // the step is open, so there is one
     const std::vector<TailEntry> missing = round_->missing(lane);
     const bool current = std::any_of(missing.begin(), missing.end(), [&](const TailEntry& entry) {
       return entry.client == client && entry.step == step;
@@ -254,19 +260,25 @@ void TrainingRounds::handle_output_gradients(const ClientId& client, const wire:
         client, wire::Skip{.until_next_round = !of_round, .reason = "the step went on without this client"},
         message.key.round, message.key.step);
   };
-  if (!of_round) return skip();
-  std::optional<OpenStep>& open = open_steps_[round_->lane_of(client)];
-  if (!open || open->answers.contains(client)) return skip();
+  const std::optional<size_t> lane =
+      of_round && options_.plan.u_shaped() ? round_->lane_of(client) : std::nullopt;
+  if (!lane || !open_steps_[*lane]) return skip();
+  std::optional<OpenStep>& open = open_steps_[*lane];
   const auto request = std::find_if(open->clients.begin(), open->clients.end(), [&](const auto& entry) {
     return entry.client == client && entry.step == message.key.step;
   });
   if (request == open->clients.end()) return skip();
+  if (const auto known = open->answers.find(client); known != open->answers.end()) {
+    if (known->second.missed) skip();
+    return;  // a repeat of what waits for the others
+  }
   const auto& data = std::get<wire::OutputGradients>(message.body);
   const auto size = static_cast<uint32_t>(request->examples());
+  // The gradient of a mean over the batch: an example's own is so many times larger.
   const ActivationRules rules{.shape = output_shape(model_.definition, model_.split, size),
-                              .magnitude_limit = options_.activation_limit};
+                              .magnitude_limit = options_.gradient_limit / size};
   auto checked = check_output_gradient(data.gradient, rules);
-  if (checked && (!std::isfinite(data.loss) || data.correct > size)) {
+  if (checked && (!(data.loss >= 0 && data.loss <= options_.loss_limit) || data.correct > size)) {
     checked = Error{ErrorCode::kNonFinite, "a loss of " + std::to_string(data.loss) + " and " +
                                                std::to_string(data.correct) + " right of " +
                                                std::to_string(size) + " examples"};
@@ -285,7 +297,9 @@ void TrainingRounds::handle_output_gradients(const ClientId& client, const wire:
 }
 
 void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round) {
-  if (!round_ || round != round_->id().value || state_ != State::kTraining) return;
+  if (!round_ || round != round_->id().value) return;
+  // Cut short by the round's deadline, devices say how far they came while the fronts are collected.
+  if (state_ != State::kTraining && !(state_ == State::kMerging && end_now_)) return;
   Participant* part = round_->active(client);
   if (part == nullptr || part->trained || !options_.plan.trains_locally()) return;
   if (const auto checked = check_trained(trained, part->planned_examples()); !checked) {
@@ -294,12 +308,13 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
     messenger_.event("excluded", client.name, reason);
     round_->deactivate(client);
     messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round);
-    return advance();
+    if (merge_) report_merge_errors(merge_->give_up(client));
+    return state_ == State::kTraining ? advance() : advance_merge();
   }
   record_trained(*part, trained);
   figures_.applied_examples += static_cast<int64_t>(trained.examples);
   report_progress();
-  advance();
+  if (state_ == State::kTraining) advance();
 }
 
 void TrainingRounds::handle_front_update(const ClientId& client, wire::Message message) {
@@ -346,9 +361,8 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
   if (!round_ || round_->active(client) == nullptr) return;
   const bool has_turn = !is_relay() || (turn_ < round_->turns().size() && round_->turns()[turn_] == client);
   if (!has_turn || state_ == State::kEvaluating) return;
-  if (!messenger_.is_of_this_run(progress) || progress.round != round_->id().value) {
-    send_begin_round(client);
-  } else if ((merge_ && merge_->waits_for(client)) || (is_relay() && turn_ending_)) {
+  if (!messenger_.is_of_this_run(progress) || progress.round != round_->id().value) send_begin_round(client);
+  if ((merge_ && merge_->waits_for(client)) || (is_relay() && turn_ending_)) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
 }
@@ -359,7 +373,10 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
 void TrainingRounds::advance() {
   bool moved = true;
   while (moved && state_ == State::kTraining && !messenger_.failure()) {
-    if (round_->active_count() == 0) return abandon();
+    if (round_->active_count() == 0) {
+      // In relay the front of an earlier turn may have come back.
+      return merged_clients_ > 0 ? finish_merge() : abandon();
+    }
     moved = false;
     for (size_t lane = 0; lane < round_->lanes(); ++lane) moved = advance_lane(lane) || moved;
     if (is_relay()) {
@@ -447,13 +464,17 @@ void TrainingRounds::take_out(size_t lane, const ClientActivations& request, con
 }
 
 void TrainingRounds::keep_smashed(const ClientActivations& data) {
-  // The received frame is not kept: it may be part of a larger buffer.
-  smashed_.push_back(
+  // Each client its share, its newest batches: what is kept does not depend on the order of arrival. The
+  // received frame is not kept: it may be part of a larger buffer.
+  std::deque<SmashedBatch>& own = smashed_[data.client];
+  own.push_back(
       {.activations = data.activations.clone(at::MemoryFormat::Preserve), .labels = data.labels.clone()});
-  smashed_examples_ += data.examples();
-  while (smashed_examples_ - smashed_.front().labels.size(0) >= options_.alignment.max_examples) {
-    smashed_examples_ -= smashed_.front().labels.size(0);
-    smashed_.pop_front();
+  const auto share = static_cast<int64_t>(options_.alignment.max_examples / round_->participants().size());
+  int64_t examples = 0;
+  for (const SmashedBatch& batch : own) examples += batch.labels.size(0);
+  while (own.size() > 1 && examples - own.front().labels.size(0) >= share) {
+    examples -= own.front().labels.size(0);
+    own.pop_front();
   }
 }
 
@@ -485,7 +506,8 @@ void TrainingRounds::finish_open_step(size_t lane) {
   for (size_t i = 0; i < step.clients.size(); ++i) {
     const ClientActivations& request = step.clients[i];
     const auto answer = step.answers.find(request.client);
-    if (answer == step.answers.end()) continue;  // it left
+    // It left, or the deadline has dealt with it.
+    if (answer == step.answers.end() || answer->second.missed) continue;
     const wire::MessageType type = wire::MessageType::kOutputGradients;
     if (results[i].defined()) {
       count_step(request.client, request.examples(), answer->second.loss, answer->second.correct);
@@ -540,6 +562,7 @@ void TrainingRounds::begin_turn() {
   turn_ending_ = false;
   if (turn_ >= turns.size()) return;
   for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
+  local_started_ = now_();
   send_begin_round(turns[turn_]);
 }
 
@@ -579,7 +602,8 @@ void TrainingRounds::end_turn(const ClientUpdate* update) {
 // Time.
 
 void TrainingRounds::restart_deadline(size_t lane) {
-  lane_deadlines_[lane] = now_() + options_.step_deadline;
+  // Where every so many batches one goes up, a step of the tail takes the device as many steps.
+  lane_deadlines_[lane] = now_() + options_.step_deadline * int64_t{options_.plan.tail_interval};
 }
 
 std::optional<TimePoint> TrainingRounds::next_deadline() const {
@@ -588,10 +612,33 @@ std::optional<TimePoint> TrainingRounds::next_deadline() const {
   std::optional<TimePoint> next = round_deadline_;
   const auto consider = [&](TimePoint deadline) { next = next ? std::min(*next, deadline) : deadline; };
   if (turn_ending_ && is_relay()) consider(phase_deadline_);
-  for (size_t lane = 0; lane < round_->lanes() && options_.stragglers != StragglerRule::kWait; ++lane) {
-    if (!round_->lane_done(lane)) consider(lane_deadlines_[lane]);
+  for (size_t lane = 0; lane < round_->lanes(); ++lane) {
+    if (lane_has_deadline(lane)) consider(lane_deadlines_[lane]);
+  }
+  for (const auto& [client, part] : round_->participants()) {
+    if (trains_against_time(client)) consider(local_deadline(part));
   }
   return next;
+}
+
+bool TrainingRounds::lane_has_deadline(size_t lane) const {
+  if (options_.stragglers == StragglerRule::kWait || round_->lane_done(lane)) return false;
+  if (!is_relay()) return true;
+  // Not against one whose turn has not come, nor while a front is on its way.
+  const std::vector<ClientId> clients = round_->expected(lane);
+  return !turn_ending_ && !clients.empty() && turn_ < round_->turns().size() &&
+         clients.front() == round_->turns()[turn_];
+}
+
+bool TrainingRounds::trains_against_time(const ClientId& client) const {
+  const Participant& part = round_->participants().at(client);
+  const bool has_turn = !is_relay() || (turn_ < round_->turns().size() && round_->turns()[turn_] == client);
+  return options_.plan.trains_locally() && options_.stragglers != StragglerRule::kWait && part.active &&
+         !part.trained && has_turn;
+}
+
+TimePoint TrainingRounds::local_deadline(const Participant& part) const {
+  return local_started_ + options_.step_deadline * (int64_t{part.planned_steps()} + 1);
 }
 
 void TrainingRounds::tick(TimePoint as_of) {
@@ -619,10 +666,23 @@ void TrainingRounds::expire_steps(TimePoint as_of) {
                      "its front did not come within the update deadline");
     end_turn(nullptr);
   }
-  for (size_t lane = 0; lane < round_->lanes() && options_.stragglers != StragglerRule::kWait; ++lane) {
-    if (!round_->lane_done(lane) && as_of >= lane_deadlines_[lane]) expire_step(lane);
+  for (size_t lane = 0; lane < round_->lanes(); ++lane) {
+    if (lane_has_deadline(lane) && as_of >= lane_deadlines_[lane]) expire_step(lane);
   }
+  expire_local_training(as_of);
   advance();
+}
+
+void TrainingRounds::expire_local_training(TimePoint as_of) {
+  for (const auto& [client, part] : round_->participants()) {
+    if (!trains_against_time(client) || as_of < local_deadline(part)) continue;
+    const std::string reason = "it did not finish its " + std::to_string(part.planned_steps()) +
+                               " steps within as many step deadlines of " +
+                               std::to_string(options_.step_deadline.count()) + " ms";
+    messenger_.event("excluded", client.name, reason);
+    round_->deactivate(client);
+    messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round_->id().value);
+  }
 }
 
 void TrainingRounds::expire_step(size_t lane) {
@@ -639,14 +699,14 @@ void TrainingRounds::expire_step(size_t lane) {
   }
   for (const TailEntry& entry : late) {
     const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
-    if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane]) {
+    if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane] &&
+        round_->let_lag(lane, entry.client)) {
       messenger_.event("late-step", entry.client.name, detail);
-      round_->postpone(lane, entry.client);
       continue;
     }
     messenger_.event("missed-step", entry.client.name, detail);
     const bool excluded = round_->miss(lane, entry.client);
-    if (open_steps_[lane] && !excluded) open_steps_[lane]->answers[entry.client] = {};
+    if (open_steps_[lane]) open_steps_[lane]->answers[entry.client] = {.missed = true};
     if (excluded) {
       messenger_.event("excluded", entry.client.name, "missed two steps, until the next round: " + reason);
     }
@@ -707,29 +767,33 @@ void TrainingRounds::begin_merge(bool now) {
     if (part.active && examples > 0) weights[client] = examples;
   }
   state_ = State::kMerging;
-  strategy_->begin(merged_layout());
+  strategy_->begin(cpu_snapshot(merged_layout()));
   merge_.emplace(std::move(weights), [this](ClientUpdate update) { return add_update(std::move(update)); });
   advance_merge();
 }
 
 Result<void> TrainingRounds::add_update(ClientUpdate update) {
   Participant& part = round_->participants().at(update.client);
-  update.steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, part.planned_steps()));
+  // Of steps that were answered here the aggregator knows better.
+  update.steps = options_.plan.trains_locally()
+                     ? std::clamp<uint32_t>(update.steps, 1, std::max(1u, part.planned_steps()))
+                     : std::max(1u, part.steps);
+  if (!options_.plan.control_variates) update.control_change.clear();
   if (options_.plan.trains_locally() && !part.trained) {
     part.examples = update.examples;
     part.steps = update.steps;
     figures_.applied_examples += static_cast<int64_t>(update.examples);
   }
   if (tails_ && tails_->has_replicas()) {
-    const NamedTensors replica = tails_->replica_weights(update.client);
-    append(update.weights, strategy_->needs_single_updates() ? snapshot(replica) : replica);
-    append(update.control_change, tails_->end_round(update.client));
+    append(update.weights, cpu_snapshot(tails_->replica_weights(update.client)));
+    append(update.control_change, cpu_snapshot(tails_->end_round(update.client)));
   }
   return strategy_->add(std::move(update));
 }
 
 void TrainingRounds::advance_merge() {
-  const std::vector<ClientId> asked = merge_->next_to_ask();
+  // Time is up for all at once; otherwise a few at a time keep memory flat.
+  const std::vector<ClientId> asked = end_now_ ? merge_->ask_all() : merge_->next_to_ask();
   for (const ClientId& client : asked) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
@@ -754,11 +818,11 @@ void TrainingRounds::finish_merge() {
     const auto merged = strategy_->merge();
     if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); finite) {
       load_merged(*merged);
+      for (const ClientId& client : strategy_->left_out()) {
+        messenger_.event("left-out", client.name, "the strategy did not select its update");
+      }
     } else {
       messenger_.event("merge-skipped", "", finite.error().message + "; the edge weights stay as they were");
-    }
-    for (const ClientId& client : strategy_->left_out()) {
-      messenger_.event("left-out", client.name, "the strategy did not select its update");
     }
   }
   abandoned_in_a_row_ = 0;
@@ -772,8 +836,10 @@ void TrainingRounds::load_merged(const NamedTensors& merged) {
 
 void TrainingRounds::align_auxiliary() {
   if (smashed_.empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
+  std::vector<SmashedBatch> smashed;
+  for (const auto& [client, own] : smashed_) smashed.insert(smashed.end(), own.begin(), own.end());
   const AlignmentReport report = align_auxiliary_head(
-      *model_.device.auxiliary, *model_.tail, {smashed_.begin(), smashed_.end()},
+      *model_.device.auxiliary, *model_.tail, smashed,
       {.epochs = options_.alignment.epochs,
        .learning_rate = options_.alignment.learning_rate,
        .device = options_.device,
@@ -787,6 +853,8 @@ void TrainingRounds::align_auxiliary() {
 // Evaluation, and the end of a round.
 
 void TrainingRounds::evaluate_or_complete() {
+  figures_.eval_loss.reset();
+  figures_.eval_accuracy.reset();
   // What stays on the devices the aggregator cannot evaluate.
   if (eval_data_ != nullptr && !model_.device.keeps_something()) {
     const Evaluation evaluation =
@@ -800,10 +868,19 @@ void TrainingRounds::evaluate_or_complete() {
     const uint64_t held_out = messenger_.roster().find(client)->held_out_examples;
     if (part.active && held_out > 0) examples[client] = held_out;
   }
-  if (examples.empty()) return complete();
+  if (examples.empty()) {
+    if (eval_data_ != nullptr && figures_.completed_rounds == 0) {
+      messenger_.event(
+          "no-evaluation", "",
+          "with --batch-norm local the merged model is whole on the devices only, and none holds "
+          "back examples (--hold-out)");
+    }
+    return complete();
+  }
   state_ = State::kEvaluating;
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
-  evaluation_.emplace(++sequence_, std::move(examples));
+  const int64_t batch = model_.split.has_tail() ? evaluation_batch_size(model_.definition, model_.split) : 0;
+  evaluation_.emplace(++sequence_, std::move(examples), batch);
   phase_deadline_ = now_() + options_.update_deadline;
   for (const ClientId& client : evaluation_->outstanding()) send_evaluate(client);
 }
@@ -814,32 +891,35 @@ void TrainingRounds::send_evaluate(const ClientId& client) {
 
 void TrainingRounds::evaluate_batch(const ClientId& client, const wire::Message& message) {
   if (!evaluation_->waits_for(client) || !tails_) return;
+  const auto size = evaluation_->expected_batch(client, message.key.step);
+  if (!size) return;  // out of order, or a repeat from long ago
   const auto& data = std::get<wire::Activations>(message.body);
-  const int64_t size = data.activations.dim() > 0 ? data.activations.size(0) : 0;
-  const ActivationRules rules{.shape = activation_shape(model_.definition, model_.split,
-                                                        std::clamp<int64_t>(size, 1, kMaxEvaluationBatch)),
+  const ActivationRules rules{.shape = activation_shape(model_.definition, model_.split, *size),
                               .labels_stay = options_.plan.u_shaped(),
                               .num_classes = options_.plan.num_classes,
                               .magnitude_limit = options_.activation_limit};
   if (const auto checked = check_activations(data.activations, data.labels, rules); !checked) {
-    messenger_.count_refused();
-    messenger_.event("bad-evaluation", client.name, checked.error().message);
-    evaluation_->give_up(client);
-    return advance_evaluation();
+    return evaluation_failed(client, checked.error().message);
   }
-  phase_deadline_ = now_() + options_.update_deadline;
   const at::Tensor outputs = tails_->for_evaluation(client).evaluate(data.activations);
   wire::Body answer = wire::Outputs{outputs};
   if (!options_.plan.u_shaped()) {
     const auto [loss, correct] = mean_loss(outputs, data.labels);
-    if (!std::isfinite(loss)) {
-      messenger_.event("bad-evaluation", client.name, "the loss on its batch is not finite");
-      evaluation_->give_up(client);
-      return advance_evaluation();
-    }
+    if (!std::isfinite(loss)) return evaluation_failed(client, "the loss on its batch is not finite");
     answer = wire::Receipt{.loss = loss, .correct = correct};
   }
+  // Every client that gets on has its time anew; it has only so many batches.
+  if (evaluation_->count_batch(client, message.key.step)) {
+    phase_deadline_ = now_() + options_.update_deadline;
+  }
   messenger_.send(client, std::move(answer), evaluation_->round(), message.key.step);
+}
+
+void TrainingRounds::evaluation_failed(const ClientId& client, const std::string& reason) {
+  messenger_.count_refused();
+  messenger_.event("bad-evaluation", client.name, reason);
+  evaluation_->give_up(client);
+  advance_evaluation();
 }
 
 void TrainingRounds::advance_evaluation() {

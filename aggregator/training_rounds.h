@@ -58,6 +58,7 @@ class TrainingRounds : public Training {
       double loss = 0;
       uint32_t correct = 0;
       uint64_t payload_hash = 0;
+      bool missed = false;  // nothing came in time
     };
     std::map<ClientId, Answer> answers;
   };
@@ -91,6 +92,10 @@ class TrainingRounds : public Training {
   void expire_steps(TimePoint as_of);
   void expire_step(size_t lane);
   void expire_round();
+  void expire_local_training(TimePoint as_of);
+  bool lane_has_deadline(size_t lane) const;
+  bool trains_against_time(const ClientId& client) const;
+  TimePoint local_deadline(const Participant& part) const;
   void restart_deadline(size_t lane);
   void abandon();
 
@@ -105,11 +110,11 @@ class TrainingRounds : public Training {
   void evaluate_or_complete();
   void send_evaluate(const ClientId& client);
   void evaluate_batch(const ClientId& client, const wire::Message& message);
+  void evaluation_failed(const ClientId& client, const std::string& reason);
   void advance_evaluation();
   void complete();
 
   NamedTensors merged_layout() const;
-  uint32_t reach() const;
   bool is_relay() const { return options_.plan.schedule() == Algorithm::kRelay; }
 
   const SessionOptions& options_;
@@ -131,14 +136,14 @@ class TrainingRounds : public Training {
   std::vector<std::optional<OpenStep>> open_steps_;  // by lane
   std::vector<TimePoint> lane_deadlines_;
   std::optional<TimePoint> round_deadline_;
+  TimePoint local_started_;  // of the devices that train by themselves, in relay of the turn
   TimePoint phase_deadline_;
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;
   size_t turn_ = 0;           // relay: whose turn it is
   bool turn_ending_ = false;  // relay: its front has been asked for
-  std::deque<SmashedBatch> smashed_;
-  int64_t smashed_examples_ = 0;
+  std::map<ClientId, std::deque<SmashedBatch>> smashed_;
   int merged_clients_ = 0;
 
   TrainingFigures figures_;

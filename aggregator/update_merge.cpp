@@ -23,8 +23,15 @@ const UpdateMerge::Contributor* UpdateMerge::find(const ClientId& client) const 
 
 std::vector<ClientId> UpdateMerge::next_to_ask() {
   // The window begins at the next client to add: those behind it that answered early still hold memory.
+  return ask_up_to(std::min(order_.size(), next_to_add_ + kMaxOutstanding));
+}
+
+std::vector<ClientId> UpdateMerge::ask_all() {
+  return ask_up_to(order_.size());
+}
+
+std::vector<ClientId> UpdateMerge::ask_up_to(size_t end) {
   std::vector<ClientId> clients;
-  const size_t end = std::min(order_.size(), next_to_add_ + kMaxOutstanding);
   for (size_t i = next_to_add_; i < end; ++i) {
     if (order_[i].state != State::kWaiting) continue;
     order_[i].state = State::kAsked;

@@ -27,6 +27,9 @@ class UpdateMerge {
   /// Clients to ask now; each is named once.
   std::vector<ClientId> next_to_ask();
 
+  /// Everybody who was not asked yet, at once: what arrives then is held until its turn.
+  std::vector<ClientId> ask_all();
+
   /// Whether this client was asked and has neither answered nor been given up.
   bool waits_for(const ClientId& client) const;
 
@@ -51,6 +54,7 @@ class UpdateMerge {
     State state = State::kWaiting;
   };
 
+  std::vector<ClientId> ask_up_to(size_t end);
   Contributor* find(const ClientId& client);
   const Contributor* find(const ClientId& client) const;
   std::vector<Error> add_in_order();

@@ -19,7 +19,6 @@ namespace {
 constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
 constexpr uint32_t kTrainedRequest = 0xFFFFFFFE;
 constexpr uint32_t kFirstSpecialRequest = kTrainedRequest;
-constexpr int64_t kEvaluationBatch = 256;
 constexpr std::chrono::seconds kHelloInterval{1};
 
 }  // namespace
@@ -100,6 +99,7 @@ Result<void> EdgeSession::adopt(const wire::Welcome& welcome) {
   plan_ = plan;
   definition_ = std::move(*definition);
   split_ = *split;
+  evaluation_batch_ = evaluation_batch_size(*definition_, split_);
   augmenter_ = std::move(*augmenter);
   loader_ = std::make_unique<BatchLoader>(
       *dependencies_.dataset, *augmenter_,
@@ -137,12 +137,15 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
     if (message.key.round == round_.number) handle_end_round(std::get<wire::EndRound>(message.body));
   } else if (std::holds_alternative<wire::Evaluate>(message.body)) {
     handle_evaluate(std::move(message));
-  } else if (phase_ == Phase::kEvaluating && message.key.round == evaluation_.round) {
-    handle_evaluation_answer(message);
-  } else if (std::holds_alternative<wire::Outputs>(message.body)) {
-    handle_outputs(message);
-  } else if (std::holds_alternative<wire::Receipt>(message.body)) {
-    handle_receipt(message);
+  } else if (std::holds_alternative<wire::Outputs>(message.body) ||
+             std::holds_alternative<wire::Receipt>(message.body)) {
+    if (phase_ == Phase::kEvaluating && message.key.round == evaluation_.round) {
+      handle_evaluation_answer(message);
+    } else if (std::holds_alternative<wire::Outputs>(message.body)) {
+      handle_outputs(message);
+    } else {
+      handle_receipt(message);
+    }
   } else if (const auto* finish = std::get_if<wire::Finish>(&message.body)) {
     handle_finish(*finish);
   }
@@ -379,6 +382,10 @@ void EdgeSession::handle_end_round(const wire::EndRound& end) {
     open_requests_.clear();
     round_.labels.clear();
     phase_ = Phase::kUpdating;
+    if (plan_->trains_locally()) {
+      send(
+          wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct});
+    }
   }
   open_requests_.erase(kTrainedRequest);
   if (phase_ == Phase::kUpdating) send_front();
@@ -416,7 +423,7 @@ void EdgeSession::send_evaluation_batch() {
   const int64_t count = dependencies_.held_out->describe().num_examples;
   while (evaluation_.next_example < count) {
     const int64_t first = evaluation_.next_example;
-    std::vector<int64_t> indices(static_cast<size_t>(std::min(kEvaluationBatch, count - first)));
+    std::vector<int64_t> indices(static_cast<size_t>(std::min(evaluation_batch_, count - first)));
     std::iota(indices.begin(), indices.end(), first);
     const Batch batch = dependencies_.held_out->get(indices);
     evaluation_.labels = batch.labels;
@@ -425,7 +432,7 @@ void EdgeSession::send_evaluation_batch() {
       return request(
           wire::Activations{.activations = activations,
                             .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
-          static_cast<uint32_t>(first / kEvaluationBatch));
+          static_cast<uint32_t>(first / evaluation_batch_));
     }
     const BatchLoss result = trainer_->evaluate_head(activations, batch.labels);
     add_evaluated(batch.labels.size(0), result.loss, result.correct);
@@ -441,7 +448,7 @@ void EdgeSession::add_evaluated(int64_t examples, double loss, uint64_t correct)
 }
 
 void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
-  const auto awaited = static_cast<uint32_t>(evaluation_.next_example / kEvaluationBatch);
+  const auto awaited = static_cast<uint32_t>(evaluation_.next_example / evaluation_batch_);
   if (!open_requests_.contains(awaited) || message.key.step != awaited) return;
   const int64_t examples = evaluation_.labels.size(0);
   if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {

@@ -176,6 +176,7 @@ class EdgeSession {
   wire::MessageKey run_;  // run and incarnation of the last Welcome
   std::optional<ModelDefinition> definition_;
   ModelSplit split_;
+  int64_t evaluation_batch_ = 1;
   std::unique_ptr<const Augmenter> augmenter_;
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<DeviceTrainer> trainer_;

@@ -1,7 +1,8 @@
 #include "tandem/core/training/device_model.h"
 
 #include <algorithm>
-#include <array>
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include "tandem/core/model/auxiliary_head.h"
@@ -83,6 +84,17 @@ NamedTensors exchanged_state(const ModelPart& part, BatchNormMode mode) {
   const std::set<std::string> local = names_of(part.batch_norm_state());
   std::erase_if(state, [&](const NamedTensor& entry) { return local.contains(entry.name); });
   return state;
+}
+
+int64_t evaluation_batch_size(const ModelDefinition& definition, const ModelSplit& split) {
+  constexpr int64_t kMostExamples = 256;
+  constexpr int64_t kMostValues = int64_t{1} << 22;  // 16 MiB of float32
+  int64_t largest = 1;
+  for (const int last : {split.cut, split.tail_end}) {
+    const std::vector<int64_t>& shape = definition.block(last - 1).output_shape;
+    largest = std::max(largest, std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()));
+  }
+  return std::clamp<int64_t>(kMostValues / largest, 1, kMostExamples);
 }
 
 NamedTensors DeviceModel::exchanged() const {

@@ -28,6 +28,10 @@ std::vector<int64_t> activation_shape(const ModelDefinition& definition, const M
 /// Shape of what the tail puts out, {B, ...}.
 std::vector<int64_t> output_shape(const ModelDefinition& definition, const ModelSplit& split, int64_t batch);
 
+/// Examples of a batch in an evaluation between device and aggregator, for both sides: at most 256, fewer
+/// where their activations or outputs would be large.
+int64_t evaluation_batch_size(const ModelDefinition& definition, const ModelSplit& split);
+
 /// What of a model a device trains. A copy of the handle shares the weights. Not thread-safe.
 struct DeviceModel {
   ModelPart front;

@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+"""Every schedule, strategy and objective between real processes over CURVE gives what the simulator gives, to
+the bit; twenty edges at once; combinations that make no sense are refused with the reason."""
+import hashlib
+import json
+import subprocess
+import tempfile
+import unittest
+
+from processes import BIN, DATA, TRAINING, Fleet
+
+COMBINATIONS = {
+    "splitfed-v1": ["--algorithm", "splitfed-v1"],
+    "splitfed-v1, adam, fedadam": ["--algorithm", "splitfed-v1", "--optimizer", "adam", "--momentum", "0",
+                                   "--learning-rate", "0.003", "--strategy", "fedadam"],
+    "splitfed-v2": ["--algorithm", "splitfed-v2"],
+    "relay": ["--algorithm", "relay"],
+    "federated": ["--algorithm", "federated"],
+    "federated, fedprox": ["--algorithm", "federated", "--strategy", "fedprox?mu=0.1"],
+    "federated, scaffold": ["--algorithm", "federated", "--strategy", "scaffold", "--momentum", "0"],
+    "federated, fednova": ["--algorithm", "federated", "--strategy", "fednova"],
+    "federated, median": ["--algorithm", "federated", "--strategy", "median"],
+    "federated, fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff?buffer=2", "--update-order", "planned"],
+    "parallel, fedyogi": ["--strategy", "fedyogi"],
+    "parallel, U-shaped": ["--head-blocks", "1"],
+    "splitfed-v1, U-shaped": ["--algorithm", "splitfed-v1", "--head-blocks", "2"],
+    "relay, U-shaped": ["--algorithm", "relay", "--head-blocks", "1"],
+    "CSE-FSL": ["--algorithm", "splitfed-v2", "--edge-objective", "local", "--tail-interval", "2"],
+    "FSL-SAGE": ["--algorithm", "splitfed-v2", "--edge-objective", "aligned", "--window", "2"],
+    "parallel, local": ["--edge-objective", "local"],
+    "sampled": ["--clients-per-round", "2", "--rounds", "4"],
+    "FedBN, evaluated where the data is": ["--model", "resnet18?norm=batch&width=8", "--batch-norm", "local",
+                                           "--local-steps", "3", "--algorithm", "federated"],
+}
+
+
+class SchedulesTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def run_processes(self, flags, devices, edge_flags=()):
+        fleet = Fleet(self.folder, devices)
+        self.addCleanup(fleet.close)
+        aggregator = fleet.aggregator("--rounds", "2", "--quiet", *flags)
+        edges = [fleet.edge(device, "--quiet", *edge_flags) for device in fleet.devices]
+        self.assertEqual(aggregator.wait(120), 0, aggregator.output)
+        for edge in edges:
+            self.assertEqual(edge.wait(), 0, edge.output)
+        return fleet
+
+    def test_processes_and_the_simulator_give_the_same_weights_to_the_bit(self):
+        for name, flags in COMBINATIONS.items():
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                self.folder = folder
+                hold_out = ["--hold-out", "0.2"]
+                fleet = self.run_processes(flags, ["client-1", "client-2", "client-3"], hold_out)
+                simulated = f"{folder}/simulated"
+                subprocess.run([BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir", simulated,
+                                *TRAINING, "--rounds", "2", "--quiet", *hold_out, *flags],
+                               check=True, capture_output=True)
+                runs = [fleet.run_dir, fleet.folder / "simulated"]
+                ours, theirs = (hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in runs)
+                self.assertEqual(ours, theirs)
+                ours, theirs = (json.loads((run / "summary.json").read_text()) for run in runs)
+                for key in ("rounds", "clients", "eval_accuracy", "eval_loss", "algorithm", "strategy"):
+                    self.assertEqual(ours[key], theirs[key], key)
+                if "fedbuff" not in name:
+                    self.assertGreater(ours["eval_accuracy"], 0)
+                fleet.close()
+
+    def test_twenty_edges_at_once(self):
+        devices = [f"client-{i:02}" for i in range(1, 21)]
+        fleet = self.run_processes(["--clients-per-round", "10", "--rounds", "3"], devices)
+        rounds = fleet.metrics("round")
+        self.assertEqual([line["clients"] for line in rounds], [10, 10, 10])
+        self.assertEqual(fleet.metrics("missed-step"), [])
+        self.assertGreater(len({line["client"] for line in fleet.metrics("client")}), 10)
+
+    def test_combinations_that_make_no_sense_are_refused_with_the_reason(self):
+        refused = {
+            ("--algorithm", "federated", "--head-blocks", "1"): "the whole model is on the device already",
+            ("--algorithm", "federated", "--edge-objective", "local"): "there is no tail",
+            ("--edge-objective", "local", "--head-blocks", "1"): "labels",
+            ("--tail-interval", "5"): "every batch needs the tail's gradient",
+            ("--head-blocks", "1", "--window", "2"): "crosses the network twice",
+            ("--head-blocks", "9"): "head-blocks must be 0..",
+            ("--algorithm", "relay", "--strategy", "fedadam"): "nothing is merged",
+            ("--algorithm", "relay", "--batch-norm", "local"): "passes whole",
+            ("--strategy", "scaffold"): "control variates are read off the path of plain sgd",
+            ("--strategy", "fednova", "--optimizer", "adam"): "normalises by the steps of sgd",
+            ("--strategy", "fedbuff"): "choose --algorithm federated",
+            ("--strategy", "krum?f=2"): "at least 7 clients",
+            ("--strategy", "fedadm"): "fedadam",
+            ("--strategy", "fedadam?lr=1"): "lr",
+            ("--fraction", "0.5", "--clients-per-round", "1"): "--fraction and --clients-per-round",
+            ("--auxiliary-head", "liner", "--edge-objective", "local"): "linear",
+        }
+        for flags, reason in refused.items():
+            with self.subTest(flags):
+                ran = subprocess.run([BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir",
+                                      f"{self.folder}/refused", "--model", "cnn", "--momentum", "0.9", *flags],
+                                     capture_output=True, text=True)
+                self.assertIn(ran.returncode, (1, 2), ran.stdout)
+                self.assertIn(reason, ran.stdout + ran.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
