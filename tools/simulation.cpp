@@ -135,6 +135,7 @@ void Simulation::deliver_to_aggregator() {
     if (edge.to_aggregator.empty()) waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(chosen));
     auto message = wire::decode(frames, {});
     if (message) {
+      if (tamper) tamper(edge.connection.value - 1, *message);
       session_->receive(edge.connection, edge.client, std::move(*message),
                         static_cast<int64_t>(wire::total_bytes(frames)), now());
     } else {

@@ -56,6 +56,10 @@ class Simulation {
   /// workers it is called from several threads at once.
   std::function<bool(size_t edge, bool to_aggregator, const wire::Frames&)> filter;
 
+  /// Called for every message that reaches the aggregator, which it may change: what a malicious device
+  /// would send. For tests of attacks.
+  std::function<void(size_t edge, wire::Message&)> tamper;
+
  private:
   struct Edge;
 

@@ -14,6 +14,15 @@ TRAINING = ["--model", "cnn", "--cut", "1", "--batch-size", "16", "--threads", "
             "--learning-rate", "0.05", "--momentum", "0.9"]
 
 
+def overriding(defaults, flags):
+    """The defaults without those that the flags give anew, and then the flags."""
+    kept = []
+    for flag, value in zip(defaults[::2], defaults[1::2]):
+        if flag not in flags:
+            kept += [flag, value]
+    return [*kept, *flags]
+
+
 def wait_until(condition, what, seconds=30):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -91,7 +100,7 @@ class Fleet:
         base = ["--config", self.kits / "aggregator/aggregator.toml"] if security else ["--insecure"]
         program = self.start(
             BIN / "tandem-aggregator", *base, "--endpoint", endpoint, "--endpoint-file", endpoint_file,
-            "--clients", len(self.devices), "--run-dir", self.run_dir, *TRAINING, *flags,
+            "--clients", len(self.devices), "--run-dir", self.run_dir, *overriding(TRAINING, flags),
         )
         wait_until(lambda: endpoint_file.exists() or program.process.poll() is not None, "the aggregator to listen")
         self.endpoint = endpoint_file.read_text().strip() if endpoint_file.exists() else None

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from processes import BIN, DATA, TRAINING, Fleet
+from processes import BIN, DATA, TRAINING, Fleet, overriding
 
 COMBINATIONS = {
     "splitfed-v1": ["--algorithm", "splitfed-v1"],
@@ -43,7 +43,7 @@ class SchedulesTest(unittest.TestCase):
     def run_processes(self, flags, devices, edge_flags=()):
         fleet = Fleet(self.folder, devices)
         self.addCleanup(fleet.close)
-        aggregator = fleet.aggregator("--rounds", "2", "--quiet", *flags)
+        aggregator = fleet.aggregator("--quiet", *overriding(["--rounds", "2"], flags))
         edges = [fleet.edge(device, "--quiet", *edge_flags) for device in fleet.devices]
         self.assertEqual(aggregator.wait(120), 0, aggregator.output)
         for edge in edges:
@@ -58,7 +58,7 @@ class SchedulesTest(unittest.TestCase):
                 fleet = self.run_processes(flags, ["client-1", "client-2", "client-3"], hold_out)
                 simulated = f"{folder}/simulated"
                 subprocess.run([BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir", simulated,
-                                *TRAINING, "--rounds", "2", "--quiet", *hold_out, *flags],
+                                "--quiet", *hold_out, *overriding([*TRAINING, "--rounds", "2"], flags)],
                                check=True, capture_output=True)
                 runs = [fleet.run_dir, fleet.folder / "simulated"]
                 ours, theirs = (hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in runs)
