@@ -104,8 +104,7 @@ std::vector<TailEntry> Round::missing(size_t lane) const {
   if (lane_done(lane)) return entries;
   const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
   // Where nobody else is left, those who lag are waited for.
-  const bool all_lag =
-      std::none_of(step.begin(), step.end(), [&](const TailEntry& entry) { return waits_for(entry); });
+  const bool all_lag = only_laggards(lane);
   for (const TailEntry& entry : step) {
     const bool awaited = all_lag ? participants_.at(entry.client).active : waits_for(entry);
     if (awaited && !has(entry.client, entry.step)) entries.push_back(entry);
@@ -130,14 +129,14 @@ void Round::forget(const ClientId& client, uint32_t step) {
   if (const auto arrived = arrived_.find(client); arrived != arrived_.end()) arrived->second.erase(step);
 }
 
-bool Round::let_lag(size_t lane, const ClientId& client) {
+bool Round::only_laggards(size_t lane) const {
+  if (lagging_.empty() || lane_done(lane)) return false;
   const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
-  const bool alone = std::none_of(step.begin(), step.end(), [&](const TailEntry& entry) {
-    return entry.client != client && waits_for(entry);
-  });
-  if (alone) return false;
-  lagging_.insert(client);
-  return true;
+  return std::none_of(step.begin(), step.end(), [&](const TailEntry& entry) { return waits_for(entry); });
+}
+
+bool Round::let_lag(const ClientId& client) {
+  return lagging_.insert(client).second;
 }
 
 bool Round::miss(size_t lane, const ClientId& client) {

@@ -86,9 +86,11 @@ class Round {
   /// The lane's current step goes on without this client; two such steps exclude it, then true.
   bool miss(size_t lane, const ClientId& client);
   /// From now on nobody waits for this client, as long as a step has others: a step that goes on without
-  /// it moves its own steps one back, so that what it sends joins the step that is open then. Waited for
-  /// again from its next batch on. False where the current step has nobody else.
-  bool let_lag(size_t lane, const ClientId& client);
+  /// it moves its own steps one back, so that what it sends joins the step that is open then. Until its next
+  /// batch; false when it lags already.
+  bool let_lag(const ClientId& client);
+  /// Whether nobody but clients that lag is left in the lane's current step.
+  bool only_laggards(size_t lane) const;
   void deactivate(const ClientId& client);
 
   /// What has arrived for the lane's current step, in the planned order. The step stays the current one.

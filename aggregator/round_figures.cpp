@@ -33,16 +33,27 @@ std::pair<int64_t, int64_t> traffic_of(const Participant& part, const TrafficMod
   const int64_t up = examples * (traffic.activation_bytes + traffic.output_bytes + labels);
   const int64_t down =
       examples * ((traffic.gradients_come_down ? traffic.activation_bytes : 0) + traffic.output_bytes);
-  return {up + traffic.weight_bytes, down + traffic.weight_bytes};
+  return {up + traffic.weight_bytes + traffic.control_up_bytes,
+          down + traffic.weight_bytes + traffic.control_down_bytes};
 }
 
 TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan) {
-  return {.activation_bytes = model.activation_bytes(),
-          .output_bytes = model.output_bytes(),
-          .weight_bytes = total_bytes(model.device.exchanged()),
-          .labels_go_up = !plan.u_shaped(),
-          .gradients_come_down = plan.objective == EdgeObjective::kEndToEnd,
-          .tail_interval = plan.tail_interval};
+  int64_t control = 0;
+  if (plan.control_variates) {
+    control = total_bytes(model.device.front.parameters());
+    if (model.device.head) control += total_bytes(model.device.head->parameters());
+    if (model.device.auxiliary) control += total_bytes(model.device.auxiliary->parameters());
+  }
+  TrafficModel traffic;
+  traffic.activation_bytes = model.activation_bytes();
+  traffic.output_bytes = model.output_bytes();
+  traffic.weight_bytes = total_bytes(model.device.exchanged());
+  traffic.control_up_bytes = control;
+  traffic.control_down_bytes = control;
+  traffic.labels_go_up = !plan.u_shaped();
+  traffic.gradients_come_down = plan.objective == EdgeObjective::kEndToEnd;
+  traffic.tail_interval = plan.tail_interval;
+  return traffic;
 }
 
 ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,

@@ -16,10 +16,12 @@ namespace tandem::aggregator {
 
 /// What crosses the network, for the formula that measured bytes are compared with.
 struct TrafficModel {
-  int64_t activation_bytes = 0;  ///< of one example at the cut, one way
-  int64_t output_bytes = 0;      ///< of one example between tail and head, one way; U-shaped only
-  int64_t weight_bytes = 0;      ///< of what a device sends to the merge, one way
-  bool labels_go_up = true;      ///< 8 bytes an example
+  int64_t activation_bytes = 0;    ///< of one example at the cut, one way
+  int64_t output_bytes = 0;        ///< of one example between tail and head, one way; U-shaped only
+  int64_t weight_bytes = 0;        ///< of what a device sends to the merge, one way
+  int64_t control_up_bytes = 0;    ///< SCAFFOLD: the change of a client's control variates
+  int64_t control_down_bytes = 0;  ///< the server's, which clients get from the second round on
+  bool labels_go_up = true;        ///< 8 bytes an example
   bool gradients_come_down = true;
   uint32_t tail_interval = 1;  ///< every so many batches one goes up
 };

@@ -15,7 +15,9 @@ namespace tandem::aggregator {
 enum class StragglerRule {
   kDrop,  ///< the step goes on without it, the batch is lost; after two it is out until the next round
   kWait,  ///< nobody goes on without it, unless it leaves
-  kLate,  ///< the step goes on without it; its batch joins the step that is open when it arrives
+  /// The step goes on without it, and so do the next ones, until its batch arrives and joins the step that is
+  /// open then. When nobody else is left the round waits for it as long as for a front. Only for `parallel`.
+  kLate,
 };
 
 /// fedbuff: which update is taken next.

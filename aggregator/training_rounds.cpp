@@ -308,7 +308,7 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
     messenger_.event("excluded", client.name, reason);
     round_->deactivate(client);
     messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round);
-    if (merge_) report_merge_errors(merge_->give_up(client));
+    if (merge_) merge_->give_up(client);
     return state_ == State::kTraining ? advance() : advance_merge();
   }
   record_trained(*part, trained);
@@ -331,7 +331,7 @@ void TrainingRounds::handle_front_update(const ClientId& client, wire::Message m
     return advance();
   }
   if (state_ != State::kMerging || !merge_->waits_for(client)) return;
-  report_merge_errors(merge_->receive(std::move(update)));
+  merge_->receive(std::move(update));
   advance_merge();
 }
 
@@ -349,7 +349,7 @@ void TrainingRounds::leave(const ClientId& client) {
       if (turn_ending_ && is_relay() && round_->turns()[turn_] == client) end_turn(nullptr);
       return advance();
     case State::kMerging:
-      report_merge_errors(merge_->give_up(client));
+      merge_->give_up(client);
       return advance_merge();
     case State::kEvaluating:
       return advance_evaluation();
@@ -603,7 +603,10 @@ void TrainingRounds::end_turn(const ClientUpdate* update) {
 
 void TrainingRounds::restart_deadline(size_t lane) {
   // Where every so many batches one goes up, a step of the tail takes the device as many steps.
-  lane_deadlines_[lane] = now_() + options_.step_deadline * int64_t{options_.plan.tail_interval};
+  auto patience = options_.step_deadline * int64_t{options_.plan.tail_interval};
+  // Those who are late have as long as a front when nobody else is left.
+  if (round_->only_laggards(lane)) patience = std::max(patience, options_.update_deadline);
+  lane_deadlines_[lane] = now_() + patience;
 }
 
 std::optional<TimePoint> TrainingRounds::next_deadline() const {
@@ -638,7 +641,9 @@ bool TrainingRounds::trains_against_time(const ClientId& client) const {
 }
 
 TimePoint TrainingRounds::local_deadline(const Participant& part) const {
-  return local_started_ + options_.step_deadline * (int64_t{part.planned_steps()} + 1);
+  auto patience = options_.step_deadline * (int64_t{part.planned_steps()} + 1);
+  if (options_.stragglers == StragglerRule::kLate) patience += options_.update_deadline;
+  return local_started_ + patience;
 }
 
 void TrainingRounds::tick(TimePoint as_of) {
@@ -647,7 +652,7 @@ void TrainingRounds::tick(TimePoint as_of) {
   if (state_ == State::kMerging) {
     for (const ClientId& client : merge_->outstanding()) {
       messenger_.event("missed-merge", client.name, "its front did not come within the update deadline");
-      report_merge_errors(merge_->give_up(client));
+      merge_->give_up(client);
     }
     advance_merge();
   } else {
@@ -700,7 +705,7 @@ void TrainingRounds::expire_step(size_t lane) {
   for (const TailEntry& entry : late) {
     const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
     if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane] &&
-        round_->let_lag(lane, entry.client)) {
+        round_->let_lag(entry.client)) {
       messenger_.event("late-step", entry.client.name, detail);
       continue;
     }
@@ -768,7 +773,15 @@ void TrainingRounds::begin_merge(bool now) {
   }
   state_ = State::kMerging;
   strategy_->begin(cpu_snapshot(merged_layout()));
-  merge_.emplace(std::move(weights), [this](ClientUpdate update) { return add_update(std::move(update)); });
+  merge_.emplace(std::move(weights), [this](ClientUpdate update) {
+    const ClientId client = update.client;
+    const auto added = add_update(std::move(update));
+    if (!added) {
+      messenger_.count_refused();
+      messenger_.event("bad-front", client.name, added.error().message + "; left out of the merge");
+    }
+    return added.has_value();
+  });
   advance_merge();
 }
 
@@ -799,13 +812,6 @@ void TrainingRounds::advance_merge() {
   }
   if (!asked.empty()) phase_deadline_ = now_() + options_.update_deadline;
   if (!messenger_.failure() && merge_->complete()) finish_merge();
-}
-
-void TrainingRounds::report_merge_errors(const std::vector<Error>& errors) {
-  for (const Error& error : errors) {
-    messenger_.count_refused();
-    messenger_.event("bad-front", "", error.message + "; left out of the merge");
-  }
 }
 
 void TrainingRounds::finish_merge() {
@@ -931,8 +937,10 @@ void TrainingRounds::advance_evaluation() {
 
 void TrainingRounds::complete() {
   ++figures_.completed_rounds;
+  TrafficModel traffic = traffic_model(model_, options_.plan);
+  if (sent_control_.empty()) traffic.control_down_bytes = 0;  // the first round's is zero and not sent
   RoundReport report =
-      round_report(*round_, messenger_.roster(), traffic_model(model_, options_.plan),
+      round_report(*round_, messenger_.roster(), traffic,
                    evaluation_ ? evaluation_->results() : std::map<ClientId, wire::Evaluated>{});
   RoundRecord& record = report.record;
   record.round = figures_.completed_rounds;

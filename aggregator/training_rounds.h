@@ -101,7 +101,6 @@ class TrainingRounds : public Training {
 
   void begin_merge(bool now);
   void advance_merge();
-  void report_merge_errors(const std::vector<Error>& errors);
   Result<void> add_update(ClientUpdate update);
   void finish_merge();
   void load_merged(const NamedTensors& merged);

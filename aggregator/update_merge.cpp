@@ -45,36 +45,30 @@ bool UpdateMerge::waits_for(const ClientId& client) const {
   return entry != nullptr && entry->state == State::kAsked;
 }
 
-std::vector<Error> UpdateMerge::receive(ClientUpdate update) {
+void UpdateMerge::receive(ClientUpdate update) {
   Contributor* entry = find(update.client);
-  if (entry == nullptr || entry->state != State::kAsked) return {};
+  if (entry == nullptr || entry->state != State::kAsked) return;
   update.examples = std::min(entry->update.examples, update.examples);
   entry->state = update.examples > 0 ? State::kReceived : State::kGivenUp;
   entry->update = std::move(update);
-  return add_in_order();
+  add_in_order();
 }
 
-std::vector<Error> UpdateMerge::give_up(const ClientId& client) {
+void UpdateMerge::give_up(const ClientId& client) {
   Contributor* entry = find(client);
-  if (entry == nullptr || entry->state == State::kReceived) return {};
+  if (entry == nullptr || entry->state == State::kReceived) return;
   entry->state = State::kGivenUp;
-  return add_in_order();
+  add_in_order();
 }
 
-std::vector<Error> UpdateMerge::add_in_order() {
-  std::vector<Error> errors;
+void UpdateMerge::add_in_order() {
   for (; next_to_add_ < order_.size(); ++next_to_add_) {
     Contributor& entry = order_[next_to_add_];
     if (entry.state == State::kGivenUp) continue;
     if (entry.state != State::kReceived) break;
     const ClientId client = entry.update.client;
-    if (auto added = add_(std::exchange(entry.update, {.client = client})); !added) {
-      errors.push_back(added.error());
-    } else {
-      merged_.push_back(client);
-    }
+    if (add_(std::exchange(entry.update, {.client = client}))) merged_.push_back(client);
   }
-  return errors;
 }
 
 std::vector<ClientId> UpdateMerge::outstanding() const {

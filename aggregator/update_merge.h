@@ -18,8 +18,8 @@ class UpdateMerge {
  public:
   static constexpr size_t kMaxOutstanding = 8;
 
-  /// Takes an update in its turn; an error leaves it out.
-  using Add = std::function<Result<void>(ClientUpdate)>;
+  /// Takes an update in its turn; false leaves it out.
+  using Add = std::function<bool(ClientUpdate)>;
 
   /// `weights`: the examples each contributor trained on.
   UpdateMerge(std::map<ClientId, uint64_t> weights, Add add);
@@ -34,12 +34,11 @@ class UpdateMerge {
   bool waits_for(const ClientId& client) const;
 
   /// A contributor's update: it weighs as the fewer of the examples it claims and those it was sent answers
-  /// for, and is left out where that is none. An update that does not fit is left out and the error
-  /// returned, possibly for an earlier client whose turn came only now.
-  std::vector<Error> receive(ClientUpdate update);
+  /// for, and is left out where that is none. Others whose turn came only now may be added too.
+  void receive(ClientUpdate update);
 
   /// The merge goes on without this client.
-  std::vector<Error> give_up(const ClientId& client);
+  void give_up(const ClientId& client);
 
   /// Clients asked that have not answered.
   std::vector<ClientId> outstanding() const;
@@ -57,7 +56,7 @@ class UpdateMerge {
   std::vector<ClientId> ask_up_to(size_t end);
   Contributor* find(const ClientId& client);
   const Contributor* find(const ClientId& client) const;
-  std::vector<Error> add_in_order();
+  void add_in_order();
 
   std::vector<Contributor> order_;
   Add add_;

@@ -216,24 +216,27 @@ void EdgeSession::handle_begin_round(wire::Message message) {
 
 void EdgeSession::forward_open_steps() {
   // Step s is computed only after step s - window was applied (decided strictly by step number, so that a
-  // step this device sits out counts like any other).
-  while (!round_.excluded && round_.next_forward < round_.batch_sizes.size() &&
-         round_.next_forward < round_.next_apply + plan_->window) {
-    const uint32_t step = round_.next_forward++;
-    const Batch batch = loader_->next();
-    if (round_.batch_sizes[step] == 0) {
-      apply_answers();
-      continue;
+  // step this device sits out counts like any other), and before the next one is, so that answers which
+  // arrive together give the same weights as one by one.
+  do {
+    while (round_.next_forward < round_.batch_sizes.size() &&
+           round_.next_forward < round_.next_apply + plan_->window) {
+      forward_step(round_.next_forward++);
     }
-    if (plan_->u_shaped()) round_.labels[step] = batch.labels;
-    request(wire::Activations{.activations = trainer_->front().forward(batch.inputs),
-                              .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
-            step);
-  }
-  if (!round_.excluded && round_.next_apply == round_.batch_sizes.size()) {
+  } while (apply_next_answer());
+  if (round_.next_apply == round_.batch_sizes.size()) {
     phase_ = Phase::kUpdating;
     if (round_.end_asked) send_front();
   }
+}
+
+void EdgeSession::forward_step(uint32_t step) {
+  const Batch batch = loader_->next();
+  if (round_.batch_sizes[step] == 0) return;
+  if (plan_->u_shaped()) round_.labels[step] = batch.labels;
+  request(wire::Activations{.activations = trainer_->front().forward(batch.inputs),
+                            .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
+          step);
 }
 
 void EdgeSession::handle_answer(wire::Message message) {
@@ -248,33 +251,31 @@ void EdgeSession::handle_answer(wire::Message message) {
   if (plan_->trains_locally()) return;
   if (step < round_.next_apply || step >= round_.next_forward) return;  // a repeat, or a step never sent
   answers_.insert_or_assign(step, std::move(message));
-  apply_answers();
-  if (phase_ == Phase::kTraining) forward_open_steps();
+  forward_open_steps();
 }
 
-void EdgeSession::apply_answers() {
-  while (round_.next_apply < round_.next_forward) {
-    const uint32_t step = round_.next_apply;
-    if (round_.batch_sizes[step] == 0) {
-      answers_.erase(step);
-      ++round_.next_apply;
-      continue;
-    }
-    const auto answer = answers_.find(step);
-    if (answer == answers_.end()) return;
-    if (const auto* gradients = std::get_if<wire::Gradients>(&answer->second.body)) {
-      if (const auto applied = trainer_->front().apply(gradients->gradient); !applied) {
-        note("round " + std::to_string(round_.ordinal) + ", step " + std::to_string(step) + ": " +
-             applied.error().message + "; step left out");
-        trainer_->front().skip();
-      } else {
-        count_step(step, gradients->loss, gradients->correct);
-      }
-    } else {
-      trainer_->front().skip();
-    }
-    finish_step(step);
+bool EdgeSession::apply_next_answer() {
+  const uint32_t step = round_.next_apply;
+  if (step >= round_.next_forward) return false;
+  if (round_.batch_sizes[step] == 0) {
+    ++round_.next_apply;
+    return true;
   }
+  const auto answer = answers_.find(step);
+  if (answer == answers_.end()) return false;
+  if (const auto* gradients = std::get_if<wire::Gradients>(&answer->second.body)) {
+    if (const auto applied = trainer_->front().apply(gradients->gradient); !applied) {
+      note("round " + std::to_string(round_.ordinal) + ", step " + std::to_string(step) + ": " +
+           applied.error().message + "; step left out");
+      trainer_->front().skip();
+    } else {
+      count_step(step, gradients->loss, gradients->correct);
+    }
+  } else {
+    trainer_->front().skip();
+  }
+  finish_step(step);
+  return true;
 }
 
 void EdgeSession::finish_step(uint32_t step) {

@@ -151,7 +151,8 @@ class EdgeSession {
   void handle_bye(const wire::Bye& bye);
 
   void forward_open_steps();
-  void apply_answers();
+  void forward_step(uint32_t step);
+  bool apply_next_answer();
   void finish_step(uint32_t step);
   bool goes_up(uint32_t step) const;
   void report_trained();

@@ -126,7 +126,7 @@ TEST_SUITE("aggregator/round") {
   TEST_CASE("a client that comes late joins the step that is open then, and its steps move back") {
     Round round(RoundId{1}, joined({{kAnn, {1, 1, 1}}, {kBob, {1, 1, 1}}}));
     round.put(from(kAnn, 0));
-    CHECK(round.let_lag(0, kBob));
+    CHECK(round.let_lag(kBob));
     CHECK(round.ready(0));
     CHECK(take_and_advance(round) == 1);
     CHECK((round.state_of(kBob, 0, 1) == State::kOpen));
@@ -147,14 +147,18 @@ TEST_SUITE("aggregator/round") {
     CHECK_FALSE(round.lanes_done());
     CHECK(missing(round) == std::vector<ClientId>{kBob});
     CHECK(round.missing(0)[0].step == 2);
-    CHECK_FALSE(round.let_lag(0, kBob));  // there is nobody else to go on
+    CHECK(round.let_lag(kBob));
+    CHECK(round.only_laggards(0));
+    CHECK(missing(round) == std::vector<ClientId>{kBob});  // there is nobody else to go on
+    CHECK_FALSE(round.let_lag(kBob));
+    CHECK_FALSE(round.miss(0, kBob));
     round.advance(0);
     CHECK(round.lanes_done());
   }
 
   TEST_CASE("nobody waits for one that lags until only its own steps are left") {
     Round round(RoundId{1}, joined({{kAnn, {1, 1}}, {kBob, {1, 1}}}));
-    CHECK(round.let_lag(0, kBob));
+    CHECK(round.let_lag(kBob));
     for (uint32_t step = 0; step < 2; ++step) {
       round.put(from(kAnn, step));
       CHECK(round.ready(0));
@@ -171,7 +175,7 @@ TEST_SUITE("aggregator/round") {
 
   TEST_CASE("a step that a late client sat out takes up its lag") {
     Round round(RoundId{1}, joined({{kAnn, {1, 1, 1}}, {kBob, {1, 0, 1}}}));
-    CHECK(round.let_lag(0, kBob));
+    CHECK(round.let_lag(kBob));
     round.advance(0);
     round.put(from(kBob, 0));
     CHECK(missing(round) == std::vector<ClientId>{kAnn});

@@ -13,10 +13,10 @@ namespace {
 struct Taken {
   std::vector<ClientUpdate> updates;
   UpdateMerge::Add add() {
-    return [this](ClientUpdate update) -> Result<void> {
-      if (update.client.name == "eve") return Error{ErrorCode::kNonFinite, "update of client eve: NaN"};
+    return [this](ClientUpdate update) {
+      if (update.client.name == "eve") return false;
       updates.push_back(std::move(update));
-      return {};
+      return true;
     };
   }
 };
@@ -41,10 +41,10 @@ TEST_SUITE("aggregator/update_merge") {
     Taken taken;
     UpdateMerge merge({{{"ann"}, 1}, {{"bob"}, 2}}, taken.add());
     CHECK(merge.next_to_ask() == std::vector<ClientId>{{"ann"}, {"bob"}});
-    CHECK(merge.receive(update("bob", 3)).empty());
+    merge.receive(update("bob", 3));
     CHECK_FALSE(merge.complete());
     CHECK(taken.updates.empty());
-    CHECK(merge.receive(update("ann", 1)).empty());
+    merge.receive(update("ann", 1));
     REQUIRE(merge.complete());
     REQUIRE(taken.updates.size() == 2);
     CHECK(taken.updates[0].client.name == "ann");
@@ -58,21 +58,19 @@ TEST_SUITE("aggregator/update_merge") {
     CHECK(merge.next_to_ask().size() == 8);
     CHECK(merge.next_to_ask().empty());
     // Later ones that arrive early hold memory: they make no room.
-    CHECK(merge.receive(update("c103", 1)).empty());
+    merge.receive(update("c103", 1));
     CHECK(merge.next_to_ask().empty());
-    CHECK(merge.receive(update("c100", 1)).empty());
+    merge.receive(update("c100", 1));
     CHECK(merge.next_to_ask() == std::vector<ClientId>{{"c108"}});
   }
 
-  TEST_CASE("a client that gives no usable update is left out and named") {
+  TEST_CASE("a client that gives no usable update is left out") {
     Taken taken;
     UpdateMerge merge({{{"ann"}, 1}, {{"bob"}, 2}, {{"eve"}, 5}}, taken.add());
     (void)merge.next_to_ask();
-    CHECK(merge.receive(update("ann", 2)).empty());
-    CHECK(merge.give_up({"bob"}).empty());
-    const auto errors = merge.receive(update("eve", 9));
-    REQUIRE(errors.size() == 1);
-    CHECK(errors[0].message == "update of client eve: NaN");
+    merge.receive(update("ann", 2));
+    merge.give_up({"bob"});
+    merge.receive(update("eve", 9));
     REQUIRE(merge.complete());
     CHECK(merge.merged() == std::vector<ClientId>{{"ann"}});
   }
@@ -80,12 +78,12 @@ TEST_SUITE("aggregator/update_merge") {
   TEST_CASE("updates that nobody asked for, and second ones, change nothing") {
     Taken taken;
     UpdateMerge merge({{{"ann"}, 1}}, taken.add());
-    CHECK(merge.receive(update("ann", 9)).empty());  // not asked yet
+    merge.receive(update("ann", 9));  // not asked yet
     CHECK_FALSE(merge.complete());
     (void)merge.next_to_ask();
-    CHECK(merge.receive(update("mallory", 9)).empty());
-    CHECK(merge.receive(update("ann", 1)).empty());
-    CHECK(merge.receive(update("ann", 9)).empty());
+    merge.receive(update("mallory", 9));
+    merge.receive(update("ann", 1));
+    merge.receive(update("ann", 9));
     REQUIRE(taken.updates.size() == 1);
     CHECK(taken.updates[0].weights[0].tensor[0].item<float>() == 1.0f);
   }
@@ -94,9 +92,9 @@ TEST_SUITE("aggregator/update_merge") {
     Taken taken;
     UpdateMerge merge({{{"ann"}, 6}, {{"bob"}, 2}, {{"kim"}, 5}}, taken.add());
     (void)merge.next_to_ask();
-    CHECK(merge.receive(update("ann", 1, 2)).empty());
-    CHECK(merge.receive(update("bob", 3, 1'000'000)).empty());
-    CHECK(merge.receive(update("kim", 100, 0)).empty());
+    merge.receive(update("ann", 1, 2));
+    merge.receive(update("bob", 3, 1'000'000));
+    merge.receive(update("kim", 100, 0));
     REQUIRE(merge.complete());
     REQUIRE(taken.updates.size() == 2);
     CHECK(taken.updates[0].examples == 2);

@@ -1,0 +1,194 @@
+// Who takes part in a round: drawn, fewest, come late, gone and back.
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "support/session_network.h"
+#include "support/test.h"
+
+using namespace tandem;
+using namespace tandem::testing;
+
+namespace {
+
+aggregator::SessionOptions small_options(int clients, const std::string& algorithm = "federated") {
+  auto options = base_options("mlp?hidden=8", 1, clients);
+  options.plan.algorithm = algorithm;
+  options.batch_size = algorithm == "parallel" ? 24 : 8;
+  return options;
+}
+
+/// Names by round, from the records of complete rounds.
+std::map<uint32_t, std::set<std::string>> participants(const RecordingObserver& observer) {
+  std::map<uint32_t, std::set<std::string>> by_round;
+  for (const ClientRecord& record : observer.clients) by_round[record.round].insert(record.client);
+  return by_round;
+}
+
+/// Names by round of the clients that were sent BeginRound.
+std::map<uint32_t, std::set<std::string>> asked_in(SessionNetwork& network) {
+  std::map<uint32_t, std::set<std::string>> asked;
+  network.on_message = [&asked](size_t edge, bool, wire::Message& message) {
+    if (const auto* begin = std::get_if<wire::BeginRound>(&message.body))
+      asked[begin->ordinal].insert(client_name(static_cast<int>(edge)));
+    return Fate::kDeliver;
+  };
+  REQUIRE(network.run());
+  network.on_message = nullptr;
+  return asked;
+}
+
+using Names = std::set<std::string>;
+
+}  // namespace
+
+TEST_SUITE("tools/participation") {
+  TEST_CASE(
+      "clients_per_round draws exactly that number by the seed, others each time, everyone in the end") {
+    for (const std::string algorithm : {"federated", "parallel", "relay"}) {
+      CAPTURE(algorithm);
+      const auto draw = [&](uint64_t seed, uint64_t arrival_seed) {
+        auto options = small_options(8, algorithm);
+        options.clients_per_round = 3;
+        options.plan.rounds = 16;
+        options.plan.seed = seed;
+        SessionNetwork network(options, nullptr, arrival_seed);
+        add_clients(network, std::vector<int>(8, 8));
+        network.connect_all();
+        const auto asked = asked_in(network);
+        REQUIRE(network.session().completed());
+        CHECK(asked == participants(network.observer));
+        return asked;
+      };
+      const auto drawn = draw(7, 0);
+      REQUIRE(drawn.size() == 16);
+      Names everyone;
+      std::set<Names> different;
+      for (const auto& [round, names] : drawn) {
+        CHECK(names.size() == 3);
+        everyone.insert(names.begin(), names.end());
+        different.insert(names);
+      }
+      CHECK(everyone.size() == 8);
+      CHECK(different.size() > 8);
+      CHECK(draw(7, 1) == drawn);
+      CHECK(draw(8, 0) != drawn);
+    }
+  }
+
+  TEST_CASE("the first round waits for all clients, the others for min_clients") {
+    auto options = small_options(3);
+    options.min_clients = 2;
+    options.plan.rounds = 4;
+    SessionNetwork network(options);
+    add_clients(network, {8, 8, 8});
+    const auto after = [&](std::chrono::seconds time) {
+      return [&network, latest = network.now() + time] { return network.now() >= latest; };
+    };
+    const auto rounds = [&] { return network.observer.rounds.size(); };
+    network.connect(0);
+    network.connect(1);
+    REQUIRE(network.run(after(std::chrono::seconds(60))));
+    CHECK_FALSE(network.session().started());
+    network.connect(2);
+    REQUIRE(network.run([&] { return rounds() == 1; }));
+    network.edge(2).leave("off");
+    REQUIRE(network.run([&] { return rounds() == 2; }));
+    // Round 3 has begun with two; the one that stays ends it alone, and no other begins.
+    network.edge(1).leave("off");
+    REQUIRE(network.run(after(std::chrono::seconds(60))));
+    CHECK(rounds() == 3);
+    CHECK(network.observer.rounds[2].clients == 1);
+    CHECK_FALSE(network.session().done());
+    CHECK(network.observer.count("leave") == 2);
+    network.restart(1);
+    REQUIRE(network.run());
+    REQUIRE(network.session().completed());
+    const auto by_round = participants(network.observer);
+    CHECK(by_round.at(1) == Names{"client-1", "client-2", "client-3"});
+    CHECK(by_round.at(4) == Names{"client-1", "client-2"});
+  }
+
+  TEST_CASE("a client that comes in the middle of a round takes part from the next") {
+    for (const std::string algorithm : {"parallel", "splitfed-v1", "splitfed-v2", "relay", "federated"}) {
+      CAPTURE(algorithm);
+      auto options = small_options(2, algorithm);
+      options.plan.rounds = 3;
+      SessionNetwork network(options);
+      add_clients(network, {40, 25, 31});
+      network.connect(0);
+      network.connect(1);
+      int messages = 0;
+      network.on_message = [&](size_t, bool up, wire::Message& message) {
+        messages += up && (std::holds_alternative<wire::Activations>(message.body) ||
+                           std::holds_alternative<wire::Trained>(message.body));
+        return Fate::kDeliver;
+      };
+      REQUIRE(network.run([&] { return messages >= 1; }));
+      REQUIRE(network.observer.rounds.empty());
+      network.connect(2);
+      const auto asked = asked_in(network);
+      REQUIRE(network.session().completed());
+      CHECK(asked.at(2) == Names{"client-1", "client-2", "client-3"});
+      const auto by_round = participants(network.observer);
+      CHECK(by_round.at(1) == Names{"client-1", "client-2"});
+      CHECK(by_round.at(3) == Names{"client-1", "client-2", "client-3"});
+      CHECK(network.observer.rounds[1].clients == 3);
+      REQUIRE(network.observer.find("join", "client-3") != nullptr);
+      CHECK(network.observer.find("join", "client-3")->round == 1);
+      CHECK(network.edge(2).phase() == edge_client::EdgeSession::Phase::kFinished);
+    }
+  }
+
+  TEST_CASE("a client that leaves in the middle of a round and comes back goes on with its examples") {
+    auto options = small_options(3);
+    options.min_clients = 2;
+    options.plan.rounds = 4;
+    options.local_steps = 2;
+    SessionNetwork network(options);
+    add_clients(network, {40, 40, 40});
+    std::map<uint32_t, std::map<size_t, uint64_t>> first_example;
+    network.on_message = [&](size_t edge, bool, wire::Message& message) {
+      if (const auto* begin = std::get_if<wire::BeginRound>(&message.body))
+        first_example[begin->ordinal][edge] = begin->first_example;
+      return Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run([&] { return network.observer.rounds.size() == 1 && first_example[2].size() == 3; }));
+    network.edge(2).leave("off");
+    REQUIRE(network.run([&] { return network.observer.rounds.size() == 2; }));
+    REQUIRE(network.observer.find("leave", "client-3") != nullptr);
+    CHECK(network.observer.find("leave", "client-3")->detail == "off");
+    CHECK(network.observer.rounds[1].clients == 2);
+    CHECK_FALSE(network.session().done());
+    REQUIRE(network.run([&] { return first_example[3].size() >= 2; }));
+    network.restart(2);
+    REQUIRE(network.run());
+    REQUIRE(network.session().completed());
+    CHECK(network.observer.rounds[3].clients == 3);
+    CHECK(first_example[3].size() == 2);
+    // 16 examples a round were planned for it in rounds 1 and 2, and round 3 passed without it.
+    CHECK(first_example[4] == std::map<size_t, uint64_t>{{0, 48}, {1, 48}, {2, 32}});
+  }
+
+  TEST_CASE("the same program back after a silence takes part from the next round") {
+    for (const std::string algorithm : {"parallel", "splitfed-v1", "splitfed-v2", "relay", "federated"}) {
+      CAPTURE(algorithm);
+      auto options = small_options(3, algorithm);
+      options.min_clients = 2;
+      options.plan.rounds = 4;
+      SessionNetwork network(options);
+      add_clients(network, {40, 40, 40});
+      network.connect_all();
+      REQUIRE(network.run([&] { return network.observer.rounds.size() == 1; }));
+      network.kill(1);
+      REQUIRE(network.run([&] { return network.observer.find("leave", "client-2") != nullptr; }));
+      network.connect(1);
+      REQUIRE(network.run());
+      REQUIRE(network.session().completed());
+      CHECK(network.observer.rounds[3].clients == 3);
+      CHECK(network.edge(1).phase() == edge_client::EdgeSession::Phase::kFinished);
+    }
+  }
+}
