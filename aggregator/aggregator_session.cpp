@@ -199,6 +199,9 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   }
   if (const auto checked = check_data(hello.data); !checked) return turn_away(checked.error());
 
+  const Member* before = messenger_.roster().find(client);
+  const bool asks_again = before != nullptr && before->present && before->connection == connection &&
+                          before->instance == hello.instance;
   const Roster::Admission admission =
       messenger_.roster().admit(client, connection, hello.instance, hello.data, received_at);
   Member& member = *messenger_.roster().find(client);
@@ -214,7 +217,8 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   std::string detail =
       std::to_string(hello.data.num_examples) + " examples, tandem " + hello.software_version;
   if (!resumed && member.took_part) detail += "; a new program, its optimiser state starts at zero";
-  messenger_.event(resumed ? "reconnect" : "join", client.name, detail);
+  // One that has heard nothing for a while says Hello again: no news for the record.
+  if (!asks_again) messenger_.event(resumed ? "reconnect" : "join", client.name, detail);
   messenger_.send(client, wire::Welcome{.plan = options_.plan, .client = client.name, .resumed = resumed},
                   sequence());
   if (resumed) {

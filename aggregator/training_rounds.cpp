@@ -704,8 +704,7 @@ void TrainingRounds::expire_step(size_t lane) {
   }
   for (const TailEntry& entry : late) {
     const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
-    if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane] &&
-        round_->let_lag(entry.client)) {
+    if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane] && round_->let_lag(entry.client)) {
       messenger_.event("late-step", entry.client.name, detail);
       continue;
     }

@@ -107,7 +107,7 @@ Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
     } else if (session_.has_work()) {
       session_.work();
     } else {
-      session_.tick();
+      if (connected_) session_.tick();  // what is lost with the connection is sent again with the next
       say_what_it_waits_for(std::chrono::steady_clock::now());
     }
   }

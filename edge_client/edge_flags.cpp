@@ -15,6 +15,9 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.add("give-up-after", give_up_after,
             "Seconds without an aggregator after which to stop; 0 never does");
 
+  flags.add(
+      "resend-after", resend_after,
+      "Seconds without an answer after which a request is sent again, and the aggregator asked what to do");
   flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from the aggregator, MiB");
 
   flags.group("Data");
@@ -52,6 +55,10 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
   if (!(give_up_after >= 0 && give_up_after <= 1e7)) {
     return Error{ErrorCode::kInvalidArgument, "--give-up-after must be between 0 and 10000000 seconds, got " +
                                                   std::to_string(give_up_after)};
+  }
+  if (!(resend_after >= 0.01 && resend_after <= 3600)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--resend-after must be between 0.01 and 3600 seconds, got " + std::to_string(resend_after)};
   }
   ZmqClientOptions options;
   options.max_frame_bytes = max_frame_mib << 20;

@@ -18,6 +18,7 @@ struct EdgeFlags {
   std::filesystem::path key_file;
   bool insecure = false;
   double give_up_after = 0;
+  double resend_after = 15;
   int64_t max_frame_mib = 256;
 
   std::string data;

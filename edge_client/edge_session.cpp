@@ -35,6 +35,7 @@ EdgeSession::~EdgeSession() = default;
 // Joining.
 
 void EdgeSession::connected() {
+  asking_again_ = false;
   if (!done()) say_hello();
 }
 
@@ -58,6 +59,7 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
   const auto& welcome = std::get<wire::Welcome>(message.body);
   const bool same_run = plan_ && message.key.run_id == run_.run_id;
   run_ = {.run_id = message.key.run_id, .incarnation = message.key.incarnation};
+  if (same_run && welcome.resumed && asking_again_) return;
   if (same_run && welcome.resumed) {
     note("reconnected, going on with round " + std::to_string(round_.ordinal));
     if (phase_ == Phase::kConnecting) phase_ = Phase::kWaiting;
@@ -123,6 +125,7 @@ void EdgeSession::handle_refuse(const wire::Refuse& refuse) {
 void EdgeSession::receive(wire::Message message, int64_t bytes) {
   if ((done() || leaving_) && !std::holds_alternative<wire::Bye>(message.body)) return;
   bytes_down_ += bytes;
+  if (!std::holds_alternative<wire::Heartbeat>(message.body)) last_heard_ = dependencies_.now();
   if (std::holds_alternative<wire::Welcome>(message.body)) return handle_welcome(message);
   if (const auto* refuse = std::get_if<wire::Refuse>(&message.body)) return handle_refuse(*refuse);
   if (const auto* bye = std::get_if<wire::Bye>(&message.body)) return handle_bye(*bye);
@@ -510,6 +513,9 @@ void EdgeSession::tick() {
     request.sent_at = now;
     transmit(request.message);
   }
+  if (has_work() || now - std::max(last_heard_, last_hello_) < options_.resend_after) return;
+  asking_again_ = true;
+  say_hello();
 }
 
 void EdgeSession::resend_requests() {

@@ -29,7 +29,8 @@ struct EdgeSessionOptions {
   at::Device device = at::kCPU;
   /// Batches prepared ahead by the loader's thread; 0 prepares them in the session's thread.
   int prefetch = 2;
-  /// A request without an answer for this long is sent again.
+  /// A request without an answer for this long is sent again, and after as long without a word from the
+  /// aggregator it is asked what this device should be doing: whatever got lost then comes again.
   std::chrono::milliseconds resend_after{15'000};
 };
 
@@ -82,7 +83,7 @@ class EdgeSession {
   void connected();
   /// A message from the aggregator. `bytes`: its size on the wire.
   void receive(wire::Message message, int64_t bytes);
-  /// Sends again what has had no answer for `resend_after`. Call now and then.
+  /// Sends or asks again what got lost; see EdgeSessionOptions::resend_after. Call now and then.
   void tick();
   /// Whether a step can be trained without waiting for the aggregator, where the plan says so.
   bool has_work() const;
@@ -188,6 +189,8 @@ class EdgeSession {
   std::optional<Error> failure_;
   bool bye_received_ = false;
   bool leaving_ = false;
+  bool asking_again_ = false;  // the last Hello was no new connection's
+  TimePoint last_heard_;
   TimePoint last_hello_;
   NamedTensors final_front_;
   double final_accuracy_ = 0;

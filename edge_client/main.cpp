@@ -46,7 +46,10 @@ Result<int> run(const EdgeFlags& flags) {
   EdgeDisplay display(flags.quiet);
   // The client is made last, of a session that sends through it.
   std::function<void(wire::Frames)> send;
-  EdgeSession session({.instance = random_instance(), .device = *device, .prefetch = flags.prefetch},
+  EdgeSession session({.instance = random_instance(),
+                       .device = *device,
+                       .prefetch = flags.prefetch,
+                       .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000))},
                       {.send = [&](wire::Frames frames) { send(std::move(frames)); },
                        .dataset = data->train.get(),
                        .held_out = data->held_out.get(),
