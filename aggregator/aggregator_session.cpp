@@ -1,7 +1,6 @@
 #include "tandem/aggregator/aggregator_session.h"
 
 #include <algorithm>
-#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -21,10 +20,6 @@ constexpr int64_t kMaxExamples = int64_t{1} << 26;
 constexpr int64_t kMaxAnnouncedValues = int64_t{1} << 18;
 constexpr int64_t kMaxAnnouncedClasses = 65'536;
 constexpr std::chrono::milliseconds kLivenessCheck{500};
-
-double value_or_nan(const std::optional<double>& value) {
-  return value.value_or(std::numeric_limits<double>::quiet_NaN());
-}
 
 RunObserver& required(RunObserver* observer) {
   if (observer == nullptr) throw std::invalid_argument("SessionDependencies.observer is null");

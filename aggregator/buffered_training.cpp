@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "tandem/aggregator/round_figures.h"
@@ -12,10 +11,6 @@ namespace tandem::aggregator {
 namespace {
 
 constexpr int kMaxFailuresInARow = 100;
-
-double value_or_nan(const std::optional<double>& value) {
-  return value.value_or(std::numeric_limits<double>::quiet_NaN());
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include <ATen/core/Tensor.h>
@@ -53,5 +54,8 @@ RoundReport round_report(const Round& round, const Roster& roster, const Traffic
 std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels);
 
 double seconds_between(TimePoint from, TimePoint to);
+
+/// How a figure that may not exist travels.
+double value_or_nan(const std::optional<double>& value);
 
 }  // namespace tandem::aggregator

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "tandem/aggregator/activation_checks.h"
@@ -15,10 +14,6 @@ namespace tandem::aggregator {
 namespace {
 
 constexpr int kMaxAbandonedInARow = 3;
-
-double value_or_nan(const std::optional<double>& value) {
-  return value.value_or(std::numeric_limits<double>::quiet_NaN());
-}
 
 /// The entries of `tensors` that are named like one of `layout`, which may hold others too.
 NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors) {

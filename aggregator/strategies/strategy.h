@@ -102,7 +102,6 @@ struct StrategyTraits {
   double proximal_mu = 0;             ///< fedprox: clients add (mu/2) |w_k - w|^2 to their loss
   bool control_variates = false;      ///< scaffold: clients keep c_k, receive c and send c_k' - c_k
   int buffer = 0;                     ///< fedbuff: merge whenever so many updates came; 0: once a round
-  bool needs_steps = false;           ///< fednova: updates tell their local steps
   bool needs_single_updates = false;  ///< see Strategy
   int minimum_updates = 1;            ///< see Strategy
 };

@@ -123,15 +123,6 @@ Block build_block(const detail::BlockDefinition& definition, uint64_t seed, int 
   return block;
 }
 
-/// Copies `source` into `target`, in place, if it fits and is finite.
-Result<void> checked_copy(const NamedTensors& target, const NamedTensors& source) {
-  if (auto checked = check_same_layout(target, source); !checked) return checked;
-  if (auto checked = check_finite(source); !checked) return checked;
-  const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < source.size(); ++i) target[i].tensor.copy_(source[i].tensor);
-  return {};
-}
-
 [[noreturn]] void throw_bad_range(const std::string& function, int first, int last, int low, int high) {
   throw std::invalid_argument(function + " needs " + std::to_string(low) +
                               " <= first < last <= " + std::to_string(high) + ", got [" +
@@ -205,23 +196,10 @@ NamedTensors ModelPart::batch_norm_state() const {
 }
 
 Result<void> ModelPart::load(const NamedTensors& state) {
-  return checked_copy(impl_->tensors.state, state);
-}
-
-Result<void> ModelPart::load_partial(const NamedTensors& subset) {
-  std::unordered_map<std::string, at::Tensor> own;
-  for (const NamedTensor& entry : impl_->tensors.state) own.emplace(entry.name, entry.tensor);
-  NamedTensors targets;
-  for (const NamedTensor& entry : subset) {
-    // Taken out when found, so that a name that comes twice is not there any more.
-    auto found = own.extract(entry.name);
-    if (found.empty()) {
-      return Error{ErrorCode::kShapeMismatch,
-                   "tensor " + entry.name + " comes twice or does not exist in " + impl_->describe()};
-    }
-    targets.push_back({entry.name, std::move(found.mapped())});
-  }
-  return checked_copy(targets, subset);
+  if (auto checked = check_same_layout(impl_->tensors.state, state); !checked) return checked;
+  if (auto checked = check_finite(state); !checked) return checked;
+  copy_values(state, impl_->tensors.state);
+  return {};
 }
 
 void ModelPart::zero_grad() {

@@ -54,9 +54,6 @@ class ModelPart {
   /// Copies `state` into the weights, in place. kShapeMismatch or kNonFinite name the tensor, and then
   /// nothing has changed.
   Result<void> load(const NamedTensors& state);
-  /// As `load`, for some of the tensors in any order (FedBN: what travels lacks batch norm); the others
-  /// stay as they are. kShapeMismatch also names a tensor that comes twice or that the part does not have.
-  Result<void> load_partial(const NamedTensors& subset);
 
   /// Drops the gradients.
   void zero_grad();

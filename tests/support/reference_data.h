@@ -35,15 +35,7 @@ inline std::string client_name(int i) {
 class ReferenceData {
  public:
   ReferenceData(const aggregator::SessionOptions& options, const std::vector<int>& examples, bool batch_norm)
-      : options_(options),
-        planner_({.seed = options.plan.seed,
-                  .algorithm = options.plan.schedule(),
-                  .objective = options.plan.objective,
-                  .tail_interval = options.plan.tail_interval,
-                  .batch_size = options.batch_size,
-                  .local_steps = options.local_steps,
-                  .local_epochs = options.local_epochs,
-                  .minimum_batch = batch_norm ? 2u : 1u}) {
+      : options_(options), planner_(aggregator::planner_options(options, batch_norm ? 2u : 1u)) {
     for (size_t i = 0; i < examples.size(); ++i) {
       const std::string name = client_name(static_cast<int>(i));
       counts_[{name}] = examples[i];

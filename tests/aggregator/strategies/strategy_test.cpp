@@ -83,7 +83,6 @@ TEST_SUITE("aggregator/strategies/strategy") {
       const StrategyTraits traits = strategy_traits(name).value();
       CHECK(traits.name == name);
       CHECK(traits.control_variates == (name == "scaffold"));
-      CHECK(traits.needs_steps == (name == "fednova"));
       CHECK((traits.proximal_mu > 0) == (name == "fedprox"));
       CHECK((traits.buffer > 0) == (name == "fedbuff"));
       const std::set<std::string> robust = {"median", "trimmed-mean", "krum", "multi-krum", "bulyan"};

@@ -104,9 +104,6 @@ TEST_SUITE("core/model/auxiliary_head") {
     head.zero_grad();
     CHECK_FALSE(head.parameters()[0].tensor.grad().defined());
     head.to(at::kCPU);
-    const auto loaded = head.load_partial({{"0.0.weight", torch::ones({1})}});
-    REQUIRE_FALSE(loaded.has_value());
-    CHECK(loaded.error().message == "tensor 0.0.weight comes twice or does not exist in auxiliary");
     std::string message;
     try {
       (void)head.forward(torch::zeros({2, 5}));

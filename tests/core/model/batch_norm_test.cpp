@@ -168,49 +168,6 @@ TEST_SUITE("core/model/batch_norm") {
     for (const NamedTensor& entry : part.parameters()) CHECK_FALSE(entry.tensor.grad().defined());
     CHECK_FALSE(part.forward(images(4, 3)).requires_grad());
   }
-
-  TEST_CASE("load_partial sets what is named and nothing else") {
-    ModelPart part = build_resnet(1);
-    const NamedTensors before = snapshot(part.state());
-    const NamedTensors other = snapshot(build_resnet(2).state());
-    (void)part.forward(images(4, 3));
-    const NamedTensors local = snapshot(part.batch_norm_state());
-    NamedTensors shared;  // in reverse, since no order is asked for
-    for (auto entry = other.rbegin(); entry != other.rend(); ++entry) {
-      if (!is_batch_norm(entry->name)) shared.push_back(*entry);
-    }
-    REQUIRE(part.load_partial(shared).has_value());
-    CHECK(same_bits(part.batch_norm_state(), local));
-    for (const NamedTensor& entry : shared) {
-      CHECK(at::equal(*find_tensor(part.state(), entry.name), entry.tensor));
-    }
-    CHECK_FALSE(at::equal(before[0].tensor, part.state()[0].tensor));
-    CHECK(part.load_partial({}).has_value());
-    CHECK(part.parameters()[0].tensor.requires_grad());
-  }
-
-  TEST_CASE("load_partial refuses what does not fit and changes nothing") {
-    ModelPart part = build("cnn", 2, 4);
-    const NamedTensors before = snapshot(part.state());
-    const at::Tensor good = torch::ones({10});
-    const auto message = [&](const NamedTensors& subset, ErrorCode code) {
-      const auto loaded = part.load_partial(subset);
-      REQUIRE_FALSE(loaded.has_value());
-      CHECK(loaded.error().code == code);
-      CHECK(same_bits(part.state(), before));
-      return loaded.error().message;
-    };
-    CHECK(message({{"3.0.bias", good}, {"9.0.bias", good}}, ErrorCode::kShapeMismatch) ==
-          "tensor 9.0.bias comes twice or does not exist in blocks [2, 4)");
-    CHECK(message({{"3.0.bias", good}, {"3.0.bias", good}}, ErrorCode::kShapeMismatch) ==
-          "tensor 3.0.bias comes twice or does not exist in blocks [2, 4)");
-    CHECK(message({{"3.0.bias", torch::ones({11})}}, ErrorCode::kShapeMismatch) ==
-          "tensor 1 of 1: expected 3.0.bias (Float [10]), got 3.0.bias (Float [11])");
-    CHECK(message({{"3.0.bias", good.to(at::kDouble)}}, ErrorCode::kShapeMismatch) ==
-          "tensor 1 of 1: expected 3.0.bias (Float [10]), got 3.0.bias (Double [10])");
-    CHECK(message({{"3.0.bias", good * std::numeric_limits<float>::infinity()}}, ErrorCode::kNonFinite) ==
-          "tensor 3.0.bias holds NaN or infinity");
-  }
 }
 
 }  // namespace tandem
