@@ -79,7 +79,7 @@ Result<void> RunRecorder::on_round(const RoundReport& report) {
   }
   if (auto appended = directory_.append(report.record); !appended) return appended;
 
-  Checkpoint checkpoint{.round = report.record.round, .tensors = report.model};
+  Checkpoint checkpoint{.position = {.round = report.record.round}, .tensors = report.model};
   for (const NamedTensor& entry : report.tail_optimizer) {
     checkpoint.tensors.push_back({"tail_optimizer." + entry.name, entry.tensor});
   }

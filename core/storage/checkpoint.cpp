@@ -29,11 +29,7 @@ struct Manifest {
   uint32_t step = 0;
 };
 
-struct Position {
-  uint32_t round = 0;
-  uint32_t step = 0;
-  auto operator<=>(const Position&) const = default;
-};
+using Position = CheckpointPosition;
 
 std::string stem_of(Position position) {
   std::array<char, 64> text;
@@ -105,10 +101,8 @@ Result<Checkpoint> read_checkpoint(const fs::path& directory, Position position)
   }
   Result<SafetensorsContent> content = parse_safetensors(*bytes);
   if (!content) return damaged(path, content.error().message);
-  Checkpoint checkpoint{position.round, position.step, {}, {}};
-  checkpoint.tensors = std::move(content->tensors);
-  checkpoint.metadata = std::move(content->metadata);
-  return checkpoint;
+  return Checkpoint{
+      .position = position, .tensors = std::move(content->tensors), .metadata = std::move(content->metadata)};
 }
 
 /// Names of the files in a directory; empty when it cannot be read.
@@ -169,6 +163,27 @@ void prune(const fs::path& directory, Position saved, int keep) {
 
 }  // namespace
 
+Result<void> CheckpointMemory::save(const Checkpoint& checkpoint) {
+  std::erase_if(checkpoints_, [&](const Checkpoint& kept) { return kept.position >= checkpoint.position; });
+  checkpoints_.push_front(checkpoint);
+  checkpoints_.front().tensors = cpu_snapshot(checkpoint.tensors);
+  while (checkpoints_.size() > static_cast<size_t>(keep_)) checkpoints_.pop_back();
+  return {};
+}
+
+std::vector<CheckpointPosition> CheckpointMemory::positions() const {
+  std::vector<CheckpointPosition> positions;
+  for (const Checkpoint& checkpoint : checkpoints_) positions.push_back(checkpoint.position);
+  return positions;
+}
+
+Result<Checkpoint> CheckpointMemory::load(CheckpointPosition position) const {
+  for (const Checkpoint& checkpoint : checkpoints_) {
+    if (checkpoint.position == position) return checkpoint;
+  }
+  return Error{ErrorCode::kNotFound, "no checkpoint " + stem_of(position) + " in memory"};
+}
+
 CheckpointStore::CheckpointStore(fs::path directory, int keep)
     : directory_(std::move(directory)), keep_(keep) {
   if (keep < 1) {
@@ -182,7 +197,7 @@ Result<void> CheckpointStore::save(const Checkpoint& checkpoint) {
   if (error) {
     return Error{ErrorCode::kIo, "cannot create directory " + directory_.string() + ": " + error.message()};
   }
-  const Position position{checkpoint.round, checkpoint.step};
+  const Position position = checkpoint.position;
   const std::string bytes = serialize_safetensors({checkpoint.tensors, checkpoint.metadata});
   const Manifest manifest{unused_data_name(directory_, position), bytes.size(), sha256_hex({bytes}),
                           position.round, position.step};
@@ -194,6 +209,15 @@ Result<void> CheckpointStore::save(const Checkpoint& checkpoint) {
   }
   prune(directory_, position, keep_);
   return {};
+}
+
+std::vector<CheckpointPosition> CheckpointStore::positions() const {
+  std::error_code ignored;
+  return manifests_in(list_files(directory_, ignored));
+}
+
+Result<Checkpoint> CheckpointStore::load(CheckpointPosition position) const {
+  return read_checkpoint(directory_, position);
 }
 
 Result<Checkpoint> CheckpointStore::load_newest(std::vector<std::string>& warnings) const {

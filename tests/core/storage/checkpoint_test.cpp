@@ -15,7 +15,7 @@ using Names = std::vector<std::string>;
 namespace {
 
 Checkpoint checkpoint(uint32_t round, uint32_t step, int64_t elements = 8) {
-  Checkpoint point{round, step, {}, {{"incarnation", "3"}, {"cursor", std::to_string(round)}}};
+  Checkpoint point{{round, step}, {}, {{"incarnation", "3"}, {"cursor", std::to_string(round)}}};
   point.tensors = {{"0.weight", at::arange(elements, at::TensorOptions().dtype(at::kFloat)) / 8 +
                                     static_cast<double>(round)},
                    {"0.steps", at::scalar_tensor(static_cast<int64_t>(step), at::kLong)}};
@@ -23,8 +23,7 @@ Checkpoint checkpoint(uint32_t round, uint32_t step, int64_t elements = 8) {
 }
 
 void check_same(const Checkpoint& expected, const Checkpoint& found) {
-  CHECK(expected.round == found.round);
-  CHECK(expected.step == found.step);
+  CHECK((expected.position == found.position));
   CHECK(expected.metadata == found.metadata);
   REQUIRE(expected.tensors.size() == found.tensors.size());
   for (size_t i = 0; i < expected.tensors.size(); ++i) {
@@ -260,5 +259,42 @@ TEST_SUITE("core/storage/checkpoint") {
     CHECK((saved.error().code == ErrorCode::kIo));
     CHECK(saved.error().message.rfind("cannot create directory " + directory.path().string() + "/file", 0) ==
           0);
+  }
+
+  TEST_CASE("every kept checkpoint can be listed, newest first, and loaded by its position") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 3);
+    CheckpointMemory memory(3);
+    for (CheckpointStorage* storage :
+         {static_cast<CheckpointStorage*>(&store), static_cast<CheckpointStorage*>(&memory)}) {
+      CHECK(storage->positions().empty());
+      for (const auto& [round, step] : {std::pair{1u, 4u}, {1u, 8u}, {2u, 0u}, {2u, 4u}}) {
+        REQUIRE(storage->save(checkpoint(round, step)).has_value());
+      }
+      CHECK((storage->positions() == std::vector<CheckpointPosition>{{2, 4}, {2, 0}, {1, 8}}));
+      check_same(checkpoint(1, 8), storage->load({1, 8}).value());
+      CHECK((storage->load({1, 4}).error().code == ErrorCode::kNotFound));
+    }
+  }
+
+  TEST_CASE("saving an older position gives up what was newer") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path(), 3);
+    CheckpointMemory memory(3);
+    for (CheckpointStorage* storage :
+         {static_cast<CheckpointStorage*>(&store), static_cast<CheckpointStorage*>(&memory)}) {
+      for (uint32_t step : {1u, 2u, 3u}) REQUIRE(storage->save(checkpoint(1, step)).has_value());
+      REQUIRE(storage->save(checkpoint(1, 2, 16)).has_value());
+      CHECK((storage->positions() == std::vector<CheckpointPosition>{{1, 2}, {1, 1}}));
+      check_same(checkpoint(1, 2, 16), storage->load({1, 2}).value());
+    }
+  }
+
+  TEST_CASE("a checkpoint in memory is a copy") {
+    CheckpointMemory memory(1);
+    Checkpoint written = checkpoint(1, 1);
+    REQUIRE(memory.save(written).has_value());
+    written.tensors[0].tensor.zero_();
+    check_same(checkpoint(1, 1), memory.load({1, 1}).value());
   }
 }
