@@ -68,6 +68,8 @@ struct TrainingPlan {
   double proximal_mu = 0;
   /// SCAFFOLD: the edges keep control variates.
   bool control_variates = false;
+  /// Both sides checkpoint whenever so many more steps are done; 0 only at the end of a round.
+  uint32_t checkpoint_steps = 0;
 
   /// The algorithm by its value; `check` has found it.
   Algorithm schedule() const { return find_algorithm(algorithm).value(); }

@@ -35,7 +35,7 @@ const char* message_type_name(MessageType type);
 
 inline constexpr uint32_t kMagic = 0x4D444E54;  // "TNDM" in little-endian memory
 inline constexpr uint8_t kProtocolMajor = 1;
-inline constexpr uint8_t kProtocolMinor = 1;
+inline constexpr uint8_t kProtocolMinor = 2;
 inline constexpr size_t kHeaderBytes = 64;
 /// Where the checksum lies in the header; it counts as zero when the checksum is computed.
 inline constexpr size_t kChecksumOffset = 56;

@@ -29,10 +29,11 @@
 CEREAL_CLASS_VERSION(tandem::DataDescription, 1)
 CEREAL_CLASS_VERSION(tandem::OptimizerOptions, 1)
 CEREAL_CLASS_VERSION(tandem::LrScheduleOptions, 1)
-CEREAL_CLASS_VERSION(tandem::TrainingPlan, 2)
+CEREAL_CLASS_VERSION(tandem::TrainingPlan, 3)
 CEREAL_CLASS_VERSION(tandem::wire::TensorDescriptor, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Hello, 2)
-CEREAL_CLASS_VERSION(tandem::wire::Welcome, 1)
+CEREAL_CLASS_VERSION(tandem::wire::DevicePosition, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Hello, 3)
+CEREAL_CLASS_VERSION(tandem::wire::Welcome, 2)
 CEREAL_CLASS_VERSION(tandem::wire::Refuse, 1)
 CEREAL_CLASS_VERSION(tandem::wire::BeginRound, 2)
 CEREAL_CLASS_VERSION(tandem::wire::Activations, 1)
@@ -404,11 +405,11 @@ static void save(Writer& archive, const TrainingPlan& plan, const uint32_t) {
   wire::save_enum(archive, plan.batch_norm, BatchNormMode::kAverage, BatchNormMode::kFreeze,
                   "TrainingPlan.batch_norm");
   wire::save_finite(archive, plan.proximal_mu, "TrainingPlan.proximal_mu");
-  archive(static_cast<uint8_t>(plan.control_variates));
+  archive(static_cast<uint8_t>(plan.control_variates), plan.checkpoint_steps);
 }
 
 static void load(Reader& archive, TrainingPlan& plan, const uint32_t version) {
-  wire::require_version("TrainingPlan", version, 2);
+  wire::require_version("TrainingPlan", version, 3);
   wire::load_string(archive, plan.model, wire::kMaxTextBytes, "TrainingPlan.model");
   archive(plan.cut);
   wire::load_numbers(archive, plan.input_shape, wire::kMaxDims, "TrainingPlan.input_shape");
@@ -428,35 +429,56 @@ static void load(Reader& archive, TrainingPlan& plan, const uint32_t version) {
                   "TrainingPlan.batch_norm");
   wire::load_finite(archive, plan.proximal_mu, "TrainingPlan.proximal_mu");
   wire::load_bool(archive, plan.control_variates, "TrainingPlan.control_variates");
+  if (version >= 3) archive(plan.checkpoint_steps);
 }
 
 }  // namespace tandem
 
 namespace tandem::wire {
 
+static void save(Writer& archive, const DevicePosition& position, const uint32_t) {
+  archive(position.round, position.step, position.unanswered);
+}
+
+static void load(Reader& archive, DevicePosition& position, const uint32_t version) {
+  require_version("DevicePosition", version);
+  archive(position.round, position.step, position.unanswered);
+}
+
 static void save(Writer& archive, const Hello& hello, const uint32_t) {
   save_string(archive, hello.software_version, kMaxNameBytes, "Hello.software_version");
   archive(hello.instance, hello.data, hello.held_out_examples);
+  if (hello.positions.size() > kMaxPositions) {
+    throw std::invalid_argument("Hello.positions has at most " + std::to_string(kMaxPositions) + ", got " +
+                                std::to_string(hello.positions.size()));
+  }
+  archive(static_cast<uint64_t>(hello.positions.size()));
+  for (const DevicePosition& position : hello.positions) archive(position);
 }
 
 static void load(Reader& archive, Hello& hello, const uint32_t version) {
-  require_version("Hello", version, 2);
+  require_version("Hello", version, 3);
   load_string(archive, hello.software_version, kMaxNameBytes, "Hello.software_version");
   archive(hello.instance, hello.data);
   if (version >= 2) archive(hello.held_out_examples);
+  if (version < 3) return;
+  // Three numbers each; the first also brings the struct's version.
+  hello.positions.resize(load_count(archive, 12, kMaxPositions, "Hello.positions"));
+  for (DevicePosition& position : hello.positions) archive(position);
 }
 
 static void save(Writer& archive, const Welcome& welcome, const uint32_t) {
   archive(welcome.plan);
   save_string(archive, welcome.client, kMaxNameBytes, "Welcome.client");
-  archive(static_cast<uint8_t>(welcome.resumed));
+  archive(static_cast<uint8_t>(welcome.resumed), welcome.position);
 }
 
 static void load(Reader& archive, Welcome& welcome, const uint32_t version) {
-  require_version("Welcome", version);
+  require_version("Welcome", version, 2);
   archive(welcome.plan);
   load_string(archive, welcome.client, kMaxNameBytes, "Welcome.client");
   load_bool(archive, welcome.resumed, "Welcome.resumed");
+  if (version >= 2) archive(welcome.position);
 }
 
 static void save(Writer& archive, const Refuse& message, const uint32_t) {
@@ -572,13 +594,13 @@ static void load(Reader& archive, Finish& finish, const uint32_t version) {
 }
 
 static void save(Writer& archive, const Bye& bye, const uint32_t) {
-  save_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kShuttingDown, "Bye.reason");
+  save_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kPaused, "Bye.reason");
   save_prose(archive, bye.text);
 }
 
 static void load(Reader& archive, Bye& bye, const uint32_t version) {
   require_version("Bye", version);
-  load_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kShuttingDown, "Bye.reason");
+  load_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kPaused, "Bye.reason");
   load_string(archive, bye.text, kMaxTextBytes, "Bye.text");
 }
 
@@ -804,22 +826,31 @@ MessageType type_of(const Body& body) {
       body);
 }
 
-uint64_t message_checksum(const Frames& frames) {
+namespace {
+
+/// XXH3-64 of `first` and of what follows the header in the frames.
+uint64_t hash_of(std::span<const std::byte> first, const Frames& frames) {
   struct FreeState {
     void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
   };
   const std::unique_ptr<XXH3_state_t, FreeState> state(XXH3_createState());
   if (!state) throw std::bad_alloc();
   XXH3_64bits_reset(state.get());
-  std::byte header[kHeaderBytes];
-  std::memcpy(header, frames.at(0).data(), kHeaderBytes);
-  std::memset(header + kChecksumOffset, 0, sizeof(uint64_t));
-  XXH3_64bits_update(state.get(), header, kHeaderBytes);
-  XXH3_64bits_update(state.get(), frames[0].data() + kHeaderBytes, frames[0].size() - kHeaderBytes);
+  XXH3_64bits_update(state.get(), first.data(), first.size());
+  XXH3_64bits_update(state.get(), frames.at(0).data() + kHeaderBytes, frames[0].size() - kHeaderBytes);
   for (size_t i = 1; i < frames.size(); ++i) {
     XXH3_64bits_update(state.get(), frames[i].data(), frames[i].size());
   }
   return XXH3_64bits_digest(state.get());
+}
+
+}  // namespace
+
+uint64_t message_checksum(const Frames& frames) {
+  std::byte header[kHeaderBytes];
+  std::memcpy(header, frames.at(0).data(), kHeaderBytes);
+  std::memset(header + kChecksumOffset, 0, sizeof(uint64_t));
+  return hash_of(header, frames);
 }
 
 Frames encode(const Message& message) {
@@ -865,7 +896,7 @@ Result<Message> decode(const Frames& frames, const Limits& limits) {
   }
   Message message;
   message.key = {header->run_id, header->incarnation, header->round, header->step};
-  message.payload_hash = header->checksum;
+  message.payload_hash = hash_of({}, frames);
   message.body = *empty_body(header->type);  // read_header has checked the type
   if (auto error = try_read_body(message.body, frames, limits)) return in_message(*error);
   return message;

@@ -22,6 +22,9 @@ struct Limits {
   uint64_t max_message_bytes = 2ull << 30;
 };
 
+/// Positions that a Hello may name.
+inline constexpr size_t kMaxPositions = 16;
+
 /// Longest text of each sort, in bytes, and most dimensions of a shape, in either direction.
 inline constexpr size_t kMaxNameBytes = 256;
 inline constexpr size_t kMaxTextBytes = 4096;

@@ -15,6 +15,15 @@
 
 namespace tandem::wire {
 
+/// A moment of a run at which a device can go on.
+struct DevicePosition {
+  uint32_t round = 0;  ///< the round in the keys of its messages; 0 is before the first
+  uint32_t step = 0;   ///< steps of its own that are done
+  /// The first step that went up, or would have, whose answer the device does not have there.
+  uint32_t unanswered = 0;
+  bool operator==(const DevicePosition&) const = default;
+};
+
 /// Edge -> aggregator, first on every connection: who I am beyond my key, and what data I hold.
 struct Hello {
   /// Version of the program, for the log.
@@ -25,6 +34,8 @@ struct Hello {
   DataDescription data;
   /// Examples it holds back, on which it can evaluate.
   uint64_t held_out_examples = 0;
+  /// Where it can go on in the run of the key, newest first: where it stands and its checkpoints.
+  std::vector<DevicePosition> positions;
 };
 
 /// Aggregator -> edge: you are in; this is the run.
@@ -32,8 +43,10 @@ struct Welcome {
   TrainingPlan plan;
   /// The name under which this device's key is listed: seeds its order of examples and augmentation.
   std::string client;
-  /// True when the same program instance reconnected and its round goes on where it was.
+  /// True when the same program instance is back and its round goes on.
   bool resumed = false;
+  /// Where it goes on: one of Hello's positions. Only when resumed.
+  DevicePosition position;
 };
 
 /// Either way: that message was not accepted. `fatal` ends the session, the sender should not retry.
@@ -113,7 +126,8 @@ struct Finish {
 enum class ByeReason : uint8_t {
   kLeaving = 1,       ///< the sender stops; also the answer to Finish and to a Bye
   kReplaced = 2,      ///< a newer connection with the same key took over
-  kShuttingDown = 3,  ///< the aggregator stops before the run is complete
+  kShuttingDown = 3,  ///< the aggregator stops for good before the run is complete
+  kPaused = 4,        ///< the aggregator stops and may come back to go on with the run
 };
 
 /// Either way: this session ends.
@@ -176,8 +190,8 @@ struct MessageKey {
 struct Message {
   MessageKey key;
   Body body;
-  /// Checksum of the decoded message, which covers every frame: the payload hash of a request's key.
-  /// Set by decode, ignored by encode.
+  /// XXH3-64 of body and tensor frames, without the header: the payload hash of a request's key, the same
+  /// under every incarnation. Set by decode, ignored by encode.
   uint64_t payload_hash = 0;
 };
 

@@ -47,7 +47,7 @@ TEST_SUITE("core/wire/header") {
   TEST_CASE("the header has the documented bytes at the documented offsets") {
     // Written out from core/doc/wire_format.md, not from the code.
     const unsigned expected[64] = {
-        'T',  'N',  'D',  'M',  64,   0,    1,    1,      // magic, header bytes, major, minor
+        'T',  'N',  'D',  'M',  64,   0,    1,    2,      // magic, header bytes, major, minor
         5,    0,    0,    0,    0x01, 0x02, 0x03, 0x04,   // type, flags, tensor frames
         0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08,   // body bytes
         0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,   // tensor bytes
@@ -67,7 +67,7 @@ TEST_SUITE("core/wire/header") {
     const auto found = read_header(bytes_of(expected));
     REQUIRE(found.has_value());
     CHECK(found->protocol_major == 1);
-    CHECK(found->protocol_minor == 1);
+    CHECK(found->protocol_minor == kProtocolMinor);
     CHECK((found->type == MessageType::kActivations));
     CHECK(found->tensor_frames == expected.tensor_frames);
     CHECK(found->body_bytes == expected.body_bytes);
@@ -96,7 +96,7 @@ TEST_SUITE("core/wire/header") {
     CHECK(error_after(4, 63, ErrorCode::kCorrupt) == "message header: header size: expected 64, found 63");
     CHECK(error_after(5, 1, ErrorCode::kCorrupt) == "message header: header size: expected 64, found 320");
     CHECK(error_after(6, 2, ErrorCode::kUnsupported) ==
-          "message header: protocol version: expected 1.x, found 2.1; run the same release on both sides");
+          "message header: protocol version: expected 1.x, found 2.2; run the same release on both sides");
     CHECK(error_after(8, 19, ErrorCode::kProtocol) ==
           "message header: message type: expected 1 (Hello) to 18 (Evaluated), found 19");
     CHECK(error_after(8, 0, ErrorCode::kProtocol) ==

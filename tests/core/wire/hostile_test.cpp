@@ -292,10 +292,10 @@ TEST_SUITE("core/wire/hostile") {
     CHECK((error_after(Heartbeat{}, 1, 2, 4).code == ErrorCode::kProtocol));
     CHECK(error_after(Heartbeat{}, 1, 2, 4).message ==
           "Heartbeat message: version of Heartbeat: expected 1, found 2");
-    CHECK(error_after(Bye{ByeReason::kLeaving, ""}, 5, 4, 1).message ==
-          "Bye message: Bye.reason: expected 1 to 3, found 4");
+    CHECK(error_after(Bye{ByeReason::kLeaving, ""}, 5, 5, 1).message ==
+          "Bye message: Bye.reason: expected 1 to 4, found 5");
     CHECK(error_after(Bye{ByeReason::kLeaving, ""}, 5, 0, 1).message ==
-          "Bye message: Bye.reason: expected 1 to 3, found 0");
+          "Bye message: Bye.reason: expected 1 to 4, found 0");
     CHECK(error_after(Refuse{ErrorCode::kIo, "", false}, 5, UINT32_MAX, 4).message ==
           "Refuse message: Refuse.code: expected 1 to 13, found -1");
     CHECK(error_after(Refuse{ErrorCode::kIo, "", false}, 17, 2, 1).message ==

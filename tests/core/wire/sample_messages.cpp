@@ -43,11 +43,13 @@ struct Comparison {
     CHECK(a.data.num_classes == b.data.num_classes);
     CHECK(a.data.num_examples == b.data.num_examples);
     CHECK(a.held_out_examples == b.held_out_examples);
+    CHECK((a.positions == b.positions));
   }
   void operator()(const Welcome& a) const {
     const auto& b = std::get<Welcome>(other);
     CHECK(a.client == b.client);
     CHECK(a.resumed == b.resumed);
+    CHECK((a.position == b.position));
     CHECK(a.plan.model == b.plan.model);
     CHECK(a.plan.cut == b.plan.cut);
     CHECK(a.plan.input_shape == b.plan.input_shape);
@@ -65,6 +67,7 @@ struct Comparison {
     CHECK((a.plan.batch_norm == b.plan.batch_norm));
     check_same_bits(a.plan.proximal_mu, b.plan.proximal_mu);
     CHECK(a.plan.control_variates == b.plan.control_variates);
+    CHECK(a.plan.checkpoint_steps == b.plan.checkpoint_steps);
     CHECK((a.plan.optimizer.kind == b.plan.optimizer.kind));
     check_same_bits(a.plan.optimizer.learning_rate, b.plan.optimizer.learning_rate);
     check_same_bits(a.plan.optimizer.momentum, b.plan.optimizer.momentum);
@@ -196,6 +199,13 @@ TrainingPlan sample_plan_2() {
   return plan;
 }
 
+/// With the field of its third.
+TrainingPlan sample_plan_3() {
+  TrainingPlan plan = sample_plan_2();
+  plan.checkpoint_steps = 25;
+  return plan;
+}
+
 NamedTensors all_dtypes() {
   return {{"0.0.weight", counting({2, 3, 2, 2}, at::kFloat, true)},
           {"0.0.bias", counting({2}, at::kDouble)},
@@ -239,8 +249,8 @@ std::vector<SampleMessage> sample_messages() {
       {"heartbeat", {key, Heartbeat{}}},
       {"finish", {key, Finish{kNan, 0.90625, {{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
       {"bye", {key, Bye{ByeReason::kReplaced, "a newer connection took over \xE2\x80\x93 bye"}}},
-      {"hello_2", {{}, Hello{"0.2.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500}}},
-      {"welcome_2", {key, Welcome{sample_plan_2(), "cam-1", false}}},
+      {"hello_2", {{}, Hello{"0.2.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {}}}, true},
+      {"welcome_2", {key, Welcome{sample_plan_2(), "cam-1", false, {}}}, true},
       {"begin_round_2",
        {key, BeginRound{40000,
                         {16, 0, 4294967295u},
@@ -262,6 +272,11 @@ std::vector<SampleMessage> sample_messages() {
       {"trained", {key, Trained{12000, 27631.25, 3456}}},
       {"evaluate", {key, Evaluate{{{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
       {"evaluated", {key, Evaluated{1500, 1200.125, 1234}}},
+      {"hello_3",
+       {key,
+        Hello{"0.3.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {{7, 12, 11}, {6, 938, 938}}}}},
+      {"welcome_3", {key, Welcome{sample_plan_3(), "cam-1", true, {7, 12, 11}}}},
+      {"bye_paused", {key, Bye{ByeReason::kPaused, "back soon"}}},
   };
 }
 
