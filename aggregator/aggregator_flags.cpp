@@ -81,6 +81,16 @@ Result<std::vector<int64_t>> parse_shape(const std::string& text) {
   return shape;
 }
 
+/// The value behind `name = ` in a configuration that Flags::to_toml wrote; empty when it is not there.
+std::string value_in(const std::string& toml, const std::string& name) {
+  const std::string text = "\n" + toml;
+  const std::string key = "\n" + name + " = ";
+  const size_t at = text.find(key);
+  if (at == std::string::npos) return {};
+  const size_t begin = at + key.size();
+  return text.substr(begin, text.find('\n', begin) - begin);
+}
+
 uint64_t random_run_id() {
   std::random_device device;
   uint64_t id = 0;
@@ -163,7 +173,12 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.group("Machine and files");
   flags.add("device", device, "cpu, cuda or cuda:N");
   flags.add("threads", threads, "Threads of one tensor operation; 0 takes every core");
-  flags.add_path("run-dir", run_dir, "Directory the run leaves its files in; must not hold a run yet");
+  flags.add_path("run-dir", run_dir,
+                 "Directory the run leaves its files in; must not hold a run yet, unless --resume");
+  flags.add("checkpoint-steps", checkpoint_steps,
+            "Both sides keep where they stand every so many steps; 0 only at the end of a round");
+  flags.add("resume", resume,
+            "Go on with the run in --run-dir from its newest good checkpoint; begins it if there is none");
   flags.add("quiet", quiet, "No progress, only the closing table");
 }
 
@@ -191,6 +206,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   plan.augment = augment;
   plan.normalize = normalize;
   plan.window = window;
+  plan.checkpoint_steps = checkpoint_steps;
 
   const auto kind = parse_optimizer(optimizer);
   if (!kind) return kind.error();
@@ -264,6 +280,51 @@ Result<void> TrainingFlags::choose_strategy(SessionOptions& options) const {
   if (!traits) return Error{traits.error().code, "--strategy: " + traits.error().message};
   options.plan.proximal_mu = traits->proximal_mu;
   options.plan.control_variates = traits->control_variates;
+  return {};
+}
+
+Result<void> TrainingFlags::check_same_run(const std::string& recorded_toml,
+                                           const std::string& present_toml) {
+  static constexpr const char* kOfTheRun[] = {"model",
+                                              "cut",
+                                              "head-blocks",
+                                              "augment",
+                                              "normalize",
+                                              "algorithm",
+                                              "strategy",
+                                              "update-order",
+                                              "edge-objective",
+                                              "tail-interval",
+                                              "batch-norm",
+                                              "auxiliary-head",
+                                              "align-interval",
+                                              "align-examples",
+                                              "align-epochs",
+                                              "local-epochs",
+                                              "local-steps",
+                                              "batch-size",
+                                              "window",
+                                              "align-learning-rate",
+                                              "optimizer",
+                                              "learning-rate",
+                                              "momentum",
+                                              "weight-decay",
+                                              "clip-norm",
+                                              "lr-schedule",
+                                              "warmup-steps",
+                                              "seed",
+                                              "clients-per-round",
+                                              "fraction",
+                                              "checkpoint-steps"};
+  for (const char* name : kOfTheRun) {
+    const std::string recorded = value_in(recorded_toml, name);
+    const std::string present = value_in(present_toml, name);
+    if (recorded.empty() || recorded == present) continue;
+    return Error{
+        ErrorCode::kInvalidArgument,
+        std::string("--resume: the run has --") + name + " " + recorded + ", now it is " + present +
+            "; give the flags of the run (--config RUN_DIR/config.toml --resume) or another --run-dir"};
+  }
   return {};
 }
 

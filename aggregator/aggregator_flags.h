@@ -63,11 +63,16 @@ struct TrainingFlags {
   std::string device = "cpu";
   int32_t threads = 0;
   std::filesystem::path run_dir = "runs/latest";
+  uint32_t checkpoint_steps = 0;
+  bool resume = false;
   bool quiet = false;
 
   void add_to(Flags& flags);
   /// kInvalidArgument names the flag, the value and the rule.
   Result<SessionOptions> session_options() const;
+  /// --resume: what must not differ from the configuration that the run recorded. kInvalidArgument names the
+  /// flag with both values.
+  static Result<void> check_same_run(const std::string& recorded_toml, const std::string& present_toml);
   /// The tensors of the file that --init names; none without one.
   Result<NamedTensors> load_initial_weights() const;
 

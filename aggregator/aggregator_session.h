@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/roster.h"
 #include "tandem/aggregator/run_observer.h"
@@ -16,6 +18,7 @@
 #include "tandem/aggregator/training.h"
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
+#include "tandem/core/storage/checkpoint.h"
 #include "tandem/core/wire/frame.h"
 #include "tandem/core/wire/messages.h"
 
@@ -33,6 +36,8 @@ struct SessionDependencies {
   NamedTensors initial_weights;
   /// The present moment. The session has no clock of its own.
   std::function<TimePoint()> now;
+  /// Where the run is kept, at the end of each round and every `checkpoint_steps` steps; null for nowhere.
+  CheckpointStorage* checkpoints = nullptr;
 };
 
 /// The aggregator's side of the protocol: who comes and goes, and when the run begins and ends. What happens
@@ -51,6 +56,11 @@ class AggregatorSession {
   /// model, cut or weight file is reported before anybody connects. Call once, first.
   Result<void> prepare();
 
+  /// Goes on with the run that the checkpoint is of, under its next incarnation, instead of beginning one.
+  /// The options must be those of that run. Call after prepare(), before the first message. kCorrupt and
+  /// kShapeMismatch say what does not fit; the session is of no use then.
+  Result<void> resume(const Checkpoint& checkpoint);
+
   /// A message from an authenticated client. `bytes`: its size on the wire.
   void receive(ConnectionId connection, const ClientId& client, wire::Message message, int64_t bytes,
                TimePoint received_at);
@@ -61,7 +71,8 @@ class AggregatorSession {
   void tick(TimePoint as_of);
   std::optional<TimePoint> next_deadline() const;
 
-  /// A clean stop before the end: every client gets Bye(shutting down). Then done().
+  /// A clean stop before the end: the run is kept where it stands, every client gets Bye(paused). Then
+  /// done().
   void stop(const std::string& reason);
   /// The run failed for a reason outside the protocol (an exception while training): as stop, with a failure.
   void fail(Error error);
@@ -76,6 +87,7 @@ class AggregatorSession {
   /// Figures of the run so far, without `peak_rss_bytes`.
   RunSummary summary() const;
   const TrainingPlan& plan() const { return options_.plan; }
+  uint32_t incarnation() const { return options_.incarnation; }
   /// The merged model; requires a prepared one.
   NamedTensors weights() const;
   const ModelDefinition& definition() const;
@@ -93,6 +105,11 @@ class AggregatorSession {
                     int64_t bytes, TimePoint received_at);
   void handle(const ClientId& client, Member& member, wire::Message message);
   void handle_bye(const ClientId& client, const wire::Bye& bye);
+
+  void greet(const ClientId& client, const wire::Message& hello, bool same_program);
+  void save_checkpoint();
+  Result<void> load(const nlohmann::json& values, const Checkpoint& checkpoint);
+  void say_bye(wire::ByeReason reason, const std::string& text);
 
   void follow_up();
   bool begin_round_when_ready();
@@ -114,6 +131,7 @@ class AggregatorSession {
   NamedTensors final_weights_;
   TimePoint next_liveness_check_;
   TimePoint finish_deadline_;
+  double seconds_before_ = 0;  // of earlier incarnations
   TimePoint run_started_;
   TimePoint ended_;
 };

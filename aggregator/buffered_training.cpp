@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/core/training/evaluation.h"
 
@@ -11,12 +13,14 @@ namespace tandem::aggregator {
 namespace {
 
 constexpr int kMaxFailuresInARow = 100;
+/// Begins the names of the strategy's tensors in a checkpoint.
+constexpr const char* kStrategy = "strategy.";
 
 }  // namespace
 
 BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
                                    std::unique_ptr<Strategy> strategy, int buffer, const Dataset* eval_data,
-                                   std::function<TimePoint()> now)
+                                   std::function<TimePoint()> now, std::function<void()> checkpoint)
     : options_(options),
       messenger_(messenger),
       model_(model),
@@ -24,6 +28,7 @@ BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& mes
       buffer_(buffer),
       eval_data_(eval_data),
       now_(std::move(now)),
+      checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
       lr_schedule_(options.plan.lr_schedule) {}
 
@@ -165,7 +170,7 @@ void BufferedTraining::handle_front_update(const ClientId& client, Task& task, w
   }
 }
 
-void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress) {
+void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress, bool) {
   const auto found = tasks_.find(client);
   if (found == tasks_.end()) return join(client);
   const Task& task = found->second;
@@ -230,6 +235,7 @@ void BufferedTraining::merge() {
   weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
   report_merge();
   strategy_->begin(*weights_);
+  checkpoint_();
   messenger_.begin_round(figures_.completed_rounds + 1);
 }
 
@@ -248,9 +254,34 @@ void BufferedTraining::report_merge() {
   record.bytes_down = messenger_.bytes_down() - std::exchange(bytes_down_before_, messenger_.bytes_down());
   for (ClientRecord& client : report.clients) client.round = record.round;
   figures_.training_seconds += record.seconds;
-  report.model = model_.whole.state();
-  report.strategy = strategy_->state();
   messenger_.observe(messenger_.observer().on_round(report));
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// In a checkpoint.
+
+nlohmann::json BufferedTraining::state(NamedTensors& tensors) const {
+  append(tensors, model_.whole.state());
+  append(tensors, strategy_->state(), kStrategy);
+  return {{"completed_rounds", figures_.completed_rounds}, {"applied_examples", figures_.applied_examples},
+          {"training_seconds", figures_.training_seconds}, {"sequence", sequence_},
+          {"lr_period_steps", lr_schedule_.period_steps},  {"planner", planner_.state()}};
+}
+
+Result<void> BufferedTraining::load_state(const nlohmann::json& state, const NamedTensors& tensors) {
+  if (auto loaded = model_.whole.load(named_like(model_.whole.state(), tensors)); !loaded) return loaded;
+  if (auto loaded = strategy_->load_state(without_prefix(tensors, kStrategy)); !loaded) return loaded;
+  figures_.completed_rounds = state.at("completed_rounds").get<uint32_t>();
+  figures_.applied_examples = state.at("applied_examples").get<int64_t>();
+  figures_.training_seconds = state.at("training_seconds").get<double>();
+  sequence_ = state.at("sequence").get<uint32_t>();
+  lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();
+  planner_.load_state(state.at("planner"));
+  bytes_up_before_ = messenger_.bytes_up();
+  bytes_down_before_ = messenger_.bytes_down();
+  begin({});
+  messenger_.begin_round(figures_.completed_rounds + 1);
+  return {};
 }
 
 }  // namespace tandem::aggregator

@@ -30,18 +30,28 @@ class BufferedTraining : public Training {
   /// `buffer`: updates to a merge.
   BufferedTraining(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
                    std::unique_ptr<Strategy> strategy, int buffer, const Dataset* eval_data,
-                   std::function<TimePoint()> now);
+                   std::function<TimePoint()> now, std::function<void()> checkpoint);
 
   bool idle() const override { return !begun_ || figures_.completed_rounds >= options_.plan.rounds; }
   void begin(const std::vector<ClientId>& present) override;
   bool receive(const ClientId& client, wire::Message message) override;
   void join(const ClientId& client) override;
-  void resume(const ClientId& client, const wire::MessageKey& progress) override;
+  void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) override;
   void leave(const ClientId& client) override;
   void tick(TimePoint as_of) override;
   std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
   uint32_t sequence() const override { return sequence_; }
+  /// Everybody who comes back begins anew from the newest weights: whose update comes when is left to chance.
+  std::optional<wire::DevicePosition> position_for(const ClientId&,
+                                                   const std::vector<wire::DevicePosition>&) const override {
+    return std::nullopt;
+  }
+  /// Kept are merges only.
+  bool settled() const override { return strategy_->updates() == 0; }
+  uint32_t steps_since_round() const override { return 0; }
+  nlohmann::json state(NamedTensors& tensors) const override;
+  Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors) override;
 
  private:
   /// What one client is doing.
@@ -73,6 +83,7 @@ class BufferedTraining : public Training {
   int buffer_;
   const Dataset* eval_data_;
   std::function<TimePoint()> now_;
+  std::function<void()> checkpoint_;
   RoundPlanner planner_;
   LrScheduleOptions lr_schedule_;
 

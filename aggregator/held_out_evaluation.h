@@ -28,6 +28,8 @@ class HeldOutEvaluation {
   /// answered again.
   std::optional<int64_t> expected_batch(const ClientId& client, uint32_t step) const;
   /// That batch was answered; true when it was the next one.
+  /// Its batches come from the first one on again.
+  void start_again(const ClientId& client) { outstanding_.at(client).batches = 0; }
   bool count_batch(const ClientId& client, uint32_t step);
 
   /// A client's figures; an error says why they cannot be, and it is left out.

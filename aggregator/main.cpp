@@ -5,6 +5,7 @@
 #include "tandem/aggregator/aggregator.h"
 #include "tandem/aggregator/aggregator_flags.h"
 #include "tandem/aggregator/run_recorder.h"
+#include "tandem/aggregator/stored_run.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
@@ -29,9 +30,9 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   }
   auto initial_weights = training.load_initial_weights();
   if (!initial_weights) return initial_weights.error();
-  auto directory = RunDirectory::create(training.run_dir);
-  if (!directory) return directory.error();
-  RunRecorder recorder(std::move(*directory), config, training.quiet);
+  auto stored = open_stored_run(training, config);
+  if (!stored) return stored.error();
+  RunRecorder recorder(std::move(stored->directory), config, training.quiet);
 
   // The aggregator is made last, of a session that sends through it.
   std::function<void(ConnectionId, wire::Frames)> send;
@@ -41,13 +42,18 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                  .eval_data = eval_data.get(),
                  .make_augmenter = augment::build_pipeline,
                  .initial_weights = std::move(*initial_weights),
-                 .now = std::chrono::steady_clock::now});
+                 .now = std::chrono::steady_clock::now,
+                 .checkpoints = &stored->checkpoints});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
   Aggregator aggregator(session, limits);
   send = [&](ConnectionId to, wire::Frames frames) { aggregator.send(to, std::move(frames)); };
   if (auto listening = aggregator.listen(std::move(*server_options)); !listening) return listening.error();
   if (auto prepared = session.prepare(); !prepared) return prepared.error();
+  if (stored->newest) {
+    if (auto resumed = session.resume(*stored->newest); !resumed) return resumed.error();
+    stored->newest.reset();
+  }
   recorder.progress().note(describe_compute());
   recorder.progress().note("listening on " + aggregator.endpoint() + ", waiting for " +
                            std::to_string(options->clients) + " client(s)");

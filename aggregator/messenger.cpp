@@ -1,11 +1,38 @@
 #include "tandem/aggregator/messenger.h"
 
+#include <ATen/ATen.h>
+
+#include <cstring>
+#include <string>
+#include <unordered_map>
 #include <utility>
+
+#include <nlohmann/json.hpp>
 
 #include "tandem/core/wire/message_codec.h"
 
 namespace tandem::aggregator {
 namespace {
+
+/// Begins the names of kept replies in a checkpoint.
+constexpr const char* kReplies = "replies.";
+
+std::string reply_prefix(const ClientId& client, size_t index) {
+  return kReplies + client.name + "/" + std::to_string(index) + "/";
+}
+
+at::Tensor bytes_of(const wire::Frame& frame) {
+  at::Tensor bytes = at::empty({static_cast<int64_t>(frame.size())}, at::kByte);
+  if (frame.size() > 0) std::memcpy(bytes.data_ptr(), frame.data(), frame.size());
+  return bytes;
+}
+
+wire::Frame frame_of(const at::Tensor& bytes) {
+  if (!bytes.defined() || bytes.scalar_type() != at::kByte || bytes.dim() != 1) return {};
+  const at::Tensor dense = bytes.contiguous();
+  return wire::Frame::own(
+      std::string(static_cast<const char*>(dense.data_ptr()), static_cast<size_t>(dense.numel())));
+}
 
 /// Events that one client's behaviour may add to the record in one round.
 constexpr int kMaxEventsPerClient = 50;
@@ -32,8 +59,25 @@ int64_t Messenger::send_to(ConnectionId connection, const wire::Message& message
   wire::Frames frames = wire::encode(message);
   const auto bytes = static_cast<int64_t>(wire::total_bytes(frames));
   bytes_down_ += bytes;
-  send_(connection, std::move(frames));
+  dispatch(connection, std::move(frames));
   return bytes;
+}
+
+void Messenger::dispatch(ConnectionId connection, wire::Frames frames) {
+  if (connection == ConnectionId{}) return;  // not back yet: it gets what it lacks when it is
+  if (holding_) {
+    held_.emplace_back(connection, std::move(frames));
+  } else {
+    send_(connection, std::move(frames));
+  }
+}
+
+void Messenger::release() {
+  holding_ = false;
+  auto held = std::exchange(held_, {});
+  // What rests on something that could not be kept must not become known.
+  if (failure_) return;
+  for (auto& [connection, frames] : held) send_(connection, std::move(frames));
 }
 
 void Messenger::send_message(const ClientId& client, const wire::Message& message) {
@@ -69,6 +113,78 @@ bool Messenger::answer_repeat(const ClientId& client, const wire::Message& reque
     return true;
   }
   return false;
+}
+
+nlohmann::json Messenger::state(NamedTensors& tensors) const {
+  nlohmann::json members = nlohmann::json::object();
+  for (const auto& [client, member] : roster_.members()) {
+    nlohmann::json replies = nlohmann::json::array();
+    for (const KeptReply& kept : member.replies) {
+      const std::string prefix = reply_prefix(client, replies.size());
+      const wire::Frames frames = wire::encode(kept.reply);
+      for (size_t i = 0; i < frames.size(); ++i)
+        tensors.push_back({prefix + std::to_string(i), bytes_of(frames[i])});
+      replies.push_back({{"request", static_cast<int>(kept.request)},
+                         {"payload_hash", kept.payload_hash},
+                         {"frames", frames.size()}});
+    }
+    members[client.name] = {{"instance", member.instance},
+                            {"input_shape", member.data.input_shape},
+                            {"num_classes", member.data.num_classes},
+                            {"num_examples", member.data.num_examples},
+                            {"held_out_examples", member.held_out_examples},
+                            {"present", member.present && !member.said_bye},
+                            {"position", member.position},
+                            {"bytes_up", member.bytes_up},
+                            {"bytes_down", member.bytes_down},
+                            {"took_part", member.took_part},
+                            {"replies", std::move(replies)}};
+  }
+  return {{"members", std::move(members)},
+          {"ordinal", ordinal_},
+          {"bytes_up", bytes_up_},
+          {"bytes_down", bytes_down_},
+          {"refused_messages", refused_messages_}};
+}
+
+Result<void> Messenger::load_state(const nlohmann::json& state, const NamedTensors& tensors, TimePoint now) {
+  std::unordered_map<std::string, at::Tensor> by_name;
+  for (const NamedTensor& entry : without_prefix(tensors, kReplies))
+    by_name.emplace(entry.name, entry.tensor);
+  for (const auto& [name, value] : state.at("members").items()) {
+    Member member{.instance = value.at("instance").get<uint64_t>(),
+                  .data = {.input_shape = value.at("input_shape").get<std::vector<int64_t>>(),
+                           .num_classes = value.at("num_classes").get<int64_t>(),
+                           .num_examples = value.at("num_examples").get<int64_t>()},
+                  .held_out_examples = value.at("held_out_examples").get<uint64_t>(),
+                  .present = value.at("present").get<bool>(),
+                  .last_heard = now,
+                  .position = value.at("position").get<uint64_t>(),
+                  .bytes_up = value.at("bytes_up").get<int64_t>(),
+                  .bytes_down = value.at("bytes_down").get<int64_t>(),
+                  .took_part = value.at("took_part").get<bool>()};
+    for (const auto& kept : value.at("replies")) {
+      const std::string prefix = reply_prefix({name}, member.replies.size()).substr(std::strlen(kReplies));
+      wire::Frames frames;
+      for (size_t i = 0; i < kept.at("frames").get<size_t>(); ++i) {
+        frames.push_back(frame_of(by_name[prefix + std::to_string(i)]));
+      }
+      auto reply = wire::decode(frames, {});
+      if (!reply) return Error{reply.error().code, "a reply kept for " + name + ": " + reply.error().message};
+      // A repeat of the request comes under the present incarnation.
+      reply->key.incarnation = incarnation_;
+      member.replies.push_back({.request = static_cast<wire::MessageType>(kept.at("request").get<int>()),
+                                .key = reply->key,
+                                .payload_hash = kept.at("payload_hash").get<uint64_t>(),
+                                .reply = std::move(*reply)});
+    }
+    roster_.restore({name}, std::move(member));
+  }
+  ordinal_ = state.at("ordinal").get<uint32_t>();
+  bytes_up_ = state.at("bytes_up").get<int64_t>();
+  bytes_down_ = state.at("bytes_down").get<int64_t>();
+  refused_messages_ = state.at("refused_messages").get<uint64_t>();
+  return {};
 }
 
 void Messenger::refuse(ConnectionId connection, const wire::MessageKey& key, ErrorCode code,

@@ -5,6 +5,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "tandem/aggregator/roster.h"
 #include "tandem/aggregator/run_observer.h"
@@ -35,10 +39,18 @@ class Messenger {
   /// Answers a repeated request with what was kept, or refuses it when it carries other data under the same
   /// key; false when it is no repeat.
   bool answer_repeat(const ClientId& client, const wire::Message& request);
+  /// From now on messages wait for `release`, so that none leaves before what it rests on is on the disk.
+  void hold() { holding_ = true; }
+  void release();
   void refuse(ConnectionId connection, const wire::MessageKey& key, ErrorCode code, const std::string& reason,
               bool fatal);
   int64_t send_to(ConnectionId connection, const wire::Message& message);
 
+  /// Another run or incarnation from here on.
+  void identify(uint64_t run_id, uint32_t incarnation) {
+    run_id_ = run_id;
+    incarnation_ = incarnation;
+  }
   wire::MessageKey key(uint32_t round, uint32_t step = 0) const;
   bool is_of_this_run(const wire::MessageKey& key) const;
 
@@ -59,7 +71,14 @@ class Messenger {
   int64_t bytes_down() const { return bytes_down_; }
   uint64_t refused_messages() const { return refused_messages_; }
 
+  /// What a checkpoint keeps: who belongs to the run, the kept replies (in `tensors`), the counters.
+  nlohmann::json state(NamedTensors& tensors) const;
+  /// The reverse: members are there but have no connection, and the replies are of this incarnation. Throws
+  /// nlohmann's exceptions on anything else; kCorrupt names a reply that does not decode.
+  Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors, TimePoint now);
+
  private:
+  void dispatch(ConnectionId connection, wire::Frames frames);
   void send_message(const ClientId& client, const wire::Message& message);
 
   uint64_t run_id_;
@@ -69,6 +88,8 @@ class Messenger {
   RunObserver& observer_;
   Roster roster_;
   std::optional<Error> failure_;
+  bool holding_ = false;
+  std::vector<std::pair<ConnectionId, wire::Frames>> held_;
   uint32_t ordinal_ = 0;
   std::map<std::string, int> events_of_client_;  // in this round
   int64_t bytes_up_ = 0;

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tandem/core/base/ids.h"
@@ -66,6 +67,8 @@ class Roster {
   const Member* find(const ClientId& client) const;
 
   void depart(const ClientId& client);
+  /// A member as a checkpoint has it.
+  void restore(const ClientId& client, Member member) { members_[client] = std::move(member); }
 
   std::vector<ClientId> present() const;
   /// Present clients from which nothing came since `since`.

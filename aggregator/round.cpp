@@ -1,9 +1,12 @@
 #include "tandem/aggregator/round.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <utility>
+
+#include <nlohmann/json.hpp>
 
 namespace tandem::aggregator {
 namespace {
@@ -13,6 +16,34 @@ constexpr uint32_t kMissesThatExclude = 2;
 TailStep::iterator entry_of(TailStep& step, const ClientId& client) {
   return std::find_if(step.begin(), step.end(),
                       [&](const TailEntry& entry) { return entry.client == client; });
+}
+
+nlohmann::json json_of(const Participant& part) {
+  return {{"batch_sizes", part.batch_sizes},
+          {"first_example", part.first_example},
+          {"active", part.active},
+          {"trained", part.trained},
+          {"missed", part.missed},
+          {"steps", part.steps},
+          {"examples", part.examples},
+          {"loss_sum", part.loss_sum},
+          {"correct", part.correct},
+          {"bytes_up_before", part.bytes_up_before},
+          {"bytes_down_before", part.bytes_down_before}};
+}
+
+Participant participant_of(const nlohmann::json& value) {
+  return {.batch_sizes = value.at("batch_sizes").get<std::vector<uint32_t>>(),
+          .first_example = value.at("first_example").get<uint64_t>(),
+          .active = value.at("active").get<bool>(),
+          .trained = value.at("trained").get<bool>(),
+          .missed = value.at("missed").get<uint32_t>(),
+          .steps = value.at("steps").get<uint32_t>(),
+          .examples = value.at("examples").get<uint64_t>(),
+          .loss_sum = value.at("loss_sum").get<double>(),
+          .correct = value.at("correct").get<uint64_t>(),
+          .bytes_up_before = value.at("bytes_up_before").get<int64_t>(),
+          .bytes_down_before = value.at("bytes_down_before").get<int64_t>()};
 }
 
 }  // namespace
@@ -37,6 +68,60 @@ Round::Round(RoundId id, RoundPlan plan) : id_(id), steps_(plan.steps()), turns_
     }
     lanes_.push_back({.steps = std::move(lane)});
   }
+}
+
+Round::Round(const nlohmann::json& state)
+    : id_{state.at("id").get<uint32_t>()}, steps_(state.at("steps").get<uint32_t>()) {
+  for (const auto& name : state.at("turns")) turns_.push_back({name.get<std::string>()});
+  std::vector<ClientId> clients;
+  for (const auto& [name, value] : state.at("participants").items()) {
+    clients.push_back({name});
+    participants_[{name}] = participant_of(value);
+    if (value.contains("lane")) lane_of_[{name}] = value.at("lane").get<size_t>();
+    if (value.contains("pending")) pending_[{name}] = value.at("pending").get<std::deque<uint32_t>>();
+    if (value.at("lagging").get<bool>()) lagging_.insert({name});
+  }
+  for (const auto& lane : state.at("lanes")) {
+    LaneState& restored = lanes_.emplace_back();
+    restored.current = lane.at("current").get<size_t>();
+    restored.steps.resize(restored.current);  // what is behind it is never looked at again
+    for (const auto& step : lane.at("steps")) {
+      TailStep& entries = restored.steps.emplace_back();
+      for (const auto& entry : step) {
+        entries.push_back({clients.at(entry.at(0).get<size_t>()), entry.at(1).get<uint32_t>()});
+      }
+    }
+  }
+  for (const auto& [client, lane] : lane_of_) (void)lanes_.at(lane);
+}
+
+nlohmann::json Round::state() const {
+  nlohmann::json state = {{"id", id_.value},
+                          {"steps", steps_},
+                          {"turns", nlohmann::json::array()},
+                          {"participants", nlohmann::json::object()},
+                          {"lanes", nlohmann::json::array()}};
+  for (const ClientId& client : turns_) state["turns"].push_back(client.name);
+  std::map<ClientId, size_t> numbers;
+  for (const auto& [client, part] : participants_) {
+    numbers.emplace(client, numbers.size());
+    nlohmann::json value = json_of(part);
+    value["lagging"] = lagging_.contains(client);
+    if (const auto lane = lane_of(client)) value["lane"] = *lane;
+    if (const auto pending = pending_.find(client); pending != pending_.end())
+      value["pending"] = pending->second;
+    state["participants"][client.name] = std::move(value);
+  }
+  for (const LaneState& lane : lanes_) {
+    nlohmann::json steps = nlohmann::json::array();
+    for (size_t i = lane.current; i < lane.steps.size(); ++i) {
+      nlohmann::json step = nlohmann::json::array();
+      for (const TailEntry& entry : lane.steps[i]) step.push_back({numbers.at(entry.client), entry.step});
+      steps.push_back(std::move(step));
+    }
+    state["lanes"].push_back({{"current", lane.current}, {"steps", std::move(steps)}});
+  }
+  return state;
 }
 
 Participant* Round::active(const ClientId& client) {
@@ -75,6 +160,12 @@ Round::StepState Round::state_of(const ClientId& client, uint32_t step, uint32_t
 bool Round::answered(const ClientId& client) const {
   const auto found = pending_.find(client);
   return found == pending_.end() || found->second.empty();
+}
+
+uint32_t Round::first_unanswered(const ClientId& client) const {
+  const auto found = pending_.find(client);
+  if (found == pending_.end() || found->second.empty()) return std::numeric_limits<uint32_t>::max();
+  return found->second.front();
 }
 
 bool Round::has(const ClientId& client, uint32_t step) const {

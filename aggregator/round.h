@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "tandem/aggregator/round_planner.h"
 #include "tandem/aggregator/tail_trainer.h"
 #include "tandem/core/base/ids.h"
@@ -39,6 +41,11 @@ struct Participant {
 class Round {
  public:
   Round(RoundId id, RoundPlan plan);
+  /// From what `state` gave. Throws nlohmann's exceptions on anything else.
+  explicit Round(const nlohmann::json& state);
+
+  /// What a checkpoint keeps: everything but what has arrived and is not applied, which its senders repeat.
+  nlohmann::json state() const;
 
   RoundId id() const { return id_; }
   /// Steps of the client that has most.
@@ -64,6 +71,8 @@ class Round {
   StepState state_of(const ClientId& client, uint32_t step, uint32_t window, bool waits = true) const;
   /// Whether every step of the client that goes up has its answer, or went on without it.
   bool answered(const ClientId& client) const;
+  /// The client's first step that goes up and has neither; past all of them, the largest number.
+  uint32_t first_unanswered(const ClientId& client) const;
   bool has(const ClientId& client, uint32_t step) const;
   /// Keeps a client's activations for a step of its own that is open.
   void put(ClientActivations activations);

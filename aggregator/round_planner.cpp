@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "tandem/core/base/random.h"
 
 namespace tandem::aggregator {
@@ -17,6 +19,18 @@ std::vector<ClientId> seeded_order(const RoundPlan& plan, uint64_t seed, uint32_
     order.push_back(names[static_cast<size_t>(index)]);
   }
   return order;
+}
+
+nlohmann::json json_of(const std::map<ClientId, int64_t>& counts) {
+  nlohmann::json value = nlohmann::json::object();
+  for (const auto& [client, count] : counts) value[client.name] = count;
+  return value;
+}
+
+std::map<ClientId, int64_t> counts_of(const nlohmann::json& value) {
+  std::map<ClientId, int64_t> counts;
+  for (const auto& [name, count] : value.items()) counts[{name}] = count.get<int64_t>();
+  return counts;
 }
 
 }  // namespace
@@ -47,6 +61,17 @@ RoundPlan RoundPlanner::plan(const std::map<ClientId, ClientData>& clients, uint
   }
   plan_lanes(plan, round);
   return plan;
+}
+
+nlohmann::json RoundPlanner::state() const {
+  return {{"draws", pool_.state().draws},
+          {"remaining", json_of(pool_.state().remaining)},
+          {"participants", json_of(participants_)}};
+}
+
+void RoundPlanner::load_state(const nlohmann::json& state) {
+  pool_.restore({.draws = state.at("draws").get<uint64_t>(), .remaining = counts_of(state.at("remaining"))});
+  participants_ = counts_of(state.at("participants"));
 }
 
 void RoundPlanner::draw_joined_batches(RoundPlan& plan, const std::map<ClientId, int64_t>& examples) {

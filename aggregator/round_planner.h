@@ -4,6 +4,8 @@
 #include <map>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "tandem/core/base/ids.h"
 #include "tandem/core/base/result.h"
 #include "tandem/core/training/example_pool.h"
@@ -72,6 +74,11 @@ class RoundPlanner {
   /// size. `parallel` draws from the clients' pooled examples, and with `local_steps` an epoch goes on
   /// across rounds for as long as the same clients take part; the others cut each client's own epochs.
   RoundPlan plan(const std::map<ClientId, ClientData>& clients, uint32_t round);
+
+  /// What a checkpoint keeps: a planner with it plans on as this one would.
+  nlohmann::json state() const;
+  /// Throws nlohmann's exceptions or std::invalid_argument on anything else.
+  void load_state(const nlohmann::json& state);
 
  private:
   void draw_joined_batches(RoundPlan& plan, const std::map<ClientId, int64_t>& examples);

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "tandem/core/base/result.h"
-#include "tandem/core/model/named_tensors.h"
 #include "tandem/core/run/run_directory.h"
 #include "tandem/core/training/training_plan.h"
 
@@ -23,14 +22,10 @@ struct StepReport {
   int64_t bytes_down = 0;
 };
 
-/// What a complete round leaves, valid during the call only; tensors alias the session's.
+/// What a complete round leaves.
 struct RoundReport {
   RoundRecord record;
   std::vector<ClientRecord> clients;
-  NamedTensors model;
-  NamedTensors tail_optimizer;
-  /// Momentum and the like of the strategy.
-  NamedTensors strategy;
 };
 
 /// Hears what happens in a session, on the session's thread. An error it returns (a full disk) ends the

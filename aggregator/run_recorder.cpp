@@ -26,7 +26,6 @@ std::optional<double> seconds_left(const StepReport& report, double round_second
 RunRecorder::RunRecorder(RunDirectory directory, const std::string& resolved_config, bool quiet)
     : directory_(std::move(directory)),
       resolved_config_(resolved_config),
-      checkpoints_(directory_.checkpoints()),
       progress_(quiet),
       round_started_(std::chrono::steady_clock::now()) {}
 
@@ -77,20 +76,7 @@ Result<void> RunRecorder::on_round(const RoundReport& report) {
   for (const ClientRecord& client : report.clients) {
     if (auto appended = directory_.append(client); !appended) return appended;
   }
-  if (auto appended = directory_.append(report.record); !appended) return appended;
-
-  Checkpoint checkpoint{.position = {.round = report.record.round}, .tensors = report.model};
-  for (const NamedTensor& entry : report.tail_optimizer) {
-    checkpoint.tensors.push_back({"tail_optimizer." + entry.name, entry.tensor});
-  }
-  for (const NamedTensor& entry : report.strategy) {
-    checkpoint.tensors.push_back({"strategy." + entry.name, entry.tensor});
-  }
-  checkpoint.metadata = {{"model", plan_.model},
-                         {"cut", std::to_string(plan_.cut)},
-                         {"algorithm", plan_.algorithm},
-                         {"seed", std::to_string(plan_.seed)}};
-  return checkpoints_.save(checkpoint);
+  return directory_.append(report.record);
 }
 
 Result<void> RunRecorder::save_model(const AggregatorSession& session) {

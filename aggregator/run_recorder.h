@@ -8,7 +8,6 @@
 #include "tandem/core/base/result.h"
 #include "tandem/core/run/progress.h"
 #include "tandem/core/run/run_directory.h"
-#include "tandem/core/storage/checkpoint.h"
 
 namespace tandem::aggregator {
 
@@ -34,7 +33,6 @@ class RunRecorder : public RunObserver {
 
   RunDirectory directory_;
   std::string resolved_config_;
-  CheckpointStore checkpoints_;
   Progress progress_;
   TrainingPlan plan_;
   std::chrono::steady_clock::time_point round_started_;

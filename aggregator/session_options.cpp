@@ -95,6 +95,8 @@ SessionOptions SessionOptions::validated() const {
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));
   require(loss_limit > 0, "loss-limit must be > 0", std::to_string(loss_limit));
   require(gradient_limit > 0, "gradient-limit must be > 0", std::to_string(gradient_limit));
+  require(plan.checkpoint_steps <= 1'000'000, "checkpoint-steps must be between 0 and 1000000",
+          std::to_string(plan.checkpoint_steps));
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));
   check_participation(*this);
   check_strategy(*this);

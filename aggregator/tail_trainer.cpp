@@ -169,6 +169,15 @@ std::vector<at::Tensor> TailTrainer::backward(const std::vector<at::Tensor>& gra
   return results;
 }
 
+NamedTensors TailTrainer::settled_state() const {
+  NamedTensors state = tail_.state();
+  if (!open_outputs_.defined()) return state;
+  for (NamedTensor& entry : state) {
+    if (const at::Tensor* before = find_tensor(open_statistics_, entry.name)) entry.tensor = *before;
+  }
+  return state;
+}
+
 at::Tensor TailTrainer::evaluate(const at::Tensor& activations) {
   const torch::NoGradGuard no_grad;
   tail_.set_training(false);

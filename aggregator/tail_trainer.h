@@ -67,7 +67,12 @@ class TailTrainer {
   /// Outputs in evaluation mode, without gradients, CPU.
   at::Tensor evaluate(const at::Tensor& activations);
 
+  /// The tail's weights and buffers as a checkpoint keeps them: an open step has not moved the statistics of
+  /// batch norm. Aliases but for those.
+  NamedTensors settled_state() const;
+
   const ModelPart& tail() const { return tail_; }
+  ModelPart& tail() { return tail_; }
   PartOptimizer& optimizer() { return optimizer_; }
   const PartOptimizer& optimizer() const { return optimizer_; }
 

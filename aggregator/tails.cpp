@@ -1,10 +1,22 @@
 #include "tandem/aggregator/tails.h"
 
+#include <string>
 #include <utility>
 
 #include "tandem/core/training/device_model.h"
 
 namespace tandem::aggregator {
+namespace {
+
+// Names in their state.
+constexpr const char* kWeights = "weights.";
+constexpr const char* kOptimizer = "optimizer.";
+
+std::string replica_prefix(const ClientId& client) {
+  return "replica." + client.name + "/";
+}
+
+}  // namespace
 
 Tails::Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, BatchNormMode batch_norm)
     : options_(options),
@@ -48,15 +60,33 @@ TailTrainer& Tails::for_evaluation(const ClientId& client) {
   return *replicas_.at(client);
 }
 
-NamedTensors Tails::optimizer_state() const {
-  if (!has_replicas_) return merged_.optimizer().state();
-  NamedTensors all;
+NamedTensors Tails::state() const {
+  NamedTensors state;
+  append(state, merged_.optimizer().state(), kOptimizer);
   for (const auto& [client, replica] : replicas_) {
-    for (NamedTensor& entry : replica->optimizer().state()) {
-      all.push_back({client.name + "/" + entry.name, std::move(entry.tensor)});
-    }
+    append(state, replica->settled_state(), replica_prefix(client) + kWeights);
+    append(state, replica->optimizer().state(), replica_prefix(client) + kOptimizer);
   }
-  return all;
+  return state;
+}
+
+Result<void> Tails::load_state(const NamedTensors& state, const std::vector<ClientId>& replicas) {
+  if (auto loaded = merged_.optimizer().load_state(without_prefix(state, kOptimizer)); !loaded) return loaded;
+  for (const ClientId& client : replicas) {
+    auto replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
+    const NamedTensors own = without_prefix(state, replica_prefix(client));
+    if (auto loaded = replica->tail().load(without_prefix(own, kWeights)); !loaded) return loaded;
+    if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded)
+      return loaded;
+    replicas_.insert_or_assign(client, std::move(replica));
+  }
+  return {};
+}
+
+std::vector<ClientId> Tails::replicas() const {
+  std::vector<ClientId> clients;
+  for (const auto& [client, replica] : replicas_) clients.push_back(client);
+  return clients;
 }
 
 }  // namespace tandem::aggregator

@@ -36,8 +36,14 @@ class Tails {
 
   /// The merged tail's trainer: for evaluation, and its optimiser's state.
   TailTrainer& merged() { return merged_; }
-  /// Optimiser state of the shared tail, or of each replica as "<client>/<name>".
-  NamedTensors optimizer_state() const;
+  const TailTrainer& merged() const { return merged_; }
+  /// What a checkpoint keeps besides the merged model: the shared tail's optimiser, or each replica's weights
+  /// and optimiser. Between steps or inside an open one, which then never was.
+  NamedTensors state() const;
+  /// The reverse. An error may leave a part of it loaded.
+  Result<void> load_state(const NamedTensors& state, const std::vector<ClientId>& replicas);
+  /// Clients that have a replica.
+  std::vector<ClientId> replicas() const;
 
  private:
   TailTrainerOptions options_;

@@ -4,8 +4,12 @@
 #include <optional>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "tandem/aggregator/roster.h"
 #include "tandem/core/base/ids.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/model/named_tensors.h"
 #include "tandem/core/wire/messages.h"
 
 namespace tandem::aggregator {
@@ -35,9 +39,15 @@ class Training {
   /// A client came, for the first time, again, or as another program under the same name: nothing that it
   /// did before counts any more.
   virtual void join(const ClientId& client) = 0;
-  /// The same program is back on a new connection and was at `progress`: what got lost is sent again.
-  virtual void resume(const ClientId& client, const wire::MessageKey& progress) = 0;
+  /// The same program is back on a new connection and is at `progress`: what got lost is sent again. With
+  /// `went_back` it stands where `position_for` said.
+  virtual void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) = 0;
   virtual void leave(const ClientId& client) = 0;
+  /// Where a device whose past is not this incarnation's, or that died, goes on: the newest of the positions
+  /// it offers from which every answer it lacks can still be given. Nothing: it joins as if for the first
+  /// time.
+  virtual std::optional<wire::DevicePosition> position_for(
+      const ClientId& client, const std::vector<wire::DevicePosition>& offered) const = 0;
 
   virtual void tick(TimePoint as_of) = 0;
   virtual std::optional<TimePoint> next_deadline() const = 0;
@@ -45,6 +55,17 @@ class Training {
   virtual const TrainingFigures& figures() const = 0;
   /// The round in message keys: counts whatever was begun.
   virtual uint32_t sequence() const = 0;
+
+  /// Whether `state` may be called: not while the end of a round is under way.
+  virtual bool settled() const = 0;
+  /// Steps applied since the last complete round: with it, where a checkpoint stands.
+  virtual uint32_t steps_since_round() const = 0;
+  /// What a checkpoint keeps: values, and the model and other tensors, aliases, added to `tensors`.
+  virtual nlohmann::json state(NamedTensors& tensors) const = 0;
+  /// The reverse, on a training that has done nothing, of the same options and with the members of the run
+  /// restored. Nothing is sent: who is to act hears of it by `resume`. Errors, and what nlohmann throws,
+  /// leave it unusable.
+  virtual Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors) = 0;
 };
 
 }  // namespace tandem::aggregator

@@ -15,19 +15,6 @@ namespace {
 
 constexpr int kMaxAbandonedInARow = 3;
 
-/// The entries of `tensors` that are named like one of `layout`, which may hold others too.
-NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors) {
-  NamedTensors found;
-  for (const NamedTensor& entry : tensors) {
-    if (find_tensor(layout, entry.name) != nullptr) found.push_back(entry);
-  }
-  return found;
-}
-
-void append(NamedTensors& all, const NamedTensors& more) {
-  all.insert(all.end(), more.begin(), more.end());
-}
-
 int64_t spanning(int64_t steps, uint32_t rounds, const LrScheduleOptions& schedule) {
   return std::max<int64_t>(1, steps * rounds - schedule.warmup_steps);
 }
@@ -36,15 +23,17 @@ int64_t spanning(int64_t steps, uint32_t rounds, const LrScheduleOptions& schedu
 
 TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
                                std::unique_ptr<Strategy> strategy, const Dataset* eval_data,
-                               std::function<TimePoint()> now)
+                               std::function<TimePoint()> now, std::function<void()> checkpoint)
     : options_(options),
       messenger_(messenger),
       model_(model),
       strategy_(std::move(strategy)),
       eval_data_(eval_data),
       now_(std::move(now)),
+      checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
-      lr_schedule_(options.plan.lr_schedule) {
+      lr_schedule_(options.plan.lr_schedule),
+      tail_schedule_(options.plan.lr_schedule) {
   strategy_->set_population(options.clients);
 }
 
@@ -68,8 +57,8 @@ std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<Clie
   return chosen;
 }
 
-void TrainingRounds::make_tails(const RoundPlan& plan) {
-  LrScheduleOptions tail_schedule = lr_schedule_;
+void TrainingRounds::fix_schedules(const RoundPlan& plan) {
+  schedules_known_ = true;
   if (options_.schedule_spans_run) {
     const uint32_t rounds = options_.plan.rounds;
     // A device that is drawn now and then makes its steps in a part of the rounds.
@@ -83,12 +72,14 @@ void TrainingRounds::make_tails(const RoundPlan& plan) {
     // A schedule counts its owner's steps; a tail may make more than any device, or fewer.
     const bool replicas = options_.plan.schedule() == Algorithm::kSplitFedV1;
     const auto tail_steps = std::llround((replicas ? share : 1.0) * static_cast<double>(longest));
-    tail_schedule.period_steps = spanning(std::max<int64_t>(1, tail_steps), rounds, tail_schedule);
+    tail_schedule_.period_steps = spanning(std::max<int64_t>(1, tail_steps), rounds, tail_schedule_);
   }
-  lr_schedule_known_ = true;
+}
+
+void TrainingRounds::make_tails() {
   if (!model_.tail) return;
   const TrainingPlan& plan_sent = options_.plan;
-  TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = tail_schedule},
+  TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = tail_schedule_},
                           .device = options_.device,
                           .loss_limit = options_.loss_limit,
                           .gradients_go_back = plan_sent.objective == EdgeObjective::kEndToEnd};
@@ -110,7 +101,10 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   const uint32_t ordinal = figures_.completed_rounds + 1;
   RoundPlan plan = planner_.plan(clients, ordinal);
   if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
-  if (!lr_schedule_known_) make_tails(plan);
+  if (!schedules_known_) {
+    fix_schedules(plan);
+    make_tails();
+  }
 
   messenger_.begin_round(ordinal);
   state_ = State::kTraining;
@@ -118,12 +112,7 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   round_started_ = now_();
   round_bytes_up_ = messenger_.bytes_up();
   round_bytes_down_ = messenger_.bytes_down();
-  open_steps_.assign(round_->lanes(), std::nullopt);
-  lane_deadlines_.resize(round_->lanes());
-  for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
-  local_started_ = round_started_;
-  round_deadline_.reset();
-  if (options_.round_deadline.count() > 0) round_deadline_ = round_started_ + options_.round_deadline;
+  start_clocks();
   end_now_ = false;
   smashed_.clear();
   merged_clients_ = 0;
@@ -135,6 +124,9 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
       return messenger_.fail(begun.error());
     }
   }
+  // A device may be far into the round when the aggregator dies: the round must be known by then.
+  const bool keep = options_.plan.checkpoint_steps > 0;
+  if (keep) messenger_.hold();
   for (auto& [client, part] : round_->participants()) {
     Member& member = *messenger_.roster().find(client);
     part.first_example = member.position;
@@ -148,7 +140,22 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
     turn_ = 0;
     begin_turn();
   }
+  if (keep) {
+    checkpoint_();
+    messenger_.release();
+  }
   advance();
+}
+
+/// Of a round that begins or goes on.
+void TrainingRounds::start_clocks() {
+  const TimePoint now = now_();
+  open_steps_.assign(round_->lanes(), std::nullopt);
+  lane_deadlines_.resize(round_->lanes());
+  for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
+  local_started_ = now;
+  round_deadline_.reset();
+  if (options_.round_deadline.count() > 0) round_deadline_ = now + options_.round_deadline;
 }
 
 void TrainingRounds::send_begin_round(const ClientId& client) {
@@ -351,8 +358,11 @@ void TrainingRounds::leave(const ClientId& client) {
   }
 }
 
-void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& progress) {
-  if (evaluation_ && evaluation_->waits_for(client)) return send_evaluate(client);
+void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) {
+  if (evaluation_ && evaluation_->waits_for(client)) {
+    if (went_back) evaluation_->start_again(client);
+    return send_evaluate(client);
+  }
   if (!round_ || round_->active(client) == nullptr) return;
   const bool has_turn = !is_relay() || (turn_ < round_->turns().size() && round_->turns()[turn_] == client);
   if (!has_turn || state_ == State::kEvaluating) return;
@@ -403,11 +413,28 @@ bool TrainingRounds::advance_lane(size_t lane) {
     send_outputs(lane, std::move(clients));
     return true;
   }
+  const bool keep = checkpoint_is_due(lane);
+  if (keep) messenger_.hold();
   if (!clients.empty()) run_step(lane, clients);
-  round_->advance(lane);
-  restart_deadline(lane);
+  finish_lane_step(lane);
   if (!clients.empty()) report_progress();
   return true;
+}
+
+bool TrainingRounds::checkpoint_is_due(size_t lane) const {
+  const uint32_t every = options_.plan.checkpoint_steps;
+  return every > 0 && (round_->applied(lane) + 1) % every == 0;
+}
+
+/// The lane's current step is done. Where it is kept, its answers leave only afterwards: a device is never
+/// ahead of what this side would go on from.
+void TrainingRounds::finish_lane_step(size_t lane) {
+  const bool keep = checkpoint_is_due(lane);
+  round_->advance(lane);
+  restart_deadline(lane);
+  if (!keep) return;
+  checkpoint_();
+  messenger_.release();
 }
 
 void TrainingRounds::run_step(size_t lane, const std::vector<ClientActivations>& clients) {
@@ -491,6 +518,7 @@ bool TrainingRounds::has_every_answer(const OpenStep& step) const {
 
 void TrainingRounds::finish_open_step(size_t lane) {
   const OpenStep step = *std::exchange(open_steps_[lane], std::nullopt);
+  if (checkpoint_is_due(lane)) messenger_.hold();
   std::vector<at::Tensor> gradients;
   for (const ClientActivations& request : step.clients) {
     const auto answer = step.answers.find(request.client);
@@ -519,8 +547,7 @@ void TrainingRounds::finish_open_step(size_t lane) {
       if (excluded) messenger_.event("excluded", request.client.name, "until the next round: " + reason);
     }
   }
-  round_->advance(lane);
-  restart_deadline(lane);
+  finish_lane_step(lane);
   report_progress();
 }
 
@@ -946,16 +973,13 @@ void TrainingRounds::complete() {
   record.bytes_down = messenger_.bytes_down() - round_bytes_down_;
   for (ClientRecord& client : report.clients) client.round = figures_.completed_rounds;
   figures_.training_seconds += record.seconds;
-  report.model = model_.whole.state();
-  if (model_.device.auxiliary) append(report.model, model_.device.auxiliary->state());
-  if (tails_) report.tail_optimizer = tails_->optimizer_state();
-  report.strategy = strategy_->state();
   round_.reset();
   merge_.reset();
   evaluation_.reset();
   open_steps_.clear();
   state_ = State::kIdle;
   messenger_.observe(messenger_.observer().on_round(report));
+  checkpoint_();
 }
 
 }  // namespace tandem::aggregator

@@ -33,20 +33,26 @@ namespace tandem::aggregator {
 class TrainingRounds : public Training {
  public:
   TrainingRounds(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
-                 std::unique_ptr<Strategy> strategy, const Dataset* eval_data,
-                 std::function<TimePoint()> now);
+                 std::unique_ptr<Strategy> strategy, const Dataset* eval_data, std::function<TimePoint()> now,
+                 std::function<void()> checkpoint);
   ~TrainingRounds() override;
 
   bool idle() const override { return state_ == State::kIdle; }
   void begin(const std::vector<ClientId>& present) override;
   bool receive(const ClientId& client, wire::Message message) override;
   void join(const ClientId& client) override;
-  void resume(const ClientId& client, const wire::MessageKey& progress) override;
+  void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) override;
   void leave(const ClientId& client) override;
+  std::optional<wire::DevicePosition> position_for(
+      const ClientId& client, const std::vector<wire::DevicePosition>& offered) const override;
   void tick(TimePoint as_of) override;
   std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
   uint32_t sequence() const override { return sequence_; }
+  bool settled() const override { return state_ == State::kIdle || state_ == State::kTraining; }
+  uint32_t steps_since_round() const override;
+  nlohmann::json state(NamedTensors& tensors) const override;
+  Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors) override;
 
  private:
   enum class State { kIdle, kTraining, kMerging, kEvaluating };
@@ -64,7 +70,9 @@ class TrainingRounds : public Training {
   };
 
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
-  void make_tails(const RoundPlan& plan);
+  void fix_schedules(const RoundPlan& plan);
+  void make_tails();
+  void start_clocks();
   void send_begin_round(const ClientId& client);
 
   void handle_activations(const ClientId& client, const wire::Message& message);
@@ -74,6 +82,12 @@ class TrainingRounds : public Training {
 
   void advance();
   bool advance_lane(size_t lane);
+  bool checkpoint_is_due(size_t lane) const;
+  void finish_lane_step(size_t lane);
+  bool can_answer(const ClientId& client, uint32_t from) const;
+  NamedTensors settled_model() const;
+  nlohmann::json round_state() const;
+  void load_round(const nlohmann::json& state);
   void run_step(size_t lane, const std::vector<ClientActivations>& clients);
   void send_outputs(size_t lane, std::vector<ClientActivations> clients);
   bool has_every_answer(const OpenStep& step) const;
@@ -122,10 +136,13 @@ class TrainingRounds : public Training {
   std::unique_ptr<Strategy> strategy_;
   const Dataset* eval_data_;
   std::function<TimePoint()> now_;
+  /// Keeps the state of the whole run; what was sent since Messenger::hold leaves only then.
+  std::function<void()> checkpoint_;
   RoundPlanner planner_;
   std::optional<Tails> tails_;  // made with the first round; none with `federated`
   LrScheduleOptions lr_schedule_;
-  bool lr_schedule_known_ = false;
+  LrScheduleOptions tail_schedule_;
+  bool schedules_known_ = false;
 
   State state_ = State::kIdle;
   uint32_t sequence_ = 0;

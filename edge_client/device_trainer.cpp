@@ -20,8 +20,25 @@ std::optional<PartOptimizer> optimizer_for(const std::optional<ModelPart>& part,
   return std::optional<PartOptimizer>(std::in_place, options.optimizer, *part);
 }
 
-void append(NamedTensors& all, NamedTensors more) {
-  for (NamedTensor& entry : more) all.push_back(std::move(entry));
+// Names in its state.
+constexpr const char* kFront = "front.";
+constexpr const char* kHead = "head.";
+constexpr const char* kAuxiliary = "auxiliary.";
+constexpr const char* kWeights = "weights.";
+constexpr const char* kOptimizer = "optimizer.";
+
+void append_part(NamedTensors& all, const std::string& name, const std::optional<ModelPart>& part,
+                 const std::optional<PartOptimizer>& optimizer) {
+  if (!part) return;
+  append(all, part->state(), name + kWeights);
+  append(all, optimizer->state(), name + kOptimizer);
+}
+
+Result<void> load_part(const NamedTensors& state, const std::string& name, std::optional<ModelPart>& part,
+                       std::optional<PartOptimizer>& optimizer) {
+  if (!part) return {};
+  if (auto loaded = part->load(without_prefix(state, name + kWeights)); !loaded) return loaded;
+  return optimizer->load_state(without_prefix(state, name + kOptimizer));
 }
 
 }  // namespace
@@ -81,6 +98,20 @@ NamedTensors DeviceTrainer::end_round() {
   if (head_optimizer_) append(change, head_optimizer_->end_round());
   if (auxiliary_optimizer_) append(change, auxiliary_optimizer_->end_round());
   return change;
+}
+
+NamedTensors DeviceTrainer::state() const {
+  NamedTensors state;
+  append(state, front_trainer_.state(), kFront);
+  append_part(state, kHead, model_.head, head_optimizer_);
+  append_part(state, kAuxiliary, model_.auxiliary, auxiliary_optimizer_);
+  return state;
+}
+
+Result<void> DeviceTrainer::load_state(const NamedTensors& state) {
+  if (auto loaded = front_trainer_.load_state(without_prefix(state, kFront)); !loaded) return loaded;
+  if (auto loaded = load_part(state, kHead, model_.head, head_optimizer_); !loaded) return loaded;
+  return load_part(state, kAuxiliary, model_.auxiliary, auxiliary_optimizer_);
 }
 
 at::Tensor DeviceTrainer::evaluate_front(const at::Tensor& inputs) {

@@ -63,6 +63,11 @@ class DeviceTrainer {
   // Evaluation: no gradients, evaluation mode, training mode again afterwards.
   at::Tensor evaluate_front(const at::Tensor& inputs);
   BatchLoss evaluate_head(const at::Tensor& outputs, const at::Tensor& labels);
+  /// What a checkpoint keeps: weights and buffers, whatever of them stays here, and the optimisers.
+  NamedTensors state() const;
+  /// The reverse; steps that were open are opened by front().reopen().
+  Result<void> load_state(const NamedTensors& state);
+
   /// Loads weights to evaluate; the round that follows loads its own.
   Result<void> load(const NamedTensors& merged) { return model_.load(merged); }
 

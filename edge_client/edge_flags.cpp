@@ -32,6 +32,11 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.add("device", device, "cpu, cuda or cuda:N");
   flags.add("threads", threads, "Threads of one tensor operation; 0 takes every core");
   flags.add("prefetch", prefetch, "Batches prepared ahead");
+  flags.add_path(
+      "run-dir", run_dir,
+      "Folder for this device's checkpoints, so that it goes on after its own death; empty keeps them "
+      "in memory, for the death of the aggregator");
+  flags.add("resume", resume, "Go on from the checkpoints in --run-dir; begins if there are none");
   flags.add_path("save-front", save_front, "Write the final merged front to this .safetensors file");
   flags.add("quiet", quiet, "No progress, only what a person must know");
 }
@@ -47,6 +52,9 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
   if (prefetch < 0 || prefetch > 64) {
     return Error{ErrorCode::kInvalidArgument,
                  "--prefetch must be between 0 and 64, got " + std::to_string(prefetch)};
+  }
+  if (resume && run_dir.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "--resume needs --run-dir: the folder it goes on from"};
   }
   if (max_frame_mib < 1 || max_frame_mib > 16384) {
     return Error{ErrorCode::kInvalidArgument,

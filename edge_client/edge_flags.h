@@ -30,6 +30,8 @@ struct EdgeFlags {
   std::string device = "cpu";
   int32_t threads = 0;
   int32_t prefetch = 2;
+  std::filesystem::path run_dir;
+  bool resume = false;
   std::filesystem::path save_front;
   bool quiet = false;
 

@@ -20,6 +20,7 @@ constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
 constexpr uint32_t kTrainedRequest = 0xFFFFFFFE;
 constexpr uint32_t kFirstSpecialRequest = kTrainedRequest;
 constexpr std::chrono::seconds kHelloInterval{1};
+constexpr std::chrono::seconds kSaveComplaintInterval{30};
 
 }  // namespace
 
@@ -36,6 +37,7 @@ EdgeSession::~EdgeSession() = default;
 
 void EdgeSession::connected() {
   asking_again_ = false;
+  awaits_welcome_ = true;
   if (!done()) say_hello();
 }
 
@@ -52,34 +54,51 @@ void EdgeSession::say_hello() {
   }
   hello.key.round = round_.number;
   hello.key.step = round_.next_apply;
+  std::get<wire::Hello>(hello.body).positions = positions();
   transmit(hello);
 }
 
 void EdgeSession::handle_welcome(const wire::Message& message) {
   const auto& welcome = std::get<wire::Welcome>(message.body);
-  const bool same_run = plan_ && message.key.run_id == run_.run_id;
+  awaits_welcome_ = false;
+  const bool same_run = run_.run_id != 0 && message.key.run_id == run_.run_id;
+  const bool knows_all = same_run && message.key.incarnation == run_.incarnation;
   run_ = {.run_id = message.key.run_id, .incarnation = message.key.incarnation};
-  if (same_run && welcome.resumed && asking_again_) return;
-  if (same_run && welcome.resumed) {
+  if (knows_all && welcome.resumed && asking_again_) return;
+  if (knows_all && welcome.resumed) {
     note("reconnected, going on with round " + std::to_string(round_.ordinal));
     if (phase_ == Phase::kConnecting) phase_ = Phase::kWaiting;
     return resend_requests();
   }
-  answers_.clear();
-  open_requests_.clear();
-  round_ = {};
-  evaluation_ = {};
-  // Optimiser state is this device's own: it survives a new welcome to the same run.
   if (!same_run) {
     trainer_.reset();
-    loader_.reset();
-    if (const auto adopted = adopt(welcome); !adopted) {
-      return fail(adopted.error().code, adopted.error().message);
-    }
+    kept_.clear();
   }
+  auto joined = plan_ && same_run ? Result<void>() : adopt(welcome);
+  if (joined && welcome.resumed) {
+    joined = go_to(welcome.position);
+    if (joined) return go_on();
+  } else if (joined) {
+    joined = join(welcome, same_run);
+  }
+  if (!joined) fail(joined.error().code, joined.error().message);
+}
+
+/// In the run from the next round on.
+Result<void> EdgeSession::join(const wire::Welcome& welcome, bool same_run) {
+  answers_.clear();
+  open_requests_.clear();
+  // Optimiser state is this device's own: it survives a new welcome to the same run.
+  if (same_run && !trainer_ && !kept_.empty()) {
+    if (auto loaded = go_to(kept_.front()); !loaded) return loaded;
+    open_requests_.clear();
+  }
+  round_ = {};
+  evaluation_ = {};
   phase_ = Phase::kWaiting;
   note("joined: " + plan_->model + ", blocks 0 to " + std::to_string(plan_->cut - 1) + " here, " +
        std::to_string(plan_->rounds) + " rounds; waiting for the next round");
+  return {};
 }
 
 Result<void> EdgeSession::adopt(const wire::Welcome& welcome) {
@@ -117,6 +136,175 @@ void EdgeSession::handle_refuse(const wire::Refuse& refuse) {
   note("the aggregator did not accept a message: " + refuse.reason);
   // At most once a second: a message that is refused again and again must not become a flood.
   if (dependencies_.now() - last_hello_ >= kHelloInterval) say_hello();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Checkpoints, and going back to them.
+
+bool EdgeSession::resume() {
+  if (dependencies_.checkpoints == nullptr) return false;
+  for (const CheckpointPosition& at : dependencies_.checkpoints->positions()) {
+    auto checkpoint = dependencies_.checkpoints->load(at);
+    auto state = checkpoint ? edge_checkpoint_of(*checkpoint) : Result<EdgeCheckpoint>(checkpoint.error());
+    if (!state) {
+      note("a checkpoint is passed over: " + state.error().message);
+      continue;
+    }
+    if (run_.run_id != 0 && state->run_id != run_.run_id) continue;  // left over from another run
+    run_.run_id = state->run_id;
+    options_.instance = state->instance;
+    kept_.push_back(state->position);
+  }
+  if (kept_.empty()) return false;
+  note("going on from the checkpoint after " + std::to_string(kept_.front().step) + " steps of round " +
+       std::to_string(kept_.front().round));
+  return true;
+}
+
+/// Where this device stands, when it could begin anew from there.
+std::optional<wire::DevicePosition> EdgeSession::live_position() const {
+  if (!plan_ || round_.excluded) return std::nullopt;
+  if (phase_ != Phase::kWaiting && phase_ != Phase::kTraining && phase_ != Phase::kUpdating)
+    return std::nullopt;
+  // U-shaped: the head has made its step, the front has not.
+  if (plan_->u_shaped() && phase_ == Phase::kTraining &&
+      round_.labels.size() < trainer_->front().open_steps()) {
+    return std::nullopt;
+  }
+  wire::DevicePosition position{
+      .round = round_.number, .step = round_.next_apply, .unanswered = round_.next_apply};
+  for (const auto& [step, request] : open_requests_) {
+    if (step < kFirstSpecialRequest) position.unanswered = std::min(position.unanswered, step);
+  }
+  return position;
+}
+
+std::vector<wire::DevicePosition> EdgeSession::positions() const {
+  std::vector<wire::DevicePosition> positions;
+  if (const auto live = live_position()) positions.push_back(*live);
+  for (const wire::DevicePosition& kept : kept_) {
+    if (positions.empty() || !(kept == positions.front())) positions.push_back(kept);
+  }
+  // Before its first round a device has nothing to go back to, and can always.
+  if (kept_.empty() || kept_.back().round > 0) positions.push_back({});
+  return positions;
+}
+
+EdgeCheckpoint EdgeSession::state() const {
+  EdgeCheckpoint state{
+      .run_id = run_.run_id,
+      .instance = options_.instance,
+      .position = {.round = round_.number, .step = round_.next_apply, .unanswered = round_.next_apply},
+      .round = round_,
+      .lr_schedule = lr_schedule_,
+      .trainer = trainer_->state()};
+  for (const auto& [step, request] : open_requests_) {
+    if (step >= kFirstSpecialRequest) continue;
+    state.position.unanswered = std::min(state.position.unanswered, step);
+    state.requests.emplace(step, request.message);
+  }
+  return state;
+}
+
+void EdgeSession::save_checkpoint(bool front_sent, const NamedTensors& control_change) {
+  if (dependencies_.checkpoints == nullptr) return;
+  EdgeCheckpoint current = state();
+  current.front_sent = front_sent;
+  current.control_change = control_change;
+  if (const auto saved = dependencies_.checkpoints->save(to_checkpoint(current)); !saved) {
+    // Training goes on; what is kept already stays good.
+    if (dependencies_.now() < next_save_complaint_) return;
+    next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
+    return note("this moment cannot be kept: " + saved.error().message);
+  }
+  const std::vector<CheckpointPosition> stored = dependencies_.checkpoints->positions();
+  kept_.insert(kept_.begin(), current.position);
+  // The storage has dropped the oldest, what stood at the same place, and what was newer.
+  std::vector<wire::DevicePosition> kept;
+  for (const CheckpointPosition& at : stored) {
+    const auto known = std::find_if(kept_.begin(), kept_.end(), [&](const wire::DevicePosition& position) {
+      return position.round == at.round && position.step == at.step;
+    });
+    if (known != kept_.end()) kept.push_back(*known);
+  }
+  kept_ = std::move(kept);
+}
+
+Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {
+  if (live_position() == position) return {};
+  answers_.clear();
+  open_requests_.clear();
+  evaluation_ = {};
+  round_ = {};
+  phase_ = Phase::kWaiting;
+  if (position == wire::DevicePosition{}) {
+    trainer_.reset();
+    return {};
+  }
+  if (dependencies_.checkpoints == nullptr) {
+    return Error{ErrorCode::kProtocol, "the aggregator wants this device to go back to step " +
+                                           std::to_string(position.step) + " of round " +
+                                           std::to_string(position.round) + ", which it never offered"};
+  }
+  auto checkpoint = dependencies_.checkpoints->load({.round = position.round, .step = position.step});
+  if (!checkpoint) return checkpoint.error();
+  auto state = edge_checkpoint_of(*checkpoint);
+  if (!state) return state.error();
+  note("going back to step " + std::to_string(position.step) + " of round " +
+       std::to_string(state->round.ordinal));
+  return load(std::move(*state));
+}
+
+Result<void> EdgeSession::load(EdgeCheckpoint checkpoint) {
+  if (auto built = build_trainer(checkpoint.lr_schedule); !built) return built;
+  if (auto loaded = trainer_->load_state(checkpoint.trainer); !loaded) {
+    return Error{loaded.error().code, "the checkpoint does not fit this run: " + loaded.error().message};
+  }
+  static_cast<DeviceRound&>(round_) = std::move(checkpoint.round);
+  const TimePoint now = dependencies_.now();
+  for (auto& [step, message] : checkpoint.requests) {
+    open_requests_.emplace(step, Request{.message = std::move(message), .sent_at = now});
+  }
+  const bool done = round_.next_apply == round_.batch_sizes.size();
+  phase_ = done && open_requests_.empty() ? Phase::kUpdating : Phase::kTraining;
+  if (checkpoint.front_sent) {
+    // As after send_front: the front is still that of the round's end.
+    wire::Message update{.key = run_,
+                         .body = wire::FrontUpdate{.examples = round_.examples,
+                                                   .front = trainer_->weights(),
+                                                   .steps = round_.steps,
+                                                   .control_change = checkpoint.control_change}};
+    update.key.round = round_.number;
+    open_requests_.emplace(kUpdateRequest, Request{.message = std::move(update), .sent_at = now});
+  }
+  if (phase_ == Phase::kTraining) reopen_steps(checkpoint.trainer);
+  return {};
+}
+
+/// Prepares the batches from the first open step on, and computes the open ones again.
+void EdgeSession::reopen_steps(const NamedTensors& trainer) {
+  const std::vector<uint32_t>& sizes = round_.batch_sizes;
+  const uint32_t first = plan_->trains_locally() ? round_.next_forward : round_.next_apply;
+  const uint64_t before = std::accumulate(sizes.begin(), sizes.begin() + first, uint64_t{0});
+  loader_->start(round_.first_example + before, {sizes.begin() + first, sizes.end()});
+  const NamedTensors front = without_prefix(trainer, "front.");
+  size_t open = 0;
+  for (uint32_t step = first; step < round_.next_forward; ++step) {
+    const Batch batch = loader_->next();
+    if (sizes[step] > 0) (void)trainer_->front().reopen(front, open++, batch.inputs).value();
+  }
+}
+
+/// From where this device stands now, under the aggregator's present incarnation.
+void EdgeSession::go_on() {
+  note("going on with round " + std::to_string(round_.ordinal) + ", step " +
+       std::to_string(round_.next_apply));
+  for (auto& [step, request] : open_requests_) request.message.key.incarnation = run_.incarnation;
+  resend_requests();
+  if (phase_ == Phase::kTraining && !plan_->trains_locally()) return forward_open_steps();
+  if (phase_ == Phase::kTraining) return report_trained();
+  // The aggregator may have forgotten that this device is done.
+  if (phase_ == Phase::kUpdating && plan_->trains_locally()) request_trained();
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -169,6 +357,7 @@ Result<void> EdgeSession::check_begin_round(const wire::BeginRound& begin) const
 }
 
 Result<void> EdgeSession::build_trainer(const LrScheduleOptions& lr_schedule) {
+  lr_schedule_ = lr_schedule;
   try {
     auto model = build_device_model(*definition_, *plan_);
     if (!model) return model.error();
@@ -210,6 +399,7 @@ void EdgeSession::handle_begin_round(wire::Message message) {
   round_ = {};
   round_.number = message.key.round;
   round_.ordinal = begin.ordinal > 0 ? begin.ordinal : message.key.round;
+  round_.first_example = begin.first_example;
   round_.batch_sizes = begin.batch_sizes;
   phase_ = Phase::kTraining;
   loader_->start(begin.first_example, std::move(begin.batch_sizes));
@@ -253,6 +443,8 @@ void EdgeSession::handle_answer(wire::Message message) {
   }
   if (plan_->trains_locally()) return;
   if (step < round_.next_apply || step >= round_.next_forward) return;  // a repeat, or a step never sent
+  // U-shaped, after going back: the head's half of the step comes first; this answer is asked for again.
+  if (round_.labels.contains(step) && std::holds_alternative<wire::Gradients>(message.body)) return;
   answers_.insert_or_assign(step, std::move(message));
   forward_open_steps();
 }
@@ -287,6 +479,12 @@ void EdgeSession::finish_step(uint32_t step) {
   round_.labels.erase(step);
   ++round_.next_apply;
   report_step();
+  keep_step();
+}
+
+void EdgeSession::keep_step() {
+  const uint32_t every = plan_->checkpoint_steps;
+  if (every > 0 && round_.next_apply % every == 0) save_checkpoint(false);
 }
 
 void EdgeSession::count_step(uint32_t step, double loss, uint64_t correct) {
@@ -325,7 +523,8 @@ bool EdgeSession::goes_up(uint32_t step) const {
 }
 
 bool EdgeSession::has_work() const {
-  if (phase_ != Phase::kTraining || !plan_->trains_locally()) return false;
+  // Nothing moves between the positions that a Hello offers and the one that Welcome names.
+  if (phase_ != Phase::kTraining || !plan_->trains_locally() || awaits_welcome_) return false;
   if (round_.next_forward >= round_.batch_sizes.size()) return false;
   return !goes_up(round_.next_forward) || open_requests_.size() < plan_->window;
 }
@@ -342,6 +541,7 @@ void EdgeSession::work() {
   }
   ++round_.next_apply;
   report_step();
+  keep_step();
   report_trained();
 }
 
@@ -357,9 +557,13 @@ void EdgeSession::report_trained() {
     return;
   }
   phase_ = Phase::kUpdating;
+  request_trained();
+  if (round_.end_asked) send_front();
+}
+
+void EdgeSession::request_trained() {
   request(wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct},
           kTrainedRequest);
-  if (round_.end_asked) send_front();
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -398,10 +602,12 @@ void EdgeSession::handle_end_round(const wire::EndRound& end) {
 void EdgeSession::send_front() {
   const auto known = open_requests_.find(kUpdateRequest);
   if (known != open_requests_.end()) return transmit(known->second.message);
+  const NamedTensors control_change = cpu_snapshot(trainer_->end_round());
+  save_checkpoint(true, control_change);
   request(wire::FrontUpdate{.examples = round_.examples,
                             .front = trainer_->weights(),
                             .steps = round_.steps,
-                            .control_change = cpu_snapshot(trainer_->end_round())},
+                            .control_change = control_change},
           kUpdateRequest);
 }
 
@@ -491,6 +697,10 @@ void EdgeSession::handle_bye(const wire::Bye& bye) {
     case wire::ByeReason::kShuttingDown:
       return fail(ErrorCode::kClosed, "the aggregator stopped before the run was complete" +
                                           (bye.text.empty() ? std::string() : ": " + bye.text));
+    case wire::ByeReason::kPaused:
+      bye_received_ = false;
+      return note("the aggregator pauses" + (bye.text.empty() ? std::string() : " (" + bye.text + ")") +
+                  "; waiting for it to come back");
     case wire::ByeReason::kLeaving:
       return;
   }

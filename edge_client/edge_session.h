@@ -14,10 +14,12 @@
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/batch_loader.h"
 #include "tandem/core/data/dataset.h"
+#include "tandem/core/storage/checkpoint.h"
 #include "tandem/core/training/device_model.h"
 #include "tandem/core/wire/frame.h"
 #include "tandem/core/wire/messages.h"
 #include "tandem/edge_client/device_trainer.h"
+#include "tandem/edge_client/edge_checkpoint.h"
 
 namespace tandem::edge_client {
 
@@ -57,6 +59,9 @@ struct EdgeSessionDependencies {
   AugmenterFactory make_augmenter;
   /// The present moment. The session has no clock of its own.
   std::function<TimePoint()> now;
+  /// Where this device keeps the moments to which it can go back; null: only to where it stands. In memory
+  /// they serve a run whose aggregator dies, on the disk also a device that dies.
+  CheckpointStorage* checkpoints = nullptr;
   /// For a display; may be empty.
   std::function<void(const EdgeReport&)> on_step;
   std::function<void(const std::string&)> on_note;
@@ -78,6 +83,10 @@ class EdgeSession {
 
   EdgeSession(EdgeSessionOptions options, EdgeSessionDependencies dependencies);
   ~EdgeSession();
+
+  /// Goes on where the kept checkpoints are, as the same program: call first, once, or not at all. Returns
+  /// whether there is one; damaged ones are passed over with a note.
+  bool resume();
 
   /// The transport (re)connected: says Hello.
   void connected();
@@ -108,18 +117,9 @@ class EdgeSession {
   int64_t bytes_down() const { return bytes_down_; }
 
  private:
-  struct Round {
-    uint32_t number = 0;   ///< in the keys of its messages
-    uint32_t ordinal = 0;  ///< as people count
-    std::vector<uint32_t> batch_sizes;
-    uint32_t next_forward = 0;  ///< first step whose activations have not been computed
-    uint32_t next_apply = 0;    ///< first step that is not done
+  struct Round : DeviceRound {
     bool excluded = false;
     bool end_asked = false;  ///< EndRound has come; the front follows the last answer
-    uint64_t examples = 0;
-    uint32_t steps = 0;  ///< optimiser steps of the front
-    double loss_sum = 0;
-    uint64_t correct = 0;
     /// U-shaped: labels of the steps whose outputs have not come.
     std::map<uint32_t, at::Tensor> labels;
   };
@@ -136,6 +136,15 @@ class EdgeSession {
     TimePoint sent_at;
   };
 
+  std::vector<wire::DevicePosition> positions() const;
+  std::optional<wire::DevicePosition> live_position() const;
+  EdgeCheckpoint state() const;
+  void save_checkpoint(bool front_sent, const NamedTensors& control_change = {});
+  Result<void> go_to(const wire::DevicePosition& position);
+  Result<void> load(EdgeCheckpoint checkpoint);
+  void reopen_steps(const NamedTensors& trainer);
+  void go_on();
+  Result<void> join(const wire::Welcome& welcome, bool same_run);
   Result<void> adopt(const wire::Welcome& welcome);
   void handle_welcome(const wire::Message& message);
   void handle_refuse(const wire::Refuse& refuse);
@@ -157,6 +166,8 @@ class EdgeSession {
   void finish_step(uint32_t step);
   bool goes_up(uint32_t step) const;
   void report_trained();
+  void request_trained();
+  void keep_step();
   void count_step(uint32_t step, double loss, uint64_t correct);
   void send_evaluation_batch();
   void add_evaluated(int64_t examples, double loss, uint64_t correct);
@@ -182,6 +193,10 @@ class EdgeSession {
   std::unique_ptr<const Augmenter> augmenter_;
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<DeviceTrainer> trainer_;
+  LrScheduleOptions lr_schedule_;  // of the trainer
+  /// Of the kept checkpoints, newest first.
+  std::vector<wire::DevicePosition> kept_;
+  std::chrono::steady_clock::time_point next_save_complaint_;
   Round round_;
   HeldOutEvaluation evaluation_;
   std::map<uint32_t, wire::Message> answers_;  // arrived, by step, waiting for their turn
@@ -189,6 +204,7 @@ class EdgeSession {
   std::optional<Error> failure_;
   bool bye_received_ = false;
   bool leaving_ = false;
+  bool awaits_welcome_ = false;
   bool asking_again_ = false;  // the last Hello was no new connection's
   TimePoint last_heard_;
   TimePoint last_hello_;

@@ -7,6 +7,17 @@
 #include <utility>
 
 namespace tandem::edge_client {
+namespace {
+
+// Names in its state.
+constexpr const char* kFront = "weights.";
+constexpr const char* kOptimizer = "optimizer.";
+
+std::string stash_prefix(size_t open_step) {
+  return "stash." + std::to_string(open_step) + ".";
+}
+
+}  // namespace
 
 FrontTrainer::FrontTrainer(ModelPart front, FrontTrainerOptions options)
     : front_(std::move(front)), options_(options), optimizer_(options.optimizer, front_) {
@@ -48,8 +59,7 @@ at::Tensor FrontTrainer::forward(const at::Tensor& inputs) {
     step.slot = free_slot();
     ModelPart& replica = stash_[*step.slot];
     replica.set_training(true);
-    copy_values(front_.parameters(), replica.parameters());
-    copy_buffers(front_, replica);
+    copy_values(front_.state(), replica.state());
     step.output = replica.forward(device_inputs);
     // Batch-norm statistics move in the forward pass, in step order; only weights are stashed.
     copy_buffers(replica, front_);
@@ -83,6 +93,36 @@ Result<void> FrontTrainer::apply(const at::Tensor& gradient) {
   }
   optimizer_.step();
   open_.pop_front();
+  return {};
+}
+
+NamedTensors FrontTrainer::state() const {
+  NamedTensors state;
+  append(state, front_.state(), kFront);
+  append(state, optimizer_.state(), kOptimizer);
+  for (size_t i = 0; i < open_.size(); ++i) {
+    if (open_[i].slot) append(state, stash_[*open_[i].slot].parameters(), stash_prefix(i));
+  }
+  return state;
+}
+
+Result<void> FrontTrainer::load_state(const NamedTensors& state) {
+  open_.clear();
+  if (auto loaded = front_.load(without_prefix(state, kFront)); !loaded) return loaded;
+  return optimizer_.load_state(without_prefix(state, kOptimizer));
+}
+
+Result<void> FrontTrainer::reopen(const NamedTensors& state, size_t index, const at::Tensor& inputs) {
+  const NamedTensors stashed = without_prefix(state, stash_prefix(index));
+  OpenStep step{.slot = free_slot()};
+  ModelPart& replica = stash_[*step.slot];
+  if (auto fits = check_same_layout(replica.parameters(), stashed); !fits) return fits;
+  replica.set_training(true);
+  copy_values(stashed, replica.parameters());
+  // The statistics that this pass moves are those of the checkpoint already, or are not read in training.
+  copy_buffers(front_, replica);
+  step.output = replica.forward(inputs.to(options_.device));
+  open_.push_back(std::move(step));
   return {};
 }
 

@@ -45,6 +45,14 @@ class FrontTrainer {
 
   size_t open_steps() const { return open_.size(); }
 
+  /// What a checkpoint keeps: the front, its optimiser, and the stashed weights of each open step.
+  NamedTensors state() const;
+  /// The reverse, with no step open: each that was is opened by `reopen`, oldest first.
+  Result<void> load_state(const NamedTensors& state);
+  /// Computes the open step `index` of the state again, on its batch and with its stashed weights.
+  /// Requires a window above 1: otherwise nothing is open between two steps.
+  Result<void> reopen(const NamedTensors& state, size_t index, const at::Tensor& inputs);
+
   PartOptimizer& optimizer() { return optimizer_; }
   const PartOptimizer& optimizer() const { return optimizer_; }
 

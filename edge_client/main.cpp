@@ -4,7 +4,6 @@
 #include <cmath>
 #include <functional>
 #include <memory>
-#include <random>
 
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
@@ -16,6 +15,7 @@
 #include "tandem/edge_client/edge_client.h"
 #include "tandem/edge_client/edge_display.h"
 #include "tandem/edge_client/edge_flags.h"
+#include "tandem/edge_client/stored_device.h"
 
 namespace tandem::edge_client {
 namespace {
@@ -30,11 +30,6 @@ Result<datasets::HeldOutSplit> open_data(const EdgeFlags& flags) {
   return datasets::hold_out(*part, flags.hold_out, shard);
 }
 
-uint64_t random_instance() {
-  std::random_device device;
-  return (static_cast<uint64_t>(device()) << 32) | device();
-}
-
 Result<int> run(const EdgeFlags& flags) {
   auto transport = flags.client_options();
   if (!transport) return transport.error();
@@ -42,11 +37,13 @@ Result<int> run(const EdgeFlags& flags) {
   if (!device) return device.error();
   auto data = open_data(flags);
   if (!data) return data.error();
+  auto stored = open_stored_device(flags);
+  if (!stored) return stored.error();
 
   EdgeDisplay display(flags.quiet);
   // The client is made last, of a session that sends through it.
   std::function<void(wire::Frames)> send;
-  EdgeSession session({.instance = random_instance(),
+  EdgeSession session({.instance = stored->instance,
                        .device = *device,
                        .prefetch = flags.prefetch,
                        .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000))},
@@ -55,6 +52,7 @@ Result<int> run(const EdgeFlags& flags) {
                        .held_out = data->held_out.get(),
                        .make_augmenter = augment::build_pipeline,
                        .now = std::chrono::steady_clock::now,
+                       .checkpoints = stored->checkpoints.get(),
                        .on_step = [&](const EdgeReport& report) { display.step(report); },
                        .on_note = [&](const std::string& line) { display.note(line); }});
   wire::Limits limits;
@@ -72,6 +70,7 @@ Result<int> run(const EdgeFlags& flags) {
                     : std::string()) +
                ", connecting to " + flags.endpoint);
   display.note(describe_compute());
+  if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
   if (auto ran = client.run(stop_requested); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
   if (!flags.save_front.empty()) {

@@ -9,6 +9,7 @@
 
 #include "tandem/aggregator/aggregator_flags.h"
 #include "tandem/aggregator/run_recorder.h"
+#include "tandem/aggregator/stored_run.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/training/compute_device.h"
@@ -62,9 +63,12 @@ Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
     if (!part) return part.error();
     auto data = datasets::hold_out(*part, flags.hold_out, options);
     if (!data) return data.error();
-    edges.push_back({.name = device_name(i, flags.training.clients),
-                     .dataset = std::move(data->train),
-                     .held_out = std::move(data->held_out)});
+    VirtualEdge& edge = edges.emplace_back(VirtualEdge{.name = device_name(i, flags.training.clients),
+                                                       .dataset = std::move(data->train),
+                                                       .held_out = std::move(data->held_out)});
+    if (flags.training.checkpoint_steps > 0) {
+      edge.checkpoints = std::make_shared<CheckpointStore>(flags.training.run_dir / "edges" / edge.name, 3);
+    }
   }
   return edges;
 }
@@ -82,17 +86,23 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   if (!initial_weights) return initial_weights.error();
   auto edges = make_edges(flags);
   if (!edges) return edges.error();
-  auto directory = RunDirectory::create(flags.training.run_dir);
-  if (!directory) return directory.error();
-  aggregator::RunRecorder recorder(std::move(*directory), config, flags.training.quiet);
+  if (flags.training.resume && flags.training.checkpoint_steps == 0) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--resume needs --checkpoint-steps, now and when the run began: only then the simulated "
+                 "devices are kept too"};
+  }
+  auto stored = aggregator::open_stored_run(flags.training, config);
+  if (!stored) return stored.error();
+  aggregator::RunRecorder recorder(std::move(stored->directory), config, flags.training.quiet);
 
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = flags.workers > 0 ? flags.workers : cores;
   Simulation simulation(
       *options, recorder, eval_data.get(), std::move(*initial_weights), std::move(*edges),
-      {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1});
+      {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1},
+      &stored->checkpoints);
   recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
-  auto ran = simulation.run(stop_requested);
+  auto ran = simulation.run(stop_requested, stored->newest ? &*stored->newest : nullptr);
   if (!ran && !simulation.session().started()) return ran.error();
   auto finished = recorder.finish(simulation.session());
   if (!ran) return ran.error();

@@ -41,6 +41,7 @@ struct Simulation::Edge {
   ConnectionId connection;
   std::shared_ptr<const Dataset> dataset;
   std::shared_ptr<const Dataset> held_out;
+  std::shared_ptr<CheckpointStorage> checkpoints;
   std::unique_ptr<edge_client::EdgeSession> session;
   bool alive = true;
   std::deque<wire::Frames> to_edge;
@@ -49,7 +50,7 @@ struct Simulation::Edge {
 
 Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer,
                        const Dataset* eval_data, NamedTensors initial_weights, std::vector<VirtualEdge> edges,
-                       SimulationOptions simulation)
+                       SimulationOptions simulation, CheckpointStorage* checkpoints)
     : options_(simulation), arrival_(derive_seed(simulation.arrival_seed, RandomPurpose::kNetwork, {})) {
   session_ = std::make_unique<aggregator::AggregatorSession>(
       std::move(options), aggregator::SessionDependencies{
@@ -64,13 +65,15 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
                               .eval_data = eval_data,
                               .make_augmenter = augment::build_pipeline,
                               .initial_weights = std::move(initial_weights),
-                              .now = [this] { return now(); }});
+                              .now = [this] { return now(); },
+                              .checkpoints = checkpoints});
   for (VirtualEdge& described : edges) {
     auto edge = std::make_unique<Edge>();
     edge->client = {described.name};
     edge->connection = {edges_.size() + 1};
     edge->dataset = std::move(described.dataset);
     edge->held_out = std::move(described.held_out);
+    edge->checkpoints = std::move(described.checkpoints);
     Edge* self = edge.get();
     const size_t index = edges_.size();
     edge->session = std::make_unique<edge_client::EdgeSession>(
@@ -83,7 +86,8 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
                                              .dataset = self->dataset.get(),
                                              .held_out = self->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
-                                             .now = [this] { return now(); }});
+                                             .now = [this] { return now(); },
+                                             .checkpoints = self->checkpoints.get()});
     edges_.push_back(std::move(edge));
   }
 }
@@ -161,8 +165,12 @@ void Simulation::kill(size_t index) {
   edge.to_aggregator.clear();
 }
 
-Result<void> Simulation::run(const std::function<bool()>& should_stop) {
+Result<void> Simulation::run(const std::function<bool()>& should_stop, const Checkpoint* from) {
   if (auto prepared = session_->prepare(); !prepared) return prepared;
+  if (from != nullptr) {
+    if (auto resumed = session_->resume(*from); !resumed) return resumed;
+    for (const auto& edge : edges_) edge->session->resume();
+  }
   for (const auto& edge : edges_) edge->session->connected();
   while (!session_->done()) {
     if (should_stop()) {

@@ -30,6 +30,8 @@ struct VirtualEdge {
   std::shared_ptr<const Dataset> dataset;
   /// Examples it holds back for evaluation; null for none.
   std::shared_ptr<const Dataset> held_out;
+  /// Where it keeps the moments to which it can go back; null for nowhere.
+  std::shared_ptr<CheckpointStorage> checkpoints;
 };
 
 /// An aggregator's session and many edges' in one process, joined by an in-memory transport that encodes
@@ -38,13 +40,17 @@ struct VirtualEdge {
 /// slow, and waiting for a client that is gone takes no time.
 class Simulation {
  public:
+  /// `checkpoints`: where the aggregator keeps the run; null for nowhere.
   Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer, const Dataset* eval_data,
-             NamedTensors initial_weights, std::vector<VirtualEdge> edges, SimulationOptions simulation);
+             NamedTensors initial_weights, std::vector<VirtualEdge> edges, SimulationOptions simulation,
+             CheckpointStorage* checkpoints = nullptr);
   ~Simulation();
 
   /// Connects every edge and delivers messages until the run is done, or `should_stop`. Returns the
   /// session's failure, or the first edge's that is not explained by it.
-  Result<void> run(const std::function<bool()>& should_stop = [] { return false; });
+  /// With `from` both sides go on from their checkpoints, the aggregator from this one.
+  Result<void> run(
+      const std::function<bool()>& should_stop = [] { return false; }, const Checkpoint* from = nullptr);
 
   const aggregator::AggregatorSession& session() const { return *session_; }
   edge_client::EdgeSession& edge(size_t index);

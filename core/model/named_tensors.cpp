@@ -78,6 +78,26 @@ Result<void> check_finite(const NamedTensors& tensors) {
   return {};
 }
 
+void append(NamedTensors& all, const NamedTensors& more, const std::string& prefix) {
+  for (const NamedTensor& entry : more) all.push_back({prefix + entry.name, entry.tensor});
+}
+
+NamedTensors without_prefix(const NamedTensors& tensors, const std::string& prefix) {
+  NamedTensors found;
+  for (const NamedTensor& entry : tensors) {
+    if (entry.name.starts_with(prefix)) found.push_back({entry.name.substr(prefix.size()), entry.tensor});
+  }
+  return found;
+}
+
+NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors) {
+  NamedTensors found;
+  for (const NamedTensor& entry : tensors) {
+    if (find_tensor(layout, entry.name) != nullptr) found.push_back(entry);
+  }
+  return found;
+}
+
 int64_t total_bytes(const NamedTensors& tensors) {
   int64_t bytes = 0;
   for (const NamedTensor& entry : tensors) {

@@ -34,6 +34,13 @@ Result<void> check_same_layout(const NamedTensors& reference, const NamedTensors
 /// kNonFinite names the first floating-point tensor that holds NaN or infinity.
 Result<void> check_finite(const NamedTensors& tensors);
 
+/// Adds `more` to `all`, each name behind `prefix`.
+void append(NamedTensors& all, const NamedTensors& more, const std::string& prefix = "");
+/// The entries whose names begin with `prefix`, without it, in order; aliases.
+NamedTensors without_prefix(const NamedTensors& tensors, const std::string& prefix);
+/// The entries of `tensors` that are named like one of `layout`, in their order; aliases.
+NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors);
+
 /// Bytes of all tensors.
 int64_t total_bytes(const NamedTensors& tensors);
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -37,11 +38,33 @@ std::string dump(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+struct KeptLines {
+  std::string text;
+  double seconds = 0;  ///< the time of the last one
+};
+
+/// The lines of metrics.jsonl without those that a run which goes on after so many rounds writes again.
+KeptLines lines_up_to(const std::string& metrics, uint32_t completed_rounds) {
+  KeptLines kept;
+  for (size_t begin = 0, end = 0; (end = metrics.find('\n', begin)) != std::string::npos; begin = end + 1) {
+    const std::string line = metrics.substr(begin, end + 1 - begin);
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object()) continue;
+    const std::string event = json.value("event", "");
+    const bool comes_again =
+        (event == "round" || event == "client") && json.value("round", 0u) > completed_rounds;
+    if (comes_again) continue;
+    kept.text += line;
+    kept.seconds = std::max(kept.seconds, json.value("time", 0.0));
+  }
+  return kept;
+}
+
 }  // namespace
 
 struct RunDirectory::Impl {
-  Impl(std::filesystem::path metrics, int descriptor)
-      : metrics_path(std::move(metrics)), fd(descriptor), start(Clock::now()) {}
+  Impl(std::filesystem::path metrics, int descriptor, double already)
+      : metrics_path(std::move(metrics)), fd(descriptor), start(Clock::now()), seconds_before(already) {}
   ~Impl() {
     // A run that recorded nothing, because it could not begin, does not occupy its directory.
     if (::lseek(fd, 0, SEEK_END) == 0) ::unlink(metrics_path.c_str());
@@ -56,10 +79,11 @@ struct RunDirectory::Impl {
   const std::filesystem::path metrics_path;
   const int fd;
   const Clock::time_point start;
+  const double seconds_before;  // of earlier incarnations
 };
 
 Result<void> RunDirectory::Impl::append(Json line) {
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double seconds = seconds_before + std::chrono::duration<double>(Clock::now() - start).count();
   line["time"] = std::round(seconds * 1000) / 1000;
   return write_line(dump(line, -1));
 }
@@ -91,10 +115,29 @@ Result<RunDirectory> RunDirectory::create(std::filesystem::path path) {
   if (std::filesystem::exists(metrics, error)) return occupied;
   std::filesystem::create_directories(path, error);
   if (error) return io_error(path, "create", error.value());
-  const int fd = ::open(metrics.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
-  if (fd < 0 && errno == EEXIST) return occupied;
-  if (fd < 0) return io_error(metrics, "create", errno);
-  return RunDirectory(std::move(path), std::make_unique<Impl>(metrics, fd));
+  auto opened = open(std::move(path), O_CREAT | O_EXCL, 0);
+  if (!opened && errno == EEXIST) return occupied;
+  return opened;
+}
+
+Result<RunDirectory> RunDirectory::open(std::filesystem::path path, int flags, double seconds_before) {
+  const std::filesystem::path metrics = path / kMetricsName;
+  const int fd = ::open(metrics.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | flags, 0644);
+  if (fd < 0) return io_error(metrics, flags == 0 ? "go on with" : "create", errno);
+  return RunDirectory(std::move(path), std::make_unique<Impl>(metrics, fd, seconds_before));
+}
+
+Result<RunDirectory> RunDirectory::resume(std::filesystem::path path, uint32_t completed_rounds) {
+  const std::filesystem::path metrics = path / kMetricsName;
+  std::error_code error;
+  if (!std::filesystem::exists(metrics, error)) return create(std::move(path));
+  const auto text = read_file(metrics);
+  if (!text) return text.error();
+  const KeptLines kept = lines_up_to(*text, completed_rounds);
+  if (kept.text != *text) {
+    if (auto written = write_file_atomically(metrics, {kept.text}); !written) return written.error();
+  }
+  return open(std::move(path), 0, kept.seconds);
 }
 
 RunDirectory::RunDirectory(std::filesystem::path path, std::unique_ptr<Impl> impl)

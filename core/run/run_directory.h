@@ -81,6 +81,9 @@ class RunDirectory {
   /// kInvalidArgument when it already holds a run (metrics.jsonl): another run's results are never
   /// overwritten.
   static Result<RunDirectory> create(std::filesystem::path path);
+  /// The directory of a run that goes on after `completed_rounds` rounds: records of later ones, which come
+  /// again, and a half-written last line are taken out of metrics.jsonl. Without metrics.jsonl as `create`.
+  static Result<RunDirectory> resume(std::filesystem::path path, uint32_t completed_rounds);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
@@ -101,6 +104,7 @@ class RunDirectory {
  private:
   struct Impl;
   RunDirectory(std::filesystem::path path, std::unique_ptr<Impl> impl);
+  static Result<RunDirectory> open(std::filesystem::path path, int flags, double seconds_before);
   std::filesystem::path path_;
   std::unique_ptr<Impl> impl_;
 };

@@ -12,6 +12,12 @@
 namespace tandem {
 namespace {
 
+// Names of its state.
+constexpr const char* kControl = "control.";
+constexpr const char* kAnchor = "anchor.";
+constexpr const char* kServerControl = "server_control.";
+constexpr const char* kLearningRates = "learning_rates";
+
 /// Copies in the memory format and on the device of `like`, which they fit.
 NamedTensors copy_as(const NamedTensors& like, const NamedTensors& values) {
   NamedTensors copies;
@@ -51,7 +57,7 @@ DriftCorrection::DriftCorrection(DriftCorrectionOptions options, NamedTensors pa
     : options_(options.validated()), parameters_(std::move(parameters)) {
   if (!options_.control_variates) return;
   for (const NamedTensor& entry : parameters_) {
-    control_.push_back({"control." + entry.name, at::zeros_like(entry.tensor.detach())});
+    control_.push_back({kControl + entry.name, at::zeros_like(entry.tensor.detach())});
   }
 }
 
@@ -112,10 +118,41 @@ NamedTensors DriftCorrection::end_round() {
   return changes;
 }
 
+NamedTensors DriftCorrection::state() const {
+  NamedTensors state = control_;
+  if (anchor_.empty()) return state;
+  append(state, anchor_, kAnchor);
+  append(state, server_control_, kServerControl);
+  state.push_back({kLearningRates, at::scalar_tensor(learning_rates_, at::kDouble)});
+  return state;
+}
+
 Result<void> DriftCorrection::load_state(const NamedTensors& state) {
-  if (auto checked = check("drift correction state", control_, state); !checked) return checked;
-  control_ = copy_as(control_, state);
+  NamedTensors control;
+  append(control, without_prefix(state, kControl), kControl);
+  const NamedTensors anchor = without_prefix(state, kAnchor);
+  const NamedTensors server_control = without_prefix(state, kServerControl);
+  const at::Tensor* learning_rates = find_tensor(state, kLearningRates);
+  if (auto checked = check("drift correction state", control_, control); !checked) return checked;
+  if (!anchor.empty()) {
+    if (auto checked = check("anchor of the drift correction", parameters_, anchor); !checked) return checked;
+    if (!active() || learning_rates == nullptr || learning_rates->numel() != 1) {
+      return Error{ErrorCode::kShapeMismatch, "drift correction state: an anchor without what belongs to it"};
+    }
+  }
+  if (!server_control.empty()) {
+    if (auto checked = check("server control", parameters_, server_control); !checked) return checked;
+  }
+  control_ = copy_as(control_, control);
+  anchor_ = anchor.empty() ? NamedTensors{} : copy_as(parameters_, anchor);
+  server_control_ = server_control.empty() ? NamedTensors{} : copy_as(parameters_, server_control);
+  learning_rates_ = anchor.empty() ? 0 : learning_rates->item<double>();
   return {};
+}
+
+bool DriftCorrection::owns(const std::string& state_name) {
+  return state_name == kLearningRates || state_name.starts_with(kControl) ||
+         state_name.starts_with(kAnchor) || state_name.starts_with(kServerControl);
 }
 
 }  // namespace tandem

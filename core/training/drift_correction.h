@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "tandem/core/base/result.h"
 #include "tandem/core/model/named_tensors.h"
 
@@ -43,13 +45,15 @@ class DriftCorrection {
 
   bool active() const { return options_.proximal_mu > 0 || options_.control_variates; }
 
-  /// c_k as "control.<name>", in the order of the parameters; nothing writes to these tensors later. Empty
-  /// without control variates. Complete between rounds: the anchor and the sum of learning rates are not in
-  /// it.
-  NamedTensors state() const { return control_; }
+  /// c_k as "control.<name>" and, inside a round, w_global as "anchor.<name>", c as "server_control.<name>"
+  /// and the sum of learning rates as "learning_rates", in the order of the parameters; nothing writes to
+  /// these tensors later. Empty when the correction does nothing.
+  NamedTensors state() const;
   /// The reverse, which copies; kShapeMismatch or kNonFinite name what does not fit, and then nothing has
   /// changed.
   Result<void> load_state(const NamedTensors& state);
+  /// Whether an entry of a joint state is of this kind.
+  static bool owns(const std::string& state_name);
 
  private:
   DriftCorrectionOptions options_;

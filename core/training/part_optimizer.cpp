@@ -3,15 +3,6 @@
 #include <utility>
 
 namespace tandem {
-namespace {
-
-constexpr const char* kControlPrefix = "control.";
-
-bool is_control(const NamedTensor& entry) {
-  return entry.name.rfind(kControlPrefix, 0) == 0;
-}
-
-}  // namespace
 
 PartOptimizer::PartOptimizer(Options options, ModelPart part)
     : options_(options),
@@ -30,14 +21,16 @@ void PartOptimizer::step() {
 
 NamedTensors PartOptimizer::state() const {
   NamedTensors state = optimizer_.state();
-  for (NamedTensor& entry : drift_.state()) state.push_back(std::move(entry));
+  append(state, drift_.state());
   return state;
 }
 
 Result<void> PartOptimizer::load_state(const NamedTensors& state) {
   NamedTensors optimizer;
   NamedTensors drift;
-  for (const NamedTensor& entry : state) (is_control(entry) ? drift : optimizer).push_back(entry);
+  for (const NamedTensor& entry : state) {
+    (DriftCorrection::owns(entry.name) ? drift : optimizer).push_back(entry);
+  }
   if (auto loaded = optimizer_.load_state(optimizer); !loaded) return loaded;
   return drift_.load_state(drift);
 }

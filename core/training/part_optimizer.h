@@ -31,8 +31,9 @@ class PartOptimizer {
   NamedTensors end_round() { return drift_.end_round(); }
 
   int64_t applied_steps() const { return optimizer_.applied_steps(); }
-  /// Of the optimiser and the correction.
+  /// Of the optimiser and the correction; the parameters are the part's own.
   NamedTensors state() const;
+  /// The reverse. An error may leave a part of it loaded: the owner starts anew then.
   Result<void> load_state(const NamedTensors& state);
 
  private:

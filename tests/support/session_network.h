@@ -35,17 +35,11 @@ class SessionNetwork {
 
   explicit SessionNetwork(const aggregator::SessionOptions& options, const Dataset* eval_data = nullptr,
                           uint64_t arrival_seed = 0)
-      : random_(derive_seed(arrival_seed, RandomPurpose::kNetwork, {})) {
+      : options_(options),
+        eval_data_(eval_data),
+        random_(derive_seed(arrival_seed, RandomPurpose::kNetwork, {})) {
     configure_compute_thread(1);
-    session_ = std::make_unique<aggregator::AggregatorSession>(
-        options,
-        aggregator::SessionDependencies{
-            .send = [this](ConnectionId to, wire::Frames frames) { send_down(to, std::move(frames)); },
-            .observer = &observer,
-            .eval_data = eval_data,
-            .make_augmenter = augment::build_pipeline,
-            .now = [this] { return now_; }});
-    REQUIRE(session_->prepare().has_value());
+    start_session();
   }
 
   /// A device that is not connected yet.
@@ -77,6 +71,29 @@ class SessionNetwork {
     start(index);
     connect(index);
   }
+  /// Another start of the program that goes on from its checkpoints, which survive it like its identity.
+  void revive(size_t index) {
+    --edges_.at(index)->instance;
+    start(index);
+    edges_.at(index)->session->resume();
+    connect(index);
+  }
+  /// The aggregator dies and is started again, going on from its newest checkpoint if there is one. Every
+  /// connection is lost.
+  void restart_aggregator() {
+    for (const auto& edge : edges_) {
+      edge->up.clear();
+      edge->down.clear();
+      edge->connection = {};
+    }
+    if (checkpoints_.positions().empty()) ++options_.run_id;  // a run that begins has its own
+    start_session();
+    if (!checkpoints_.positions().empty()) {
+      const auto resumed = session_->resume(checkpoints_.load(checkpoints_.positions().front()).value());
+      REQUIRE_MESSAGE(resumed.has_value(), (resumed ? "" : resumed.error().message));
+    }
+  }
+  bool alive(size_t index) const { return edges_.at(index)->alive; }
   /// Neither receives nor sends from now on, heartbeats included.
   void kill(size_t index) {
     Edge& edge = *edges_.at(index);
@@ -128,6 +145,7 @@ class SessionNetwork {
     std::unique_ptr<edge_client::EdgeSession> session;
     uint64_t instance = 0;
     bool alive = false;
+    CheckpointMemory checkpoints{3};
     std::deque<wire::Frames> up, down;
   };
 
@@ -144,12 +162,27 @@ class SessionNetwork {
                                              .dataset = edge->data.get(),
                                              .held_out = edge->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
-                                             .now = [this] { return now_; }});
+                                             .now = [this] { return now_; },
+                                             .checkpoints = &edge->checkpoints});
+  }
+
+  void start_session() {
+    session_ = std::make_unique<aggregator::AggregatorSession>(
+        options_,
+        aggregator::SessionDependencies{
+            .send = [this](ConnectionId to, wire::Frames frames) { send_down(to, std::move(frames)); },
+            .observer = &observer,
+            .eval_data = eval_data_,
+            .make_augmenter = augment::build_pipeline,
+            .now = [this] { return now_; },
+            .checkpoints = &checkpoints_});
+    REQUIRE(session_->prepare().has_value());
   }
 
   void send_down(ConnectionId to, wire::Frames frames) {
     for (const auto& edge : edges_) {
-      if (edge->alive && edge->connection == to) edge->down.push_back(std::move(frames));
+      if (edge->alive && edge->connection == to && to != ConnectionId{})
+        edge->down.push_back(std::move(frames));
     }
   }
 
@@ -221,6 +254,9 @@ class SessionNetwork {
     session_->tick(now_);
   }
 
+  aggregator::SessionOptions options_;
+  const Dataset* eval_data_;
+  CheckpointMemory checkpoints_{2};
   TimePoint now_ = TimePoint{} + std::chrono::hours(1);
   SplitMix64 random_;
   uint64_t connections_ = 0;

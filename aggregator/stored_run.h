@@ -1,0 +1,26 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "tandem/aggregator/aggregator_flags.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/run/run_directory.h"
+#include "tandem/core/storage/checkpoint.h"
+
+namespace tandem::aggregator {
+
+/// A run's directory with its checkpoints, of a run that begins or goes on.
+struct StoredRun {
+  RunDirectory directory;
+  CheckpointStore checkpoints;
+  /// Where it goes on; nothing when it begins.
+  std::optional<Checkpoint> newest;
+};
+
+/// Opens --run-dir as --resume says. `config`: the flags in force, as TOML. Damaged checkpoints are passed
+/// over with a warning in the log. kInvalidArgument when the directory holds a run that is not to go on, or
+/// one of other flags.
+Result<StoredRun> open_stored_run(const TrainingFlags& flags, const std::string& config);
+
+}  // namespace tandem::aggregator

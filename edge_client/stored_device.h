@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/storage/checkpoint.h"
+#include "tandem/edge_client/edge_flags.h"
+
+namespace tandem::edge_client {
+
+/// What a device remembers across starts of its program.
+struct StoredDevice {
+  /// Under which the aggregator knows the program: kept in --run-dir, else random for each start.
+  uint64_t instance = 0;
+  std::unique_ptr<CheckpointStorage> checkpoints;
+};
+
+/// Opens --run-dir as --resume says; without one everything is in memory. kInvalidArgument when the folder
+/// holds checkpoints that are not to be gone on from.
+Result<StoredDevice> open_stored_device(const EdgeFlags& flags);
+
+}  // namespace tandem::edge_client
