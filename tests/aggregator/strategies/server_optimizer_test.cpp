@@ -38,6 +38,30 @@ TEST_SUITE("aggregator/strategies/server_optimizer") {
     CHECK(error_of(result[0].tensor, {.15}) < 1e-6);
   }
 
+  TEST_CASE("FedAdam moves by the mean change over the root of its second moment, without bias correction") {
+    const auto strategy = make("fedadam?eta=2&beta1=0.5&beta2=0.75&tau=0.5&v0=1");
+    // D = 4: m = 2, v = 3/4 + 16/4 = 4.75.
+    const double first = 2 * 2 / (std::sqrt(4.75) + .5);
+    auto global = merged(*strategy, weights({0}), scalars({3, 5}));
+    CHECK(error_of(global[0].tensor, {first}) < 1e-6);
+    CHECK(error_of(strategy->state()[0].tensor, {2}) < 1e-12);
+    CHECK(error_of(strategy->state()[1].tensor, {4.75}) < 1e-12);
+    // Both come back where they were: D = 0, m = 1, v = 3/4 of what it was.
+    const auto stay = global[0].tensor.item<double>();
+    global = merged(*strategy, global, scalars({stay, stay}));
+    CHECK(error_of(global[0].tensor, {first + 2 * 1 / (std::sqrt(4.75 * .75) + .5)}) < 1e-6);
+    CHECK(error_of(strategy->state()[1].tensor, {4.75 * .75}) < 1e-12);
+  }
+
+  TEST_CASE("FedAdagrad adds up every squared change") {
+    const auto strategy = make("fedadagrad?eta=3&beta1=0.5&tau=1&v0=0");
+    // D = 2: m = 1, v = 4, w = 3 * 1 / (2 + 1); then D = 2.5 - 1: m = 1.25, v = 6.25, w = 1 + 3 * 1.25 / 3.5.
+    auto global = merged(*strategy, weights({0}), scalars({2}));
+    CHECK(error_of(global[0].tensor, {1}) < 1e-6);
+    global = merged(*strategy, global, scalars({2.5}));
+    CHECK(error_of(global[0].tensor, {1 + 3 * 1.25 / 3.5}) < 1e-6);
+  }
+
   TEST_CASE("FedYogi raises v where D^2 is above it and lowers it where below") {
     const auto strategy = make("fedyogi?eta=1&beta1=0&beta2=0.5&tau=0.1&v0=1");
     const double second = 2 / (std::sqrt(3.0) + .1);  // v = 1 + 0.5 * 4

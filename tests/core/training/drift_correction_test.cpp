@@ -24,7 +24,7 @@ void set_weight(const at::Tensor& parameter, std::vector<float> values) {
 
 void check_close(const at::Tensor& found, std::vector<float> expected) {
   CAPTURE(found);
-  CHECK(at::allclose(found, torch::tensor(expected), 1e-5, 1e-6));
+  CHECK(at::allclose(found, torch::tensor(expected), 1e-6, 1e-6));
 }
 
 }  // namespace
