@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "tandem/aggregator/auxiliary_alignment.h"
 #include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/core/base/random.h"
 #include "tandem/core/model/auxiliary_head.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/core/training/federated_average.h"
@@ -357,16 +359,27 @@ TEST_SUITE("schedules") {
     CHECK(largest_difference(snapshot(whole_model(options).state()), expected) > 1e-3);
   }
 
-  TEST_CASE("local objective equals CSE-FSL's definition, bit for bit") {
-    for (const uint32_t interval : {1u, 3u}) {
+  TEST_CASE("the local and the aligned objective equal their definitions, bit for bit") {
+    struct Case {
+      EdgeObjective objective;
+      uint32_t interval;
+      uint32_t align_interval = 1;
+    };
+    for (const auto& [objective, interval, align_interval] :
+         {Case{EdgeObjective::kLocal, 1}, Case{EdgeObjective::kLocal, 3}, Case{EdgeObjective::kAligned, 1},
+          Case{EdgeObjective::kAligned, 2, 2}}) {
+      CAPTURE(static_cast<int>(objective));
       CAPTURE(interval);
       auto options = options_for("splitfed-v2");
-      options.plan.objective = EdgeObjective::kLocal;
+      options.plan.rounds = 3;
+      options.plan.objective = objective;
       options.plan.tail_interval = interval;
+      options.alignment.interval = align_interval;
       options.batch_size = 8;
 
       // Each device steps its front and its head on the head's loss; every h-th batch's activations train
-      // the one tail, a batch of each client in turn; fronts and heads are averaged.
+      // the one tail, a batch of each client in turn; fronts and heads are averaged. FSL-SAGE then fits the
+      // merged head to the tail on what went up in the round.
       ModelPart whole = whole_model(options);
       whole.set_training(true);
       const auto definition = define_model(options.plan.model, {1, 8, 8}, 4);
@@ -400,8 +413,23 @@ TEST_SUITE("schedules") {
         }
         fronts.end_round(kUnequal);
         heads.end_round(kUnequal);
+        if (objective != EdgeObjective::kAligned || (round + 1) % align_interval != 0) continue;
+        std::vector<aggregator::SmashedBatch> smashed;
+        for (const auto& own : uploads) {
+          for (const Batch& batch : own) smashed.push_back({batch.inputs, batch.labels});
+        }
+        (void)aggregator::align_auxiliary_head(
+            head, tail, smashed,
+            {.epochs = options.alignment.epochs,
+             .learning_rate = options.alignment.learning_rate,
+             .seed = derive_seed(options.plan.seed, RandomPurpose::kAlign, {round + 1u})});
       }
       check_bitwise_equal(run(options, kUnequal), snapshot(whole.state()));
+      if (objective == EdgeObjective::kAligned) {
+        auto unaligned = options;
+        unaligned.plan.objective = EdgeObjective::kLocal;
+        CHECK(largest_difference(run(unaligned, kUnequal), snapshot(whole.state())) > 1e-5);
+      }
       options.plan.window = 3;  // nothing is old where nothing comes back
       check_bitwise_equal(run(options, kUnequal), snapshot(whole.state()));
     }
