@@ -1,125 +1,45 @@
 #include "tandem/core/storage/atomic_file.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
-#include <cstring>
-#include <memory>
+#include <cstdio>
 #include <new>
-#include <optional>
 #include <stdexcept>
-#include <utility>
+
+#include "tandem/core/storage/file_writer_detail.h"
+#include "tandem/core/storage/sha256_detail.h"
 
 namespace tandem {
 namespace {
 
 namespace fs = std::filesystem;
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int value) : value_(value) {}
-  ~FileDescriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-
-  int get() const { return value_; }
-  bool open() const { return value_ >= 0; }
-  /// 0, or -1 with errno. Some file systems report a full disk only here.
-  int close() { return ::close(std::exchange(value_, -1)); }
-
- private:
-  int value_;
-};
-
-const char* hint(int reason) {
-  switch (reason) {
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-      return "; free space there or choose another --run-dir";
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return "; choose a directory this user may write to";
-    default:
-      return "";
-  }
-}
-
-Error io_error(const fs::path& path, const std::string& action, int reason) {
-  return Error{ErrorCode::kIo,
-               "cannot " + action + " " + path.string() + ": " + std::strerror(reason) + hint(reason)};
-}
-
-/// 0 or errno.
-int write_fully(int file, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(file, bytes.data(), bytes.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return errno;
-    }
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return 0;
-}
-
-/// Writes, syncs and closes; the name and errno of the step that failed, if one did.
-std::optional<std::pair<const char*, int>> fill(FileDescriptor& file,
-                                                std::initializer_list<std::string_view> parts, int mode) {
-  // mkostemp gives 0600; nobody else opens the file before it has its contents and its final mode.
+template <class Parts>
+Result<void> write_atomically(const fs::path& path, const Parts& parts, int mode) {
+  auto file = FileWriter::create_temporary(path, mode);
+  if (!file) return file.error();
   for (const std::string_view part : parts) {
-    if (const int reason = write_fully(file.get(), part); reason != 0) return std::pair("write", reason);
+    if (auto written = file->write(part); !written) return written;
   }
-  if (::fchmod(file.get(), static_cast<mode_t>(mode)) != 0) return std::pair("set the mode of", errno);
-  if (::fsync(file.get()) != 0) return std::pair("write to the disk", errno);
-  if (file.close() != 0) return std::pair("close", errno);
-  return std::nullopt;
+  if (auto synced = file->sync(); !synced) return synced;
+  if (auto renamed = file->put_in_place(); !renamed) return renamed;
+  return sync_directory(directory_of(path));
 }
 
-/// The rename itself is durable only when its directory is.
-Result<void> sync_directory(const fs::path& directory) {
-  const FileDescriptor file(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!file.open()) return io_error(directory, "open directory", errno);
-  // Some file systems cannot sync a directory and say EINVAL.
-  if (::fsync(file.get()) != 0 && errno != EINVAL) return io_error(directory, "sync directory", errno);
-  return {};
+Result<FileDescriptor> open_to_read(const fs::path& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.is_open()) return file;
+  const int reason = errno;
+  Error error = io_error(path, "open", reason);
+  if (reason == ENOENT || reason == ENOTDIR) error.code = ErrorCode::kNotFound;
+  return error;
 }
 
-}  // namespace
-
-Result<void> write_file_atomically(const fs::path& path, std::initializer_list<std::string_view> parts,
-                                   int mode) {
-  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  std::string temporary = (directory / ".").string();
-  temporary += path.filename().string() + ".tmp-XXXXXX";
-  FileDescriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!file.open()) return io_error(path, "create a temporary file for", errno);
-  if (const auto failed = fill(file, parts, mode)) {
-    ::unlink(temporary.c_str());
-    return io_error(path, failed->first, failed->second);
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int reason = errno;
-    ::unlink(temporary.c_str());
-    return io_error(path, "put a new file in the place of", reason);
-  }
-  return sync_directory(directory);
-}
-
-Result<std::string> read_file(const fs::path& path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.open()) {
-    const int reason = errno;
-    Error error = io_error(path, "open", reason);
-    if (reason == ENOENT || reason == ENOTDIR) error.code = ErrorCode::kNotFound;
-    return error;
-  }
+Result<std::string> read_all(const FileDescriptor& file, const fs::path& path) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return io_error(path, "read", errno);
   try {
@@ -141,25 +61,75 @@ Result<std::string> read_file(const fs::path& path) {
   }
 }
 
-std::string sha256_hex(std::initializer_list<std::string_view> parts) {
-  struct FreeContext {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-  };
-  const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  bool good = context != nullptr && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
-  for (const std::string_view part : parts) {
-    good = good && EVP_DigestUpdate(context.get(), part.data(), part.size()) == 1;
+/// Whoever opens a file that others can access may be shown another one than was checked, so it is the open
+/// file that is checked.
+Result<void> check_private(const FileDescriptor& file, const fs::path& path) {
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) return io_error(path, "read", errno);
+  const unsigned mode = status.st_mode & 07777;
+  if ((mode & 077) == 0) return {};
+  std::array<char, 8> octal{};
+  std::snprintf(octal.data(), octal.size(), "%04o", mode);
+  return Error{ErrorCode::kInvalidArgument, path.string() + ": key file has mode " + octal.data() +
+                                                ", so others can access the secret key; run: chmod 600 " +
+                                                path.string()};
+}
+
+}  // namespace
+
+Result<void> write_file_atomically(const fs::path& path, std::initializer_list<std::string_view> parts,
+                                   int mode) {
+  return write_atomically(path, parts, mode);
+}
+
+Result<void> write_parts_atomically(const fs::path& path, const std::vector<std::string_view>& parts,
+                                    int mode) {
+  return write_atomically(path, parts, mode);
+}
+
+Result<std::string> read_file(const fs::path& path) {
+  const auto file = open_to_read(path);
+  if (!file) return file.error();
+  return read_all(*file, path);
+}
+
+Result<std::string> read_secret_file(const fs::path& path) {
+  const auto file = open_to_read(path);
+  if (!file) return file.error();
+  if (auto checked = check_private(*file, path); !checked) return checked.error();
+  return read_all(*file, path);
+}
+
+Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+  if (context_ == nullptr || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1) {
+    throw std::runtime_error("OpenSSL could not begin a SHA-256");
   }
-  good = good && EVP_DigestFinal_ex(context.get(), digest, &size) == 1;
-  if (!good) throw std::runtime_error("OpenSSL could not compute a SHA-256");
+}
+
+void Sha256::update(std::string_view bytes) {
+  if (EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) != 1) {
+    throw std::runtime_error("OpenSSL could not compute a SHA-256");
+  }
+}
+
+std::string Sha256::hex() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int size = 0;
+  if (EVP_DigestFinal_ex(context_.get(), digest.data(), &size) != 1) {
+    throw std::runtime_error("OpenSSL could not compute a SHA-256");
+  }
   std::string text;
   for (unsigned int i = 0; i < size; ++i) {
     text += "0123456789abcdef"[digest[i] >> 4];
     text += "0123456789abcdef"[digest[i] & 0xf];
   }
   return text;
+}
+
+std::string sha256_hex(std::initializer_list<std::string_view> parts) {
+  Sha256 sha256;
+  for (const std::string_view part : parts) sha256.update(part);
+  return sha256.hex();
 }
 
 }  // namespace tandem

@@ -13,7 +13,10 @@
 #include <nlohmann/json.hpp>
 
 #include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/storage/file_writer_detail.h"
 #include "tandem/core/storage/safetensors.h"
+#include "tandem/core/storage/seal_detail.h"
+#include "tandem/core/storage/sha256_detail.h"
 
 namespace tandem {
 namespace {
@@ -35,6 +38,10 @@ std::string stem_of(Position position) {
   std::array<char, 64> text;
   std::snprintf(text.data(), text.size(), "round-%05u-step-%05u", position.round, position.step);
   return text.data();
+}
+
+fs::path manifest_path(const fs::path& directory, Position position) {
+  return directory / (stem_of(position) + ".json");
 }
 
 /// The position in "round-00003-step-00000.json"; nothing for any other name.
@@ -86,11 +93,40 @@ Result<Manifest> parse_manifest(const fs::path& path, Position position) {
   return manifest;
 }
 
-Result<Checkpoint> read_checkpoint(const fs::path& directory, Position position) {
-  const auto manifest = parse_manifest(directory / (stem_of(position) + ".json"), position);
+/// What a sealed checkpoint is sealed as.
+std::string seal_context(const std::string& owner, Position position) {
+  std::string context = owner;
+  if (!context.empty()) context += ' ';
+  context += "checkpoint ";
+  return context += stem_of(position);
+}
+
+/// The safetensors file in `bytes`, which are sealed exactly when there is a key.
+Result<std::string> open_seal(const CheckpointStoreOptions& options, const fs::path& path, Position position,
+                              std::string bytes) {
+  const bool sealed = is_sealed(bytes);
+  if (!options.seal_key && !sealed) return bytes;
+  if (!options.seal_key) {
+    return Error{ErrorCode::kInvalidArgument,
+                 path.string() + " is sealed: give --seal-key the key file that it was sealed with"};
+  }
+  if (!sealed) {
+    return Error{ErrorCode::kInvalidArgument,
+                 path.string() +
+                     " is not sealed, so with --seal-key it is refused: anybody could have put it "
+                     "there; go without --seal-key, or move it away"};
+  }
+  auto plain = unseal(*options.seal_key, seal_context(options.owner, position), bytes);
+  if (!plain) return Error{plain.error().code, path.string() + ": " + plain.error().message};
+  return plain;
+}
+
+Result<Checkpoint> read_checkpoint(const CheckpointStoreOptions& options, Position position) {
+  const fs::path& directory = options.directory;
+  const auto manifest = parse_manifest(manifest_path(directory, position), position);
   if (!manifest) return manifest.error();
   const fs::path path = directory / manifest->file;
-  const Result<std::string> bytes = read_file(path);
+  Result<std::string> bytes = read_file(path);
   if (!bytes) return bytes.error();
   if (bytes->size() != manifest->bytes) {
     return damaged(path, "expected " + std::to_string(manifest->bytes) + " bytes, found " +
@@ -99,7 +135,9 @@ Result<Checkpoint> read_checkpoint(const fs::path& directory, Position position)
   if (const std::string sha256 = sha256_hex({*bytes}); sha256 != manifest->sha256) {
     return damaged(path, "expected SHA-256 " + manifest->sha256 + ", found " + sha256);
   }
-  Result<SafetensorsContent> content = parse_safetensors(*bytes);
+  const auto plain = open_seal(options, path, position, std::move(*bytes));
+  if (!plain) return plain.error();
+  Result<SafetensorsContent> content = parse_safetensors(*plain);
   if (!content) return damaged(path, content.error().message);
   return Checkpoint{
       .position = position, .tensors = std::move(content->tensors), .metadata = std::move(content->metadata)};
@@ -124,41 +162,137 @@ std::vector<Position> manifests_in(const std::vector<std::string>& files) {
   return positions;
 }
 
-/// A name that no file has, so that a checkpoint saved twice at one position replaces the old one only
-/// with its manifest.
-std::string unused_data_name(const fs::path& directory, Position position) {
-  std::string name = stem_of(position) + ".safetensors";
-  std::error_code ignored;
-  for (int i = 1; fs::exists(directory / name, ignored); ++i) {
-    name = stem_of(position) + "." + std::to_string(i) + ".safetensors";
+/// A new file under a name that no file has, so that a checkpoint saved twice at one position replaces the
+/// old one only with its manifest.
+Result<FileWriter> create_data_file(const fs::path& directory, Position position, const char* extension) {
+  fs::path path = directory / (stem_of(position) + extension);
+  for (int i = 1;; ++i) {
+    auto file = FileWriter::create(path, 0644);
+    if (file || file.error().code != ErrorCode::kInvalidArgument) return file;
+    path = directory / (stem_of(position) + "." + std::to_string(i) + extension);
   }
-  return name;
 }
+
+/// The data file of a checkpoint on its way to the disk: sealed if there is a key, hashed, and counted.
+class DataWriter {
+ public:
+  DataWriter(FileWriter& file, Sealer* sealer) : file_(file), sealer_(sealer) {}
+
+  /// In chunks that stay in the processor's cache from one treatment to the next. The disk begins with
+  /// each while the next is hashed.
+  Result<void> write(const std::vector<std::string_view>& pieces) {
+    if (sealer_ != nullptr) {
+      if (auto done = put(sealer_->head()); !done) return done;
+    }
+    for (std::string_view piece : pieces) {
+      // Optimizers have many small tensors: a system call for each would cost more than a copy.
+      if (piece.size() < kSmallBytes) {
+        small_ += piece;
+        if (small_.size() < kSmallBytes) continue;
+        piece = {};
+      }
+      if (auto flushed = flush(); !flushed) return flushed;
+      for (; !piece.empty(); piece.remove_prefix(std::min(piece.size(), kChunkBytes))) {
+        if (auto done = treat(piece.substr(0, kChunkBytes)); !done) return done;
+      }
+    }
+    if (auto flushed = flush(); !flushed) return flushed;
+    if (sealer_ != nullptr) {
+      if (auto done = put(sealer_->tag()); !done) return done;
+    }
+    file_.start_writeback();
+    return {};
+  }
+
+  uint64_t bytes() const { return bytes_; }
+  std::string sha256() { return sha256_.hex(); }
+
+ private:
+  static constexpr size_t kSmallBytes = size_t{64} << 10;
+  static constexpr size_t kChunkBytes = size_t{1} << 20;
+  static constexpr uint64_t kWritebackBytes = uint64_t{8} << 20;
+
+  Result<void> flush() {
+    auto done = small_.empty() ? Result<void>() : treat(small_);
+    small_.clear();
+    return done;
+  }
+
+  Result<void> treat(std::string_view plain) {
+    if (sealer_ == nullptr) return put(plain);
+    const auto sealed = sealer_->update(plain);
+    if (!sealed) return sealed.error();
+    return put(*sealed);
+  }
+
+  Result<void> put(std::string_view chunk) {
+    sha256_.update(chunk);
+    if (auto written = file_.write(chunk); !written) return written;
+    bytes_ += chunk.size();
+    if (bytes_ - begun_ >= kWritebackBytes) {
+      file_.start_writeback();
+      begun_ = bytes_;
+    }
+    return {};
+  }
+
+  FileWriter& file_;
+  Sealer* sealer_;
+  Sha256 sha256_;
+  std::string small_;
+  uint64_t bytes_ = 0;
+  uint64_t begun_ = 0;  // of which the disk was told
+};
 
 /// Whether this store writes files of that name: data, manifests, and temporaries of a crash.
 bool is_ours(const std::string& file) {
-  if (file.starts_with(".round-")) return file.find(".tmp-") != std::string::npos;
-  return file.starts_with("round-") && (file.ends_with(".safetensors") || file.ends_with(".json"));
+  if (file.starts_with(".round-")) return file.find(".tmp") != std::string::npos;
+  return file.starts_with("round-") &&
+         (file.ends_with(".safetensors") || file.ends_with(".sealed") || file.ends_with(".json"));
+}
+
+/// Removes what no manifest mentions: data without one, temporaries. Nothing where a manifest cannot be read
+/// at this moment: it may mention any of them.
+void remove_leftovers(const fs::path& directory) {
+  std::error_code ignored;
+  const std::vector<std::string> files = list_files(directory, ignored);
+  std::set<std::string> mentioned;
+  for (const Position position : manifests_in(files)) {
+    const auto manifest = parse_manifest(manifest_path(directory, position), position);
+    if (manifest) {
+      mentioned.insert(manifest->file);
+    } else if (manifest.error().code != ErrorCode::kCorrupt) {
+      return;
+    }
+  }
+  for (const std::string& file : files) {
+    if (is_ours(file) && !file.ends_with(".json") && !mentioned.contains(file)) remove_file(directory / file);
+  }
 }
 
 /// Leaves `saved` and the newest before it, `keep` in all. What is newer than `saved` was given up when
-/// the run went back, and resuming from it would undo that.
-void prune(const fs::path& directory, Position saved, int keep) {
+/// the run went back, and resuming from it would undo that: it is an error when that cannot be removed.
+///
+/// What goes is removed from the oldest to the newest, each manifest before its data: stopped half-way, the
+/// newest checkpoint is the one before the save or the new one, and no manifest lacks its data.
+Result<void> prune(const fs::path& directory, Position saved, int keep) {
   std::error_code ignored;
-  const std::vector<std::string> files = list_files(directory, ignored);
-  std::set<std::string> kept;
+  std::vector<Position> gone;
   int count = 0;
-  for (const Position position : manifests_in(files)) {
-    if (position > saved || count == keep) continue;
-    const std::string manifest_name = stem_of(position) + ".json";
-    const auto manifest = parse_manifest(directory / manifest_name, position);
-    if (!manifest) continue;
-    kept.insert({manifest_name, manifest->file});
-    ++count;
+  for (const Position position : manifests_in(list_files(directory, ignored))) {
+    const auto manifest = parse_manifest(manifest_path(directory, position), position);
+    const bool damaged_manifest = !manifest && manifest.error().code == ErrorCode::kCorrupt;
+    const bool kept = position <= saved && count < keep && !damaged_manifest;
+    if (!kept) gone.push_back(position);
+    if (kept) ++count;
   }
-  for (const std::string& file : files) {
-    if (is_ours(file) && !kept.contains(file)) fs::remove(directory / file, ignored);
+  for (auto position = gone.rbegin(); position != gone.rend(); ++position) {
+    const fs::path path = manifest_path(directory, *position);
+    const int reason = remove_file(path);
+    if (reason != 0 && *position > saved) return io_error(path, "remove, which was given up,", reason);
   }
+  remove_leftovers(directory);
+  return {};
 }
 
 }  // namespace
@@ -184,55 +318,70 @@ Result<Checkpoint> CheckpointMemory::load(CheckpointPosition position) const {
   return Error{ErrorCode::kNotFound, "no checkpoint " + stem_of(position) + " in memory"};
 }
 
-CheckpointStore::CheckpointStore(fs::path directory, int keep)
-    : directory_(std::move(directory)), keep_(keep) {
-  if (keep < 1) {
-    throw std::invalid_argument("CheckpointStore keep must be >= 1, got " + std::to_string(keep));
+CheckpointStore::CheckpointStore(CheckpointStoreOptions options) : options_(std::move(options)) {
+  if (options_.keep < 1) {
+    throw std::invalid_argument("CheckpointStore keep must be >= 1, got " + std::to_string(options_.keep));
   }
 }
 
+CheckpointStore::CheckpointStore(fs::path directory, int keep)
+    : CheckpointStore(CheckpointStoreOptions{.directory = std::move(directory), .keep = keep}) {}
+
 Result<void> CheckpointStore::save(const Checkpoint& checkpoint) {
-  std::error_code error;
-  fs::create_directories(directory_, error);
-  if (error) {
-    return Error{ErrorCode::kIo, "cannot create directory " + directory_.string() + ": " + error.message()};
+  const fs::path& directory = options_.directory;
+  if (auto made = make_directories(directory); !made) return made;
+  if (!swept_) {
+    // Before, not after: on a full disk the room that a killed save took may be what this one lacks.
+    remove_leftovers(directory);
+    swept_ = true;
   }
   const Position position = checkpoint.position;
-  const std::string bytes = serialize_safetensors({checkpoint.tensors, checkpoint.metadata});
-  const Manifest manifest{unused_data_name(directory_, position), bytes.size(), sha256_hex({bytes}),
-                          position.round, position.step};
-  if (auto written = write_file_atomically(directory_ / manifest.file, {bytes}); !written) return written;
-  const fs::path manifest_path = directory_ / (stem_of(position) + ".json");
-  if (auto written = write_file_atomically(manifest_path, {manifest_text(manifest)}); !written) {
-    fs::remove(directory_ / manifest.file, error);
-    return written;
-  }
-  prune(directory_, position, keep_);
-  return {};
+  const SafetensorsPieces pieces(checkpoint.tensors, checkpoint.metadata);
+  std::optional<Sealer> sealer;
+  if (options_.seal_key) sealer.emplace(*options_.seal_key, seal_context(options_.owner, position));
+
+  auto data = create_data_file(directory, position, sealer ? ".sealed" : ".safetensors");
+  if (!data) return data.error();
+  DataWriter writer(*data, sealer ? &*sealer : nullptr);
+  if (auto written = writer.write(pieces.views()); !written) return written;
+  const Manifest manifest{data->path().filename().string(), writer.bytes(), writer.sha256(), position.round,
+                          position.step};
+  auto manifest_file = FileWriter::create_temporary(manifest_path(directory, position), 0644);
+  if (!manifest_file) return manifest_file.error();
+  if (auto written = manifest_file->write(manifest_text(manifest)); !written) return written;
+  // Both on their way before the first is waited for: one commit of the file system's journal serves both.
+  manifest_file->start_writeback();
+  if (auto synced = data->sync(); !synced) return synced;
+  if (auto synced = manifest_file->sync(); !synced) return synced;
+  if (auto renamed = manifest_file->put_in_place(); !renamed) return renamed;
+  data->keep();
+  if (auto synced = sync_directory(directory); !synced) return synced;
+  return prune(directory, position, options_.keep);
 }
 
 std::vector<CheckpointPosition> CheckpointStore::positions() const {
   std::error_code ignored;
-  return manifests_in(list_files(directory_, ignored));
+  return manifests_in(list_files(options_.directory, ignored));
 }
 
 Result<Checkpoint> CheckpointStore::load(CheckpointPosition position) const {
-  return read_checkpoint(directory_, position);
+  return read_checkpoint(options_, position);
 }
 
 Result<Checkpoint> CheckpointStore::load_newest(std::vector<std::string>& warnings) const {
+  const fs::path& directory = options_.directory;
   std::error_code error;
-  const std::vector<std::string> files = list_files(directory_, error);
+  const std::vector<std::string> files = list_files(directory, error);
   if (error && error != std::errc::no_such_file_or_directory) {
-    return Error{ErrorCode::kIo, "cannot read directory " + directory_.string() + ": " + error.message()};
+    return Error{ErrorCode::kIo, "cannot read directory " + directory.string() + ": " + error.message()};
   }
   const std::vector<Position> positions = manifests_in(files);
   for (const Position position : positions) {
-    Result<Checkpoint> checkpoint = read_checkpoint(directory_, position);
-    if (checkpoint) return checkpoint;
+    Result<Checkpoint> checkpoint = read_checkpoint(options_, position);
+    if (checkpoint || checkpoint.error().code == ErrorCode::kInvalidArgument) return checkpoint;
     warnings.push_back("checkpoint " + stem_of(position) + " is passed over: " + checkpoint.error().message);
   }
-  return Error{ErrorCode::kNotFound, "no good checkpoint in " + directory_.string() + ", " +
+  return Error{ErrorCode::kNotFound, "no good checkpoint in " + directory.string() + ", " +
                                          std::to_string(positions.size()) + " damaged"};
 }
 

@@ -83,18 +83,19 @@ std::vector<size_t> data_order(const NamedTensors& tensors) {
   return order;
 }
 
-std::string header_text(const SafetensorsContent& content, const std::vector<size_t>& order) {
+std::string header_text(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata,
+                        const std::vector<size_t>& order) {
   std::vector<uint64_t> begins(order.size());
   uint64_t offset = 0;
   for (const size_t i : order) {
     begins[i] = offset;
-    offset += content.tensors[i].tensor.nbytes();
+    offset += tensors[i].tensor.nbytes();
   }
   Json header = Json::object();
-  if (!content.metadata.empty()) header[kMetadataKey] = content.metadata;
-  for (size_t i = 0; i < content.tensors.size(); ++i) {
-    const auto& [name, tensor] = content.tensors[i];
-    header[name] = {{"dtype", dtype_to_name(content.tensors[i])},
+  if (!metadata.empty()) header[kMetadataKey] = metadata;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto& [name, tensor] = tensors[i];
+    header[name] = {{"dtype", dtype_to_name(tensors[i])},
                     {"shape", tensor.sizes().vec()},
                     {"data_offsets", {begins[i], begins[i] + tensor.nbytes()}}};
   }
@@ -298,22 +299,29 @@ Result<SafetensorsContent> read_content(const Json& header, std::string_view dat
 
 }  // namespace
 
-std::string serialize_safetensors(const SafetensorsContent& content) {
-  check_writable(content.tensors);
-  const std::vector<size_t> order = data_order(content.tensors);
-  const std::string header = header_text(content, order);
-  uint64_t data_bytes = 0;
-  for (const NamedTensor& entry : content.tensors) data_bytes += entry.tensor.nbytes();
-  std::string bytes;
-  bytes.reserve(kLengthBytes + header.size() + data_bytes);
+SafetensorsPieces::SafetensorsPieces(const NamedTensors& tensors,
+                                     const std::map<std::string, std::string>& metadata) {
+  check_writable(tensors);
+  const std::vector<size_t> order = data_order(tensors);
+  const std::string header = header_text(tensors, metadata, order);
   for (uint64_t i = 0; i < kLengthBytes; ++i) {
-    bytes += static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i) & 0xff);
+    head_ += static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i) & 0xff);
   }
-  bytes += header;
+  head_ += header;
+  views_.push_back(head_);
   for (const size_t i : order) {
-    const at::Tensor dense = content.tensors[i].tensor.detach().to(at::kCPU).contiguous();
-    if (dense.nbytes() > 0) bytes.append(static_cast<const char*>(dense.data_ptr()), dense.nbytes());
+    dense_.push_back(tensors[i].tensor.detach().to(at::kCPU).contiguous());
+    const at::Tensor& dense = dense_.back();
+    if (dense.nbytes() > 0) views_.emplace_back(static_cast<const char*>(dense.data_ptr()), dense.nbytes());
   }
+  for (const std::string_view view : views_) size_ += view.size();
+}
+
+std::string serialize_safetensors(const SafetensorsContent& content) {
+  const SafetensorsPieces pieces(content.tensors, content.metadata);
+  std::string bytes;
+  bytes.reserve(pieces.size());
+  for (const std::string_view view : pieces.views()) bytes += view;
   return bytes;
 }
 
@@ -343,7 +351,7 @@ Result<SafetensorsContent> parse_safetensors(const std::string& bytes) {
 }
 
 Result<void> save_safetensors(const std::filesystem::path& path, const SafetensorsContent& content) {
-  return write_file_atomically(path, {serialize_safetensors(content)});
+  return write_parts_atomically(path, SafetensorsPieces(content.tensors, content.metadata).views());
 }
 
 Result<SafetensorsContent> load_safetensors(const std::filesystem::path& path) {

@@ -7,6 +7,7 @@
 #include "core/storage/storage_support.h"
 #include "support/test.h"
 #include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/storage/seal.h"
 
 using namespace tandem;
 namespace fs = std::filesystem;
@@ -296,5 +297,125 @@ TEST_SUITE("core/storage/checkpoint") {
     REQUIRE(memory.save(written).has_value());
     written.tensors[0].tensor.zero_();
     check_same(checkpoint(1, 1), memory.load({1, 1}).value());
+  }
+
+  TEST_CASE("a sealed checkpoint comes back, and neither file tells what is in it") {
+    const TemporaryDirectory directory;
+    CheckpointStoreOptions options{.directory = directory.path(), .seal_key = generate_seal_key()};
+    CheckpointStore store(options);
+    REQUIRE(store.save(checkpoint(1, 0, 100'000)).has_value());
+    check_same(checkpoint(1, 0, 100'000), newest(store));
+    CHECK(names_in(directory.path()) == Names{kOne + ".json", kOne + ".sealed"});
+    const std::string sealed = read_file(directory.path() / (kOne + ".sealed")).value();
+    CHECK(is_sealed(sealed));
+    CHECK(sealed.find("weight") == std::string::npos);
+    CHECK(sealed.find("incarnation") == std::string::npos);
+    CHECK(read_file(directory.path() / (kOne + ".json")).value() ==
+          "{\n  \"file\": \"" + kOne + ".sealed\",\n  \"bytes\": " + std::to_string(sealed.size()) +
+              ",\n  \"sha256\": \"" + sha256_hex({sealed}) + "\",\n  \"round\": 1,\n  \"step\": 0\n}\n");
+    // What was sealed is the same safetensors file that is written without a key.
+    REQUIRE(CheckpointStore(directory.path() / "plain").save(checkpoint(1, 0, 100'000)).has_value());
+    CHECK(unseal(*options.seal_key, "checkpoint " + kOne, sealed).value() ==
+          read_file(directory.path() / "plain" / (kOne + ".safetensors")).value());
+  }
+
+  TEST_CASE("without the key, or with another, a sealed checkpoint is not called damaged") {
+    const TemporaryDirectory directory;
+    CheckpointStoreOptions options{.directory = directory.path(), .seal_key = generate_seal_key()};
+    REQUIRE(CheckpointStore(options).save(checkpoint(1, 0)).has_value());
+    const std::string path = (directory.path() / (kOne + ".sealed")).string();
+    Names warnings;
+    options.seal_key.reset();
+    const auto without = CheckpointStore(options).load_newest(warnings);
+    REQUIRE_FALSE(without.has_value());
+    CHECK((without.error().code == ErrorCode::kInvalidArgument));
+    CHECK(without.error().message ==
+          path + " is sealed: give --seal-key the key file that it was sealed with");
+    options.seal_key = generate_seal_key();
+    const auto other = CheckpointStore(options).load_newest(warnings);
+    REQUIRE_FALSE(other.has_value());
+    CHECK((other.error().code == ErrorCode::kInvalidArgument));
+    CHECK(other.error().message ==
+          path +
+              ": sealed with another key, or damaged in its first 60 bytes; give --seal-key the key file "
+              "that it was sealed with");
+    CHECK(warnings.empty());
+  }
+
+  TEST_CASE("with a key, a checkpoint that is not sealed is refused") {
+    const TemporaryDirectory directory;
+    REQUIRE(CheckpointStore(directory.path()).save(checkpoint(1, 0)).has_value());
+    const CheckpointStore store(
+        CheckpointStoreOptions{.directory = directory.path(), .seal_key = generate_seal_key()});
+    const auto plain = store.load({1, 0});
+    REQUIRE_FALSE(plain.has_value());
+    CHECK((plain.error().code == ErrorCode::kInvalidArgument));
+    CHECK(plain.error().message ==
+          (directory.path() / (kOne + ".safetensors")).string() +
+              " is not sealed, so with --seal-key it is refused: anybody could have put it there; go without "
+              "--seal-key, or move it away");
+  }
+
+  TEST_CASE("a sealed checkpoint does not pass for another position's or owner's") {
+    const TemporaryDirectory directory;
+    CheckpointStoreOptions options{
+        .directory = directory.path(), .keep = 2, .seal_key = generate_seal_key(), .owner = "cam-1"};
+    CheckpointStore store(options);
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    REQUIRE(store.save(checkpoint(2, 0)).has_value());
+    options.owner = "cam-2";
+    const auto other_owner = CheckpointStore(options).load({2, 0});
+    REQUIRE_FALSE(other_owner.has_value());
+    CHECK(other_owner.error().message == (directory.path() / (kTwo + ".sealed")).string() +
+                                             ": sealed file: expected \"cam-2 checkpoint " + kTwo +
+                                             "\", found that of \"cam-1 checkpoint " + kTwo +
+                                             "\"; use an older checkpoint or a copy");
+
+    // The old one in the place of the new one, with a manifest that fits.
+    const fs::path manifest = directory.path() / (kTwo + ".json");
+    std::string text = read_file(directory.path() / (kOne + ".json")).value();
+    text.replace(text.find("\"round\": 1"), 10, "\"round\": 2");
+    REQUIRE(write_file_atomically(manifest, {text}).has_value());
+    check_same(checkpoint(1, 0), newest(store, {"checkpoint " + kTwo + " is passed over: " +
+                                                (directory.path() / (kOne + ".sealed")).string() +
+                                                ": sealed file: expected \"cam-1 checkpoint " + kTwo +
+                                                "\", found that of \"cam-1 checkpoint " + kOne +
+                                                "\"; use an older checkpoint or a copy"}));
+  }
+
+  TEST_CASE("a sealed checkpoint with a flipped bit is passed over, also when its manifest was made to fit") {
+    const TemporaryDirectory directory;
+    CheckpointStoreOptions options{.directory = directory.path(), .seal_key = generate_seal_key()};
+    CheckpointStore store(options);
+    REQUIRE(store.save(checkpoint(1, 0)).has_value());
+    REQUIRE(store.save(checkpoint(2, 0)).has_value());
+    const fs::path data = directory.path() / (kTwo + ".sealed");
+    const std::string good = sha256_hex({read_file(data).value()});
+    flip_bit(data, 200);
+    std::string text = read_file(directory.path() / (kTwo + ".json")).value();
+    text.replace(text.find(good), good.size(), sha256_hex({read_file(data).value()}));
+    REQUIRE(write_file_atomically(directory.path() / (kTwo + ".json"), {text}).has_value());
+    check_same(
+        checkpoint(1, 0),
+        newest(store, {"checkpoint " + kTwo + " is passed over: " + data.string() +
+                       ": sealed file: it was changed after it was sealed; use an older checkpoint or a "
+                       "copy"}));
+  }
+
+  TEST_CASE("many small tensors and tensors that are not dense are stored as they read") {
+    const TemporaryDirectory directory;
+    for (const bool sealed : {false, true}) {
+      CheckpointStoreOptions options{.directory = directory.path() / (sealed ? "sealed" : "plain")};
+      if (sealed) options.seal_key = generate_seal_key();
+      Checkpoint point{{1, 0}, {}, {}};
+      for (int64_t i = 0; i < 300; ++i) {
+        const int64_t rows = i % 50 == 49 ? 700 : i % 7;
+        point.tensors.push_back(
+            {std::to_string(i) + ".weight", at::arange(rows * 100, at::kFloat).view({rows, 100}).t()});
+      }
+      CheckpointStore store(options);
+      REQUIRE(store.save(point).has_value());
+      check_same(point, newest(store));
+    }
   }
 }
