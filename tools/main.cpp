@@ -21,6 +21,8 @@ constexpr Command kCommands[] = {
      tandem::tools::provision_command},
     {"simulate", "run an aggregator and many edges in one process", tandem::tools::simulate_command},
     {"report", "write report.html of a run directory again", tandem::tools::report_command},
+    {"seal-key", "make a key that seals checkpoints", tandem::tools::seal_key_command},
+    {"unseal", "read a sealed checkpoint", tandem::tools::unseal_command},
 };
 
 void print_usage(std::FILE* to) {
