@@ -14,7 +14,7 @@ int report_command(int argc, const char* const* argv) {
   Flags flags("tandem report",
               "Writes report.html of a run directory again, also of a run that did not end.");
   std::string directory;
-  flags.add_positional("RUN_DIR", directory, "The run's directory");
+  flags.add_positional("run-dir", directory, "The run's directory");
   if (const auto status = flags.parse(argc, argv)) return *status;
   return run_program("tandem report", 1, [&]() -> Result<int> {
     const auto page = render_report(directory);
