@@ -344,6 +344,10 @@ void NetworkFlags::add_to(Flags& flags) {
   flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from a device, MiB");
   flags.add_path("endpoint-file", endpoint_file,
                  "Write the address that was bound to this file (for port *)");
+  flags.add("fault", fault,
+            "Disturb this program's own messages, for a trial: drop=P, duplicate=P, reorder or reorder=P, "
+            "corrupt=P, delay=TIME, disconnect=TIME, comma separated, such as drop=0.01,delay=50ms");
+  flags.add("fault-seed", fault_seed, "Seed of --fault");
 }
 
 Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
@@ -356,6 +360,9 @@ Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
   }
   options.max_frame_bytes = max_frame_mib << 20;
   options.high_water_mark = static_cast<int>(window) + 2;
+  auto faults = parse_faults(fault, fault_seed);
+  if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};
+  options.fault = *faults;
   if (insecure) return options;
   if (key_file.empty() || devices_file.empty()) {
     return Error{ErrorCode::kInvalidArgument,

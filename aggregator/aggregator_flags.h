@@ -87,6 +87,8 @@ struct NetworkFlags {
   std::filesystem::path devices_file;
   bool insecure = false;
   int64_t max_frame_mib = 256;
+  std::string fault;
+  uint64_t fault_seed = 1;
   std::filesystem::path endpoint_file;
 
   void add_to(Flags& flags);

@@ -19,6 +19,10 @@ void EdgeFlags::add_to(Flags& flags) {
       "resend-after", resend_after,
       "Seconds without an answer after which a request is sent again, and the aggregator asked what to do");
   flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from the aggregator, MiB");
+  flags.add("fault", fault,
+            "Disturb this program's own messages, for a trial: drop=P, duplicate=P, reorder or reorder=P, "
+            "corrupt=P, delay=TIME, disconnect=TIME, comma separated, such as drop=0.01,delay=50ms");
+  flags.add("fault-seed", fault_seed, "Seed of --fault");
 
   flags.group("Data");
   flags.add("data", data, "The device's data, such as idx:DIR or synthetic:images?examples=6000");
@@ -73,6 +77,9 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
   options.endpoint = endpoint;
   options.insecure = insecure;
   options.insecure_name = name;
+  auto faults = parse_faults(fault, fault_seed);
+  if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};
+  options.fault = *faults;
   if (insecure) return options;
   if (key_file.empty() || server_key.empty()) {
     return Error{ErrorCode::kInvalidArgument,

@@ -20,6 +20,8 @@ struct EdgeFlags {
   double give_up_after = 0;
   double resend_after = 15;
   int64_t max_frame_mib = 256;
+  std::string fault;
+  uint64_t fault_seed = 1;
 
   std::string data;
   std::string shard;

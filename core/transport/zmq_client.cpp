@@ -135,6 +135,7 @@ struct ZmqClient::Impl {
   void handle_protocol_failure(uint32_t reason);
   void connected();
   void disconnected();
+  void lost();
   void fail(client_event::HandshakeFailed failure);
   void schedule_next_attempt();
   void receive(int at_most);
@@ -143,6 +144,11 @@ struct ZmqClient::Impl {
   void discard_outgoing();
   void emit(ClientEvent event);
   bool ready() const { return attempt && attempt->ready; }
+  std::optional<wire::Frames> next_outgoing();
+  void begin_faults();
+  void end_faults();
+  void disturb();
+  void deliver_disturbed(Clock::time_point due);
 
   const ZmqClientOptions options;
   const Handler handler;
@@ -162,6 +168,12 @@ struct ZmqClient::Impl {
   Clock::time_point next_keepalive;
   std::optional<wire::Frames> held;  // out of the outbox, waits for the socket
   SplitMix64 jitter;
+  std::optional<FaultInjector> faults;  // of this connection; none without options.fault
+  FaultCounts counts;
+  bool closing = false;  // nothing is delayed any more
+
+  mutable std::mutex counts_mutex;
+  FaultCounts published_counts;  // guarded by counts_mutex
 
   std::thread thread;
 };
@@ -194,6 +206,9 @@ void ZmqClient::Impl::stop(milliseconds how_long) {
 void ZmqClient::Impl::run() {
   detail::block_signals_on_this_thread();
   network_thread = std::this_thread::get_id();
+  if (options.fault.any())
+    spdlog::warn("--fault: this run disturbs its own messages: {} (seed {})", options.fault.text(),
+                 options.fault.seed);
   try {
     serve();
     close();
@@ -203,6 +218,8 @@ void ZmqClient::Impl::run() {
     emit(client_event::Disconnected{});
   }
   outbox.close();
+  end_faults();
+  if (options.fault.any()) spdlog::warn("--fault: {}", counts.text());
 }
 
 void ZmqClient::Impl::serve() {
@@ -212,6 +229,7 @@ void ZmqClient::Impl::serve() {
     wake.clear();
     watch();
     receive(kReceiveBurst);
+    disturb();
     send_outgoing();
     send_keepalive();
   }
@@ -219,6 +237,7 @@ void ZmqClient::Impl::serve() {
 
 void ZmqClient::Impl::close() {
   const auto deadline = Clock::now() + linger.load();
+  closing = true;
   send_outgoing();
   while (held && ready() && Clock::now() < deadline) {
     const auto rest = std::chrono::ceil<milliseconds>(deadline - Clock::now());
@@ -237,8 +256,9 @@ void ZmqClient::Impl::close() {
 milliseconds ZmqClient::Impl::poll_timeout() const {
   auto until = next_attempt;
   if (ready()) {
-    if (options.keepalive.empty()) return milliseconds(-1);
-    until = next_keepalive;
+    until = options.keepalive.empty() ? Clock::time_point::max() : next_keepalive;
+    if (faults) until = std::min(until, faults->next_due());
+    if (until == Clock::time_point::max()) return milliseconds(-1);
   } else if (attempt) {
     until = attempt->deadline;
   }
@@ -326,6 +346,7 @@ void ZmqClient::Impl::connected() {
   next_wait = options.reconnect_first;
   next_keepalive = Clock::now() + options.keepalive_interval;
   discard_outgoing();
+  begin_faults();
   emit(client_event::Connected{});
 }
 
@@ -337,6 +358,12 @@ void ZmqClient::Impl::disconnected() {
     return fail({.reason = "the server at " + options.endpoint + " did not complete the handshake" + cause});
   }
   receive(std::numeric_limits<int>::max());  // what came before the end, such as a Bye
+  deliver_disturbed(Clock::time_point::max());
+  lost();
+}
+
+void ZmqClient::Impl::lost() {
+  end_faults();
   attempt.reset();
   discard_outgoing();
   schedule_next_attempt();
@@ -364,13 +391,17 @@ void ZmqClient::Impl::receive(int at_most) {
       spdlog::warn("dropped a message from {}: it has too many parts", options.endpoint);
       continue;
     }
-    emit(client_event::Received{detail::borrow_parts(parts, 0)});
+    wire::Frames frames = detail::borrow_parts(parts, 0);
+    if (faults)
+      faults->put(FaultInjector::Direction::kIn, std::move(frames), Clock::now());
+    else
+      emit(client_event::Received{std::move(frames)});
   }
 }
 
 void ZmqClient::Impl::send_outgoing() {
   if (!ready()) return discard_outgoing();
-  while (held || (held = outbox.try_pop())) {
+  while (held || (held = next_outgoing())) {
     const auto outcome = detail::send_frames(attempt->socket(), "", *held);
     if (outcome == detail::SendOutcome::kFull) return;
     held.reset();
@@ -381,7 +412,52 @@ void ZmqClient::Impl::send_keepalive() {
   if (!ready() || options.keepalive.empty() || Clock::now() < next_keepalive) return;
   next_keepalive = Clock::now() + options.keepalive_interval;
   // A full queue is a sign of life as good.
-  if (!held) detail::send_frames(attempt->socket(), "", options.keepalive);
+  if (held) return;
+  if (!faults)
+    detail::send_frames(attempt->socket(), "", options.keepalive);
+  else
+    faults->put(FaultInjector::Direction::kOut, options.keepalive, Clock::now());
+}
+
+std::optional<wire::Frames> ZmqClient::Impl::next_outgoing() {
+  if (!faults) return outbox.try_pop();
+  constexpr auto kOut = FaultInjector::Direction::kOut;
+  while (faults->waiting(kOut) < kOutboxMessages) {
+    auto frames = outbox.try_pop();
+    if (!frames) break;
+    faults->put(kOut, std::move(*frames), Clock::now());
+  }
+  return faults->take(kOut, closing ? Clock::time_point::max() : Clock::now());
+}
+
+void ZmqClient::Impl::begin_faults() {
+  if (!options.fault.any()) return;
+  const std::string& name = options.insecure ? options.insecure_name : options.keys.public_key;
+  const uint64_t stream = derive_seed(hash_name(name), RandomPurpose::kNetwork, {attempts});
+  faults.emplace(options.fault, stream, Clock::now(), counts);
+}
+
+void ZmqClient::Impl::end_faults() {
+  faults.reset();
+  const std::lock_guard lock(counts_mutex);
+  published_counts = counts;
+}
+
+void ZmqClient::Impl::disturb() {
+  if (!faults) return;
+  if (faults->cut_due(Clock::now())) {
+    faults->cut();
+    return lost();
+  }
+  deliver_disturbed(Clock::now());
+}
+
+void ZmqClient::Impl::deliver_disturbed(Clock::time_point due) {
+  while (faults) {
+    auto frames = faults->take(FaultInjector::Direction::kIn, due);
+    if (!frames) return;
+    emit(client_event::Received{std::move(*frames)});
+  }
 }
 
 void ZmqClient::Impl::discard_outgoing() {
@@ -419,6 +495,11 @@ bool ZmqClient::send(wire::Frames frames) {
 
 void ZmqClient::stop(std::chrono::milliseconds linger) {
   impl_->stop(linger);
+}
+
+FaultCounts ZmqClient::fault_counts() const {
+  const std::lock_guard lock(impl_->counts_mutex);
+  return impl_->published_counts;
 }
 
 }  // namespace tandem

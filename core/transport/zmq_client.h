@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "tandem/core/base/result.h"
+#include "tandem/core/transport/fault_injector.h"
 #include "tandem/core/transport/keys.h"
 #include "tandem/core/wire/frame.h"
 
@@ -34,6 +35,8 @@ struct ZmqClientOptions {
   /// empty for none.
   wire::Frames keepalive;
   std::chrono::milliseconds keepalive_interval{500};
+  /// Disturbs this client's own messages, for trials; said in the log at the start and counted at the end.
+  FaultOptions fault;
 };
 
 /// What happens on the connection.
@@ -85,6 +88,9 @@ class ZmqClient {
   /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the
   /// connection and the peer loses what it has not read. Who must know waits for an answer first.
   void stop(std::chrono::milliseconds linger);
+
+  /// What ZmqClientOptions::fault did; complete once stopped. Any thread.
+  FaultCounts fault_counts() const;
 
  private:
   struct Impl;

@@ -10,6 +10,7 @@
 #include <exception>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
@@ -17,6 +18,7 @@
 #include <zmq.hpp>
 
 #include "tandem/core/base/mailbox.h"
+#include "tandem/core/transport/server_faults_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 #include "tandem/core/transport/zmq_detail.h"
 
@@ -77,7 +79,9 @@ Error bind_error(const std::string& endpoint, const zmq::error_t& error) {
 
 struct ZmqServer::Impl {
   Impl(ZmqServerOptions server_options, Handler message_handler)
-      : options(std::move(server_options)), handler(std::move(message_handler)) {}
+      : options(std::move(server_options)), handler(std::move(message_handler)) {
+    if (options.fault.any()) faults.emplace(options.fault);
+  }
   ~Impl() { stop(milliseconds(0)); }
 
   Result<void> start();
@@ -92,6 +96,8 @@ struct ZmqServer::Impl {
   void poll(zmq::socket_t& router);
   void receive(zmq::socket_t& router);
   void accept(const detail::Parts& parts);
+  void hand_over(ReceivedFrames received);
+  void disturb(zmq::socket_t& router, bool closing);
   void drop(const char* why);
   void drain_outbox(zmq::socket_t& router);
   void deliver(zmq::socket_t& router, Outgoing message);
@@ -114,6 +120,7 @@ struct ZmqServer::Impl {
   zmq::socket_t* socket = nullptr;
   std::unordered_map<ConnectionId, std::deque<wire::Frames>> waiting;
   uint64_t dropped = 0;
+  std::optional<detail::ServerFaults> faults;  // of options.fault
 };
 
 Result<void> ZmqServer::Impl::start() {
@@ -172,6 +179,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
           Error{ErrorCode::kNetwork, std::string("cannot open a server socket: ") + error.what()});
   }
   outbox.close();
+  if (faults) faults->finish();
 }
 
 Result<void> ZmqServer::Impl::bind(zmq::socket_t& router) {
@@ -191,6 +199,7 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
     wake.clear();
     receive(router);
     drain_outbox(router);
+    disturb(router, false);
     retry_waiting(router);
   }
   close(router);
@@ -199,6 +208,7 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
 void ZmqServer::Impl::close(zmq::socket_t& router) {
   const auto deadline = Clock::now() + linger.load();
   drain_outbox(router);
+  disturb(router, true);
   while (!waiting.empty() && Clock::now() < deadline) {
     zmq_poll(nullptr, 0, kRetryPause.count());
     retry_waiting(router);
@@ -210,7 +220,8 @@ void ZmqServer::Impl::close(zmq::socket_t& router) {
 void ZmqServer::Impl::poll(zmq::socket_t& router) {
   zmq_pollitem_t items[] = {{router.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
   // An error (EINTR) is a wake-up: everything after this looks without waiting.
-  zmq_poll(items, 2, waiting.empty() ? -1 : kRetryPause.count());
+  const long timeout = waiting.empty() ? -1 : kRetryPause.count();
+  zmq_poll(items, 2, faults ? faults->poll_timeout(timeout) : timeout);
 }
 
 void ZmqServer::Impl::receive(zmq::socket_t& router) {
@@ -233,11 +244,26 @@ void ZmqServer::Impl::accept(const detail::Parts& parts) {
   if (user_id == nullptr || *user_id == '\0') return drop("it has no User-Id");
   received.client.name = user_id;
   received.frames = detail::borrow_parts(parts, 1);
+  if (!faults) return hand_over(std::move(received));
+  faults->incoming(std::move(received), zmq_msg_get(parts[1]->handle(), ZMQ_SRCFD));
+}
+
+void ZmqServer::Impl::hand_over(ReceivedFrames received) {
+  const std::string name = received.client.name;
   try {
     handler(std::move(received));
   } catch (const std::exception& error) {
-    spdlog::error("handling a message of {} failed: {}", user_id, error.what());
+    spdlog::error("handling a message of {} failed: {}", name, error.what());
   }
+}
+
+void ZmqServer::Impl::disturb(zmq::socket_t& router, bool closing) {
+  if (!faults) return;
+  faults->pass_on([this](ReceivedFrames received) { hand_over(std::move(received)); },
+                  [&](ConnectionId to, wire::Frames frames) {
+                    deliver(router, {to, std::move(frames)});
+                  },
+                  closing);
 }
 
 void ZmqServer::Impl::drop(const char* why) {
@@ -246,7 +272,12 @@ void ZmqServer::Impl::drop(const char* why) {
 }
 
 void ZmqServer::Impl::drain_outbox(zmq::socket_t& router) {
-  while (auto message = outbox.try_pop()) deliver(router, std::move(*message));
+  while (auto message = outbox.try_pop()) {
+    if (faults)
+      faults->outgoing(message->to, std::move(message->frames));
+    else
+      deliver(router, std::move(*message));
+  }
 }
 
 void ZmqServer::Impl::deliver(zmq::socket_t& router, Outgoing message) {
@@ -302,6 +333,10 @@ bool ZmqServer::send(ConnectionId to, wire::Frames frames) {
 
 void ZmqServer::stop(std::chrono::milliseconds linger) {
   impl_->stop(linger);
+}
+
+FaultCounts ZmqServer::fault_counts() const {
+  return impl_->faults ? impl_->faults->counts() : FaultCounts{};
 }
 
 }  // namespace tandem

@@ -8,6 +8,7 @@
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/base/result.h"
+#include "tandem/core/transport/fault_injector.h"
 #include "tandem/core/transport/keys.h"
 #include "tandem/core/wire/frame.h"
 
@@ -31,6 +32,8 @@ struct ZmqServerOptions {
   /// than 3 s. One that keeps TCP alive and does nothing else loses it after three intervals and the time
   /// max_frame_bytes take at 1 Mbit/s: ZMTP's heartbeats count a large frame on its way as silence.
   std::chrono::milliseconds heartbeat_interval{2000};
+  /// Disturbs this server's own messages, for trials; said in the log at the start and counted at the end.
+  FaultOptions fault;
 };
 
 /// A message as it came from an authenticated peer.
@@ -69,6 +72,9 @@ class ZmqServer {
   /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the
   /// connection and the peer loses what it has not read. Who must know waits for an answer first.
   void stop(std::chrono::milliseconds linger);
+
+  /// What ZmqServerOptions::fault did; complete once stopped. Any thread.
+  FaultCounts fault_counts() const;
 
  private:
   struct Impl;

@@ -1,0 +1,175 @@
+// Faults through real sockets, on either side.
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/transport/peers.h"
+#include "support/test.h"
+
+namespace tandem {
+namespace {
+
+using namespace test;  // NOLINT: the helpers of this test
+
+constexpr int kMessages = 2000;
+const FaultOptions kAll{
+    .drop = 0.05, .duplicate = 0.05, .reorder = 0.05, .corrupt = 0.05, .delay = milliseconds(5)};
+
+class CapturedLog {
+ public:
+  CapturedLog() : before_(spdlog::default_logger()) {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "captured", std::make_shared<spdlog::sinks::ostream_sink_mt>(stream_)));
+  }
+  ~CapturedLog() { spdlog::set_default_logger(before_); }
+  /// Only when whoever logs has stopped.
+  std::string text() const { return stream_.str(); }
+
+ private:
+  std::ostringstream stream_;
+  std::shared_ptr<spdlog::logger> before_;
+};
+
+void check_every_fault_happened(const FaultCounts& counts) {
+  for (const uint64_t count :
+       {counts.dropped, counts.duplicated, counts.delayed, counts.reordered, counts.corrupted})
+    CHECK(count > 0);
+}
+
+}  // namespace
+
+TEST_SUITE("core/transport/server_faults") {
+  TEST_CASE("what a client's faults leave of its messages arrives, no more and no less") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    auto options = fleet.client_options((*server)->endpoint());
+    options.fault = kAll;
+    ClientEvents events;
+    const CapturedLog log;
+    const auto client = ZmqClient::start(options, events.handler());
+    REQUIRE(client);
+    REQUIRE(events.wait_for<Connected>());
+    for (int i = 0; i < kMessages; ++i) REQUIRE((*client)->send(text_message(std::to_string(i))));
+    (*client)->stop(kPatience);
+    const FaultCounts counts = (*client)->fault_counts();
+    check_every_fault_happened(counts);
+    CHECK(counts.messages == kMessages);
+    CHECK(counts.delivered == kMessages - counts.dropped + counts.duplicated);
+    for (uint64_t i = 0; i < counts.delivered; ++i) REQUIRE(inbox.next());
+    CHECK_FALSE(inbox.next(milliseconds(50)));
+    CHECK(log.text().find("--fault: this run disturbs its own messages: drop=0.05,duplicate=0.05,"
+                          "reorder=0.05,corrupt=0.05,delay=5ms (seed 1)") != std::string::npos);
+    CHECK(log.text().find("--fault: " + counts.text()) != std::string::npos);
+  }
+
+  TEST_CASE("what a server's faults leave of its messages arrives, no more and no less") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    auto server_options = fleet.server_options();
+    server_options.fault = kAll;
+    const CapturedLog log;
+    const auto server = ZmqServer::start(server_options, inbox.handler());
+    REQUIRE(server);
+    ClientEvents events;
+    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    REQUIRE(client);
+    REQUIRE(events.wait_for<Connected>());
+    for (int i = 0; i < kMessages; ++i) REQUIRE((*client)->send(text_message(std::to_string(i))));
+    (*client)->send(text_message("last"));
+    std::set<std::string> up;
+    ConnectionId connection;
+    while (up.size() < kMessages * 9 / 10 || !up.contains("last")) {
+      const auto message = inbox.next();
+      REQUIRE(message);
+      connection = message->connection;
+      CHECK(message->client == ClientId{"cam-1"});
+      up.insert(text_of(message->frames.at(0)));
+      // It too may be lost: it is repeated until it comes.
+      if (up.size() >= kMessages * 9 / 10) (*client)->send(text_message("last"));
+    }
+    const FaultCounts before = (*server)->fault_counts();
+    CHECK(before.messages > kMessages);
+    // One after another, so that nothing waits for a peer that does not read.
+    size_t expected = 0;
+    for (int i = 0; i < 200; ++i) {
+      REQUIRE((*server)->send(connection, text_message(std::to_string(i))));
+      if (i % 20 == 19) (void)events.wait_for<Received>(expected += 10);
+    }
+    (*server)->stop(kPatience);
+    const FaultCounts counts = (*server)->fault_counts();
+    check_every_fault_happened(counts);
+    CHECK(counts.delivered + counts.discarded == counts.messages - counts.dropped + counts.duplicated);
+    REQUIRE(events.wait_for<Disconnected>());
+    const size_t received = events.count<Received>();
+    CHECK(received > 150);
+    CHECK(received < 250);
+    CHECK(log.text().find("--fault: " + counts.text()) != std::string::npos);
+  }
+
+  TEST_CASE("a client cuts its own connection at random moments and comes back") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    auto options = fleet.client_options((*server)->endpoint());
+    options.fault.disconnect = milliseconds(50);
+    ClientEvents events;
+    const auto client = ZmqClient::start(options, events.handler());
+    REQUIRE(client);
+    REQUIRE(events.wait_for<Connected>(4));
+    (*client)->stop(milliseconds(0));
+    CHECK((*client)->fault_counts().disconnected >= 3);
+    CHECK((*client)->fault_counts().disconnected == events.count<Disconnected>());
+    CHECK(events.order().starts_with("cdcdcdc"));
+  }
+
+  TEST_CASE("a server cuts connections at random moments, and its clients come back") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    auto server_options = fleet.server_options();
+    server_options.fault.disconnect = milliseconds(50);
+    const auto server = ZmqServer::start(server_options, inbox.handler());
+    REQUIRE(server);
+    auto options = fleet.client_options((*server)->endpoint());
+    options.keepalive = text_message("alive");
+    options.keepalive_interval = milliseconds(5);
+    ClientEvents events;
+    const auto client = ZmqClient::start(options, events.handler());
+    REQUIRE(client);
+    REQUIRE(events.wait_for<Connected>(4));
+    REQUIRE((*server)->fault_counts().disconnected >= 3);
+    CHECK(events.order().starts_with("cdcdcdc"));
+    std::set<uint64_t> connections;
+    while (const auto message = inbox.next(milliseconds(0))) connections.insert(message->connection.value);
+    CHECK(connections.size() >= 3);
+  }
+
+  TEST_CASE("a client of a server with faults loses its connection alone") {
+    auto server_options = insecure_server();
+    server_options.fault.disconnect = milliseconds(200);
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(server_options, inbox.handler());
+    REQUIRE(server);
+    ClientEvents talking, silent;
+    auto options = insecure_client((*server)->endpoint(), "talking");
+    options.keepalive = text_message("alive");
+    options.keepalive_interval = milliseconds(5);
+    const auto quiet = ZmqClient::start(insecure_client((*server)->endpoint(), "silent"), silent.handler());
+    const auto loud = ZmqClient::start(options, talking.handler());
+    REQUIRE(silent.wait_for<Connected>());
+    REQUIRE(talking.wait_for<Disconnected>(2));
+    // The server has never heard of it, and so has nothing to cut.
+    CHECK(silent.count<Disconnected>() == 0);
+  }
+}
+
+}  // namespace tandem
