@@ -853,6 +853,19 @@ uint64_t message_checksum(const Frames& frames) {
   return hash_of(header, frames);
 }
 
+namespace {
+
+/// Whatever the version: the checksum is of the same kind and in the same place in all of them.
+bool has_right_checksum(const Frames& frames) {
+  uint64_t claimed = 0;
+  for (size_t i = sizeof claimed; i-- > 0;) {
+    claimed = claimed << 8 | std::to_integer<uint64_t>(frames[0].data()[kChecksumOffset + i]);
+  }
+  return message_checksum(frames) == claimed;
+}
+
+}  // namespace
+
 Frames encode(const Message& message) {
   std::string bytes(kHeaderBytes, '\0');
   Frames frames(1);
@@ -885,6 +898,9 @@ Result<Message> decode(const Frames& frames, const Limits& limits) {
   if (frames.empty())
     return Error{ErrorCode::kCorrupt, "a message without frames: expected at least 1, found 0"};
   const Result<Header> header = read_header(bytes_of(frames[0]));
+  if (!header && header.error().code == ErrorCode::kUnsupported && !has_right_checksum(frames)) {
+    return Error{ErrorCode::kCorrupt, header.error().message + ", or the message is damaged"};
+  }
   if (!header) return header.error();
   const auto in_message = [&](const Error& error) {
     return Error{error.code, std::string(message_type_name(header->type)) + " message: " + error.message};

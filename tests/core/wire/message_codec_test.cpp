@@ -148,6 +148,22 @@ TEST_SUITE("core/wire/message_codec") {
     }
   }
 
+  TEST_CASE("another version is refused for good, a damaged version byte is damage like any other") {
+    std::vector<std::string> bytes = to_strings(encode({.body = Heartbeat{}}));
+    bytes[0][6] = 2;
+    const auto damaged = decode(to_frames(bytes), {});
+    REQUIRE_FALSE(damaged.has_value());
+    CHECK((damaged.error().code == ErrorCode::kCorrupt));
+    CHECK(damaged.error().message ==
+          "message header: protocol version: expected 1.x, found 2.1; run the same release on both sides, or "
+          "the message is damaged");
+    const auto newer = decode(with_checksum(to_frames(bytes)), {});
+    REQUIRE_FALSE(newer.has_value());
+    CHECK((newer.error().code == ErrorCode::kUnsupported));
+    CHECK(newer.error().message ==
+          "message header: protocol version: expected 1.x, found 2.1; run the same release on both sides");
+  }
+
   TEST_CASE("the same message gives the same bytes, and any change another checksum") {
     std::set<uint64_t> checksums;
     std::vector<Message> messages;
