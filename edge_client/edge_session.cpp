@@ -37,12 +37,12 @@ EdgeSession::~EdgeSession() = default;
 
 void EdgeSession::connected() {
   asking_again_ = false;
-  awaits_welcome_ = true;
   if (!done()) say_hello();
 }
 
 void EdgeSession::say_hello() {
   last_hello_ = dependencies_.now();
+  awaiting_welcome_ = true;
   // The key says how far this device is, so that the aggregator can repeat what got lost.
   wire::Message hello{.key = run_,
                       .body = wire::Hello{.software_version = kVersion,
@@ -60,9 +60,11 @@ void EdgeSession::say_hello() {
 
 void EdgeSession::handle_welcome(const wire::Message& message) {
   const auto& welcome = std::get<wire::Welcome>(message.body);
-  awaits_welcome_ = false;
   const bool same_run = run_.run_id != 0 && message.key.run_id == run_.run_id;
   const bool knows_all = same_run && message.key.incarnation == run_.incarnation;
+  const bool awaited = std::exchange(awaiting_welcome_, false);
+  // A second copy of the Welcome with which this device joined would throw away the round it is in.
+  if (knows_all && !welcome.resumed && !awaited) return;
   run_ = {.run_id = message.key.run_id, .incarnation = message.key.incarnation};
   if (knows_all && welcome.resumed && asking_again_) return;
   if (knows_all && welcome.resumed) {
@@ -524,7 +526,7 @@ bool EdgeSession::goes_up(uint32_t step) const {
 
 bool EdgeSession::has_work() const {
   // Nothing moves between the positions that a Hello offers and the one that Welcome names.
-  if (phase_ != Phase::kTraining || !plan_->trains_locally() || awaits_welcome_) return false;
+  if (phase_ != Phase::kTraining || !plan_->trains_locally() || awaiting_welcome_) return false;
   if (round_.next_forward >= round_.batch_sizes.size()) return false;
   return !goes_up(round_.next_forward) || open_requests_.size() < plan_->window;
 }

@@ -204,8 +204,8 @@ class EdgeSession {
   std::optional<Error> failure_;
   bool bye_received_ = false;
   bool leaving_ = false;
-  bool awaits_welcome_ = false;
   bool asking_again_ = false;  // the last Hello was no new connection's
+  bool awaiting_welcome_ = false;
   TimePoint last_heard_;
   TimePoint last_hello_;
   NamedTensors final_front_;

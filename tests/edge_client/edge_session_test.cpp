@@ -294,6 +294,21 @@ TEST_SUITE("edge_client/session") {
     CHECK(schedule.session->failure()->message.find("period_steps") != std::string::npos);
   }
 
+  TEST_CASE("a second copy of the Welcome, come late, leaves the round as it is") {
+    Bench bench;
+    bench.session->connected();
+    bench.welcome();
+    bench.begin(1, {4, 4});
+    bench.welcome();
+    CHECK((bench.session->phase() == EdgeSession::Phase::kTraining));
+    bench.answer(1, 0);
+    CHECK(bench.count<wire::Activations>() == 2);
+    // Asked for, it is news: the aggregator knows nothing of this round any more.
+    bench.session->connected();
+    bench.welcome();
+    CHECK((bench.session->phase() == EdgeSession::Phase::kWaiting));
+  }
+
   TEST_CASE("after its goodbye it answers nothing more") {
     Bench bench;
     bench.session->connected();
