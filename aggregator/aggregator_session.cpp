@@ -161,7 +161,10 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
     handle_hello(connection, client, message, bytes, received_at);
   } else if (Member* member = roster.find(client, connection)) {
     member->bytes_up += bytes;
-    if (member->said_bye) return;  // what was on its way when it left
+    if (member->said_bye) {  // what was on its way when it left, or the answer to its goodbye got lost
+      if (std::holds_alternative<wire::Bye>(message.body)) answer_bye(connection);
+      return;
+    }
     member->last_heard = received_at;
     if (!member->present && !std::holds_alternative<wire::Bye>(message.body)) {
       member->present = true;
@@ -206,6 +209,8 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   if (const auto checked = check_data(hello.data); !checked) return turn_away(checked.error());
 
   const Member* before = messenger_.roster().find(client);
+  // What was on its way when it left; a program that comes back has a new connection.
+  if (before != nullptr && before->said_bye && before->connection == connection) return;
   const bool asks_again = before != nullptr && before->present && before->connection == connection &&
                           before->instance == hello.instance;
   const Roster::Admission admission =
@@ -339,8 +344,13 @@ void AggregatorSession::handle(const ClientId& client, Member& member, wire::Mes
   }
 }
 
+void AggregatorSession::answer_bye(ConnectionId connection) {
+  messenger_.send_to(connection,
+                     {.key = messenger_.key(sequence()), .body = wire::Bye{wire::ByeReason::kLeaving, ""}});
+}
+
 void AggregatorSession::handle_bye(const ClientId& client, const wire::Bye& bye) {
-  messenger_.send(client, wire::Bye{wire::ByeReason::kLeaving, ""}, sequence());
+  answer_bye(messenger_.roster().find(client)->connection);
   messenger_.roster().find(client)->said_bye = true;
   leave(client, bye.text.empty() ? "said goodbye" : bye.text);
 }

@@ -105,6 +105,7 @@ class AggregatorSession {
                     int64_t bytes, TimePoint received_at);
   void handle(const ClientId& client, Member& member, wire::Message message);
   void handle_bye(const ClientId& client, const wire::Bye& bye);
+  void answer_bye(ConnectionId connection);
 
   void greet(const ClientId& client, const wire::Message& hello, bool same_program);
   void save_checkpoint();

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace tandem::edge_client {
@@ -10,6 +11,7 @@ namespace {
 constexpr size_t kInboxCapacity = 256;
 constexpr std::chrono::milliseconds kTickInterval{200};
 constexpr std::chrono::seconds kGoodbyeWait{2};
+constexpr std::chrono::milliseconds kGoodbyeRepeat{300};
 constexpr std::chrono::seconds kNoticeInterval{5};
 
 }  // namespace
@@ -122,8 +124,13 @@ Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
 void EdgeClient::say_goodbye() {
   // A clean stop waits for an acknowledged Bye: what is only sent can be lost as the socket closes.
   const auto deadline = std::chrono::steady_clock::now() + kGoodbyeWait;
+  // Either of the two can be lost on the way, and then it is said again.
+  auto repeat_at = std::chrono::steady_clock::now() + kGoodbyeRepeat;
   while (connected_ && !session_.bye_received() && std::chrono::steady_clock::now() < deadline) {
-    if (auto event = inbox_.pop_until(deadline)) handle(std::move(*event));
+    if (auto event = inbox_.pop_until(std::min(repeat_at, deadline))) handle(std::move(*event));
+    if (session_.bye_received() || std::chrono::steady_clock::now() < repeat_at) continue;
+    repeat_at += kGoodbyeRepeat;
+    session_.repeat_bye();
   }
 }
 

@@ -714,6 +714,10 @@ void EdgeSession::leave(const std::string& reason) {
   send(wire::Bye{wire::ByeReason::kLeaving, reason});
 }
 
+void EdgeSession::repeat_bye() {
+  send(wire::Bye{wire::ByeReason::kLeaving, phase_ == Phase::kFinished ? "the run is complete" : "leaving"});
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // Messages out.
 

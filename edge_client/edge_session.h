@@ -101,6 +101,8 @@ class EdgeSession {
   void work();
   /// Leaves the run: says Bye.
   void leave(const std::string& reason);
+  /// Says Bye again, when the answer to the last one does not come. Requires done() or leave().
+  void repeat_bye();
 
   Phase phase() const { return phase_; }
   bool done() const { return phase_ == Phase::kFinished || phase_ == Phase::kFailed; }

@@ -339,9 +339,22 @@ TEST_SUITE("aggregator/session") {
     bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "interrupted"}});
     bench.receive(1, kAnn, {.body = wire::Heartbeat{}});
     bench.receive(1, kAnn, late);
-    CHECK(bench.observer.count("join") == 2);
     bench.hello(1, kAnn);
+    CHECK(bench.observer.count("join") == 2);
+    CHECK(bench.count<wire::Welcome>(1) == 1);
+    bench.hello(3, kAnn);
     CHECK(bench.observer.count("join") == 3);
+  }
+
+  TEST_CASE("every goodbye is answered, because the answer to the first can be lost") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "interrupted"}});
+    CHECK(bench.count<wire::Bye>(1) == 1);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "interrupted"}});
+    CHECK(bench.count<wire::Bye>(1) == 2);
+    CHECK(bench.observer.count("leave") == 1);
   }
 
   TEST_CASE("a client that reconnected counts as alive before it says Hello") {
