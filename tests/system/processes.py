@@ -2,6 +2,8 @@
 import json
 import os
 import pathlib
+import queue
+import random
 import signal
 import socket
 import subprocess
@@ -166,3 +168,123 @@ class RecordingProxy:
 
     def close(self):
         self.listener.close()
+
+
+class ShapingProxy:
+    """Passes TCP connections on to an endpoint over a link of a given bandwidth (bytes a second, for each
+    connection and direction), delay and jitter (seconds; each piece is late by delay and up to jitter, in order),
+    which can be cut and mended."""
+
+    PIECE = 1 << 14
+
+    def __init__(self, endpoint, bandwidth=None, delay=0.0, jitter=0.0, seed=1):
+        host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
+        self.target = (host, int(port))
+        self.bandwidth, self.delay, self.jitter = bandwidth, delay, jitter
+        self.random = random.Random(seed)
+        self.passed = 0
+        self.connections = 0
+        self.hang_up = False
+        self.lock = threading.Lock()
+        self.open = set()  # guarded by lock
+        self.listener = None
+        self._listen(0)
+        self.port = self.listener.getsockname()[1]
+        self.endpoint = f"tcp://127.0.0.1:{self.port}"
+
+    def cut(self, down=True, hang_up=False):
+        """An outage: every connection breaks, and new ones are refused (with hang_up accepted and closed at once,
+        as a forwarder does whose target is gone) until cut(False)."""
+        self.hang_up = down and hang_up
+        if down and not hang_up and self.listener:
+            self._stop_listening()
+        if not down and not self.listener:
+            self._listen(self.port)
+        if down:
+            with self.lock:
+                connections, self.open = self.open, set()
+            for connection in connections:
+                self._end(connection)
+
+    def close(self):
+        self.cut()
+
+    def _listen(self, port):
+        self.listener = socket.create_server(("127.0.0.1", port))
+        self.acceptor = threading.Thread(target=self._accept, args=(self.listener,), daemon=True)
+        self.acceptor.start()
+
+    def _stop_listening(self):
+        # Wakes the thread in accept(); close() alone would leave it, and the port, waiting for one more.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join(5)
+        self.listener.close()
+        self.listener = None
+
+    @staticmethod
+    def _end(connection):
+        for end in connection:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            end.close()
+
+    def _accept(self, listener):
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            try:
+                far = None if self.hang_up else socket.create_connection(self.target, 5)
+            except OSError:
+                far = None
+            if far is None:
+                near.close()
+                continue
+            for end in (near, far):
+                end.settimeout(None)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.open.add((near, far))
+            for source, sink in ((near, far), (far, near)):
+                pieces = queue.Queue(16)
+                for work in (self._read, self._write):
+                    threading.Thread(target=work, args=(source, sink, pieces, (near, far)), daemon=True).start()
+
+    def _read(self, source, sink, pieces, connection):
+        due = 0.0
+        try:
+            while data := source.recv(self.PIECE):
+                due = max(due, time.monotonic() + self.delay + self.jitter * self.random.random())
+                pieces.put((due, data))
+        except OSError:
+            pass
+        pieces.put((due, b""))
+
+    def _write(self, source, sink, pieces, connection):
+        free_at = 0.0
+        while True:
+            due, data = pieces.get()
+            if not data:
+                break
+            now = time.monotonic()
+            start = max(due, free_at, now)
+            free_at = start + (len(data) / self.bandwidth if self.bandwidth else 0)
+            # The piece is there when its last byte is.
+            time.sleep(max(free_at, start) - now)
+            with self.lock:
+                self.passed += len(data)
+            try:
+                sink.sendall(data)
+            except OSError:
+                break
+        with self.lock:
+            known = connection in self.open
+            self.open.discard(connection)
+        if known:
+            self._end(connection)
+        while data:  # the reader may wait for room
+            data = pieces.get()[1]
