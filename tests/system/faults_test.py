@@ -1,0 +1,75 @@
+#!/usr/bin/python3
+"""Runs whose messages are lost, doubled, delayed, reordered and damaged on both sides give the weights of an
+undisturbed run, to the bit; connections that are cut again and again end no run."""
+import collections
+import re
+import tempfile
+import unittest
+
+from processes import Fleet, overriding
+
+DEVICES = ["client-1", "client-2", "client-3"]
+FAULTS = "drop=0.01,duplicate=0.01,reorder=0.01,delay=5ms,corrupt=0.01"
+# No deadline fires: what is late is waited for.
+PATIENT = ["--rounds", "3", "--stragglers", "wait", "--client-timeout", "60", "--update-deadline", "120"]
+ALGORITHMS = {
+    "parallel": ["--rounds", "5"],
+    "splitfed-v1": ["--algorithm", "splitfed-v1", "--rounds", "8"],
+    "federated": ["--algorithm", "federated", "--local-steps", "5", "--rounds", "20"],
+}
+
+
+def counts(output):
+    """The figures of the line that a program with --fault ends with."""
+    line = re.search(r"--fault: of (\d+) messages (\d+) were dropped, (\d+) duplicated, (\d+) delayed, (\d+) "
+                     r"reordered and (\d+) corrupted; (\d+) connections were cut, and (\d+)", output)
+    names = ["messages", "dropped", "duplicated", "delayed", "reordered", "corrupted", "disconnected", "discarded"]
+    return dict(zip(names, map(int, line.groups())))
+
+
+class FaultsTest(unittest.TestCase):
+    def run_fleet(self, flags, aggregator_faults=(), edge_faults=lambda index: (), edge_seconds=30):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        fleet = Fleet(folder.name, DEVICES)
+        self.addCleanup(fleet.close)
+        aggregator = fleet.aggregator("--quiet", *overriding(PATIENT, flags), *aggregator_faults)
+        edges = [fleet.edge(device, "--quiet", "--resend-after", "0.3", *edge_faults(index))
+                 for index, device in enumerate(DEVICES)]
+        self.assertEqual(aggregator.wait(180), 0, aggregator.output)
+        for edge in edges:
+            self.assertEqual(edge.wait(edge_seconds), 0, edge.output)
+        self.assertEqual(fleet.metrics("missed-step") + fleet.metrics("leave-round"), [])
+        self.assertEqual(fleet.summary()["status"], "completed")
+        return (fleet.run_dir / "model.safetensors").read_bytes(), aggregator, edges
+
+    def test_disturbed_runs_give_the_weights_of_undisturbed_ones(self):
+        for name, flags in ALGORITHMS.items():
+            with self.subTest(name):
+                expected, _, _ = self.run_fleet(flags)
+                totals = collections.Counter()
+                for seed in (1, 2):
+                    weights, aggregator, edges = self.run_fleet(
+                        flags, ["--fault", FAULTS, "--fault-seed", seed],
+                        lambda index: ["--fault", FAULTS, "--fault-seed", 10 * seed + index])
+                    self.assertIn("this run disturbs its own messages: drop=0.01", aggregator.output)
+                    for program in (aggregator, *edges):
+                        totals.update(counts(program.output))
+                    self.assertTrue(weights == expected, f"{name}, seed {seed}: other weights\n{aggregator.output}")
+                print(f"{name}: {dict(totals)}", flush=True)
+                for fault in ("dropped", "duplicated", "delayed", "reordered", "corrupted"):
+                    self.assertGreater(totals[fault], 0, fault)
+
+    def test_connections_cut_again_and_again_end_no_run(self):
+        expected, _, _ = self.run_fleet(["--rounds", "5"])
+        weights, aggregator, edges = self.run_fleet(
+            ["--rounds", "5"], ["--fault", "disconnect=0.5s"], lambda index: ["--fault", "disconnect=0.5s"])
+        cuts = [counts(program.output)["disconnected"] for program in (aggregator, *edges)]
+        print(f"connections cut by the aggregator and the edges: {cuts}", flush=True)
+        self.assertGreater(cuts[0], 0)
+        self.assertGreater(sum(cuts[1:]), 0)
+        self.assertTrue(weights == expected, aggregator.output)
+
+
+if __name__ == "__main__":
+    unittest.main()
