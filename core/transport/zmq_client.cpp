@@ -17,6 +17,7 @@
 
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/random.h"
+#include "tandem/core/transport/reconnect_backoff.h"
 #include "tandem/core/transport/zmq_detail.h"
 
 namespace tandem {
@@ -30,7 +31,7 @@ constexpr size_t kOutboxMessages = 256;
 // Received in a row before the outbox gets its turn.
 constexpr int kReceiveBurst = 64;
 // TCP connection and handshake; only a backstop, libzmq watches each of the two itself.
-constexpr milliseconds kAttemptLimit = 2 * detail::kHandshakeLimit + milliseconds(1000);
+constexpr milliseconds kAttemptLimit = detail::kConnectLimit + detail::kHandshakeLimit + milliseconds(1000);
 constexpr uint32_t kZapRefused = 400;
 
 constexpr int kWatchedEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
@@ -115,8 +116,7 @@ struct ZmqClient::Impl {
   Impl(ZmqClientOptions client_options, Handler event_handler)
       : options(std::move(client_options)),
         handler(std::move(event_handler)),
-        next_wait(options.reconnect_first),
-        jitter(std::random_device{}()) {}
+        backoff(options.reconnect_first, options.reconnect_max, std::random_device{}()) {}
   ~Impl() { stop(milliseconds(0)); }
 
   bool send(wire::Frames frames);
@@ -164,10 +164,10 @@ struct ZmqClient::Impl {
   std::optional<Attempt> attempt;
   uint64_t attempts = 0;
   Clock::time_point next_attempt = Clock::now();
-  milliseconds next_wait;
+  Clock::time_point connected_at;
+  ReconnectBackoff backoff;
   Clock::time_point next_keepalive;
-  std::optional<wire::Frames> held;  // out of the outbox, waits for the socket
-  SplitMix64 jitter;
+  std::optional<wire::Frames> held;     // out of the outbox, waits for the socket
   std::optional<FaultInjector> faults;  // of this connection; none without options.fault
   FaultCounts counts;
   bool closing = false;  // nothing is delayed any more
@@ -343,8 +343,8 @@ void ZmqClient::Impl::handle_protocol_failure(uint32_t reason) {
 
 void ZmqClient::Impl::connected() {
   attempt->ready = true;
-  next_wait = options.reconnect_first;
-  next_keepalive = Clock::now() + options.keepalive_interval;
+  connected_at = Clock::now();
+  next_keepalive = connected_at + options.keepalive_interval;
   discard_outgoing();
   begin_faults();
   emit(client_event::Connected{});
@@ -366,6 +366,7 @@ void ZmqClient::Impl::lost() {
   end_faults();
   attempt.reset();
   discard_outgoing();
+  backoff.connection_ended(std::chrono::duration_cast<milliseconds>(Clock::now() - connected_at));
   schedule_next_attempt();
   emit(client_event::Disconnected{});
 }
@@ -377,9 +378,7 @@ void ZmqClient::Impl::fail(client_event::HandshakeFailed failure) {
 }
 
 void ZmqClient::Impl::schedule_next_attempt() {
-  const double shortened = static_cast<double>(next_wait.count()) * (1.0 - 0.5 * jitter.uniform());
-  next_attempt = Clock::now() + milliseconds(static_cast<int64_t>(shortened) + 1);
-  next_wait = std::min(2 * next_wait, std::max(options.reconnect_max, options.reconnect_first));
+  next_attempt = Clock::now() + backoff.next();
 }
 
 void ZmqClient::Impl::receive(int at_most) {

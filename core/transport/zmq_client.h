@@ -26,10 +26,10 @@ struct ZmqClientOptions {
   std::string insecure_name;
   int64_t max_frame_bytes = 256 << 20;
   int high_water_mark = 8;
-  /// Waits between two attempts to connect: from the first to the second, doubling, each shortened by a
-  /// random part of up to a half so that a fleet does not come back all at once.
+  /// Waits between two attempts to connect are drawn from zero to a limit, which doubles from the first to
+  /// the second of these; see ReconnectBackoff.
   std::chrono::milliseconds reconnect_first{100};
-  std::chrono::milliseconds reconnect_max{5000};
+  std::chrono::milliseconds reconnect_max{2000};
   std::chrono::milliseconds heartbeat_interval{2000};
   /// Sent by the network thread itself every `keepalive_interval`, also while the owner computes;
   /// empty for none.

@@ -175,7 +175,7 @@ void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& opti
   // An hour rather than "never", because only then is a name that does not resolve reported.
   set_int(socket, ZMQ_RECONNECT_IVL, milliseconds_option(std::chrono::hours(1)));
   set_int(socket, ZMQ_RECONNECT_IVL_MAX, 0);
-  set_int(socket, ZMQ_CONNECT_TIMEOUT, milliseconds_option(kHandshakeLimit));
+  set_int(socket, ZMQ_CONNECT_TIMEOUT, milliseconds_option(kConnectLimit));
   configure_common(socket, options.endpoint.find('[') != std::string::npos, options.max_frame_bytes,
                    options.high_water_mark, options.heartbeat_interval);
 }

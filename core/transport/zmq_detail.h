@@ -23,8 +23,11 @@ namespace tandem::transport_detail {
 inline constexpr char kZapDomain[] = "tandem";
 /// Messages with more parts are dropped: the first frame, 4096 tensors (wire::Limits) and the routing id.
 inline constexpr size_t kMaxMessageParts = 4100;
-/// TCP connection and handshake have this long each; also how long a stranger may hold a connection.
+/// The handshake has this long; also how long a stranger may hold a connection.
 inline constexpr std::chrono::milliseconds kHandshakeLimit{10000};
+/// The TCP connection has this long. Where a host that was off comes back, TCP's own repeats (after 1, 3 and
+/// 7 seconds) would notice late.
+inline constexpr std::chrono::milliseconds kConnectLimit{3000};
 
 /// Wakes a thread that polls descriptor(). Any thread may signal; signals before clear() merge.
 class WakeUp {

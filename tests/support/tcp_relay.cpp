@@ -20,6 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "tandem/core/base/random.h"
+
 namespace tandem::test {
 namespace {
 
@@ -84,8 +86,9 @@ struct Stream {
   size_t buffered = 0;
   size_t written_of_first = 0;
   double allowance = 0;  // bytes that the bandwidth permits now
-  bool ended = false;    // no more bytes come
-  bool closed = false;   // and the other side knows
+  Clock::time_point last_due;
+  bool ended = false;   // no more bytes come
+  bool closed = false;  // and the other side knows
 
   bool wants_input() const { return !ended && buffered < kMaxBuffered; }
 };
@@ -110,7 +113,8 @@ struct TcpRelay::Impl {
       : options(relay_options),
         target(relay_options.target_port),
         listener(listen_on_loopback(port)),
-        wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+        wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+        jitter(relay_options.jitter_seed) {}
 
   void run();
   void wait();
@@ -133,6 +137,7 @@ struct TcpRelay::Impl {
   std::atomic<bool> stopping = false;
   std::atomic<bool> frozen = false;
   std::atomic<bool> drop_all = false;
+  std::atomic<bool> down = false;
   std::atomic<int> accepted = 0;
   std::atomic<uint64_t> passed = 0;
   mutable std::mutex record_mutex;
@@ -141,13 +146,14 @@ struct TcpRelay::Impl {
   // The relay thread's own.
   std::list<Connection> connections;
   Clock::time_point last_refill = Clock::now();
+  SplitMix64 jitter;
   std::thread thread;
 };
 
 void TcpRelay::Impl::run() {
   while (!stopping) {
     wait();
-    if (drop_all.exchange(false)) connections.clear();
+    if (drop_all.exchange(false) || down) connections.clear();
     accept_connections();
     const auto now = Clock::now();
     const double seconds = std::chrono::duration<double>(now - last_refill).count();
@@ -184,6 +190,7 @@ void TcpRelay::Impl::accept_connections() {
     const int number = accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (number < 0) return;
     Descriptor client(number);
+    if (down) continue;
     ++accepted;
     Descriptor server(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const sockaddr_in address = loopback(target);
@@ -221,7 +228,10 @@ void TcpRelay::Impl::read_from(Connection& connection, Stream& stream) {
       record += bytes;
     }
     stream.buffered += bytes.size();
-    stream.chunks.push_back({Clock::now() + options.delay, std::move(bytes)});
+    stream.last_due =
+        std::max(stream.last_due, Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                                     options.delay + jitter.uniform() * options.jitter));
+    stream.chunks.push_back({stream.last_due, std::move(bytes)});
   }
 }
 
@@ -288,6 +298,11 @@ void TcpRelay::set_target(uint16_t port) {
 
 void TcpRelay::set_frozen(bool frozen) {
   impl_->frozen = frozen;
+  impl_->signal();
+}
+
+void TcpRelay::cut(bool down) {
+  impl_->down = down;
   impl_->signal();
 }
 

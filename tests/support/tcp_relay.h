@@ -16,6 +16,9 @@ struct TcpRelayOptions {
   int64_t bytes_per_second = 0;
   /// How long each byte is on its way.
   std::chrono::milliseconds delay{0};
+  /// A random part of up to so much comes on top, anew for each piece read; the order is kept.
+  std::chrono::milliseconds jitter{0};
+  uint64_t jitter_seed = 1;
 };
 
 /// A TCP proxy on 127.0.0.1 with a port of its own: what a network between two parties can see and do to
@@ -42,6 +45,8 @@ class TcpRelay {
   void set_frozen(bool frozen);
   /// Closes every connection at once, as a network that breaks.
   void drop_connections();
+  /// An outage: every connection breaks, and new ones end at once, until cut(false).
+  void cut(bool down);
 
  private:
   struct Impl;

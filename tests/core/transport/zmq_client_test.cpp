@@ -221,6 +221,33 @@ TEST_SUITE("core/transport/zmq_client") {
     CHECK(connections.size() == 5);
   }
 
+  TEST_CASE("an outage is survived, over a link with delay and jitter, and messages keep their order") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    TcpRelay relay(
+        {.target_port = port_of((*server)->endpoint()), .delay = milliseconds(2), .jitter = milliseconds(5)});
+    ClientEvents events;
+    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    for (size_t outage = 1; outage <= 3; ++outage) {
+      REQUIRE(events.wait_for<Connected>(outage));
+      for (int i = 0; i < 50; ++i) {
+        (*client)->send(text_message(std::to_string(i)));
+        const auto message = inbox.next();
+        REQUIRE(message);
+        CHECK(text_of(message->frames.at(0)) == std::to_string(i));
+      }
+      const int connections = relay.connections();
+      relay.cut(true);
+      REQUIRE(events.wait_for<Disconnected>(outage));
+      REQUIRE(events.wait_for<HandshakeFailed>(3 * outage));
+      CHECK(relay.connections() == connections);
+      relay.cut(false);
+    }
+    CHECK(events.wait_for<Connected>(4));
+  }
+
   TEST_CASE("keepalives are sent while the owner is silent") {
     const Fleet fleet;
     ServerInbox inbox;
