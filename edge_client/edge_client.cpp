@@ -78,7 +78,7 @@ void EdgeClient::handle_frames(const wire::Frames& frames) {
 }
 
 void EdgeClient::say_what_it_waits_for(TimePoint now) {
-  if (connected_) return;
+  if (connected_) return say_what_the_session_waits_for(now);
   if (options_.give_up_after.count() > 0 && now - disconnected_since_ > options_.give_up_after) {
     failure_ = Error{ErrorCode::kTimeout, "no aggregator at " + options_.transport.endpoint + " for " +
                                               std::to_string(options_.give_up_after.count() / 1000) +
@@ -89,6 +89,20 @@ void EdgeClient::say_what_it_waits_for(TimePoint now) {
     note_("waiting for the aggregator at " + options_.transport.endpoint +
           (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
   }
+}
+
+void EdgeClient::say_what_the_session_waits_for(TimePoint now) {
+  // Not the last message counts, which may have said the same again, but the last that moved something.
+  const Progress progress{session_.phase(), session_.round(), session_.steps_done()};
+  if (progress != progress_) {
+    progress_ = progress;
+    last_notice_ = now;
+  }
+  if (now - last_notice_ < kNoticeInterval) return;
+  const std::string what = session_.waiting_for();
+  if (what.empty()) return;
+  last_notice_ = now;
+  note_("waiting for " + what);
 }
 
 Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/result.h"
@@ -43,7 +44,10 @@ class EdgeClient {
   void handle(ClientEvent event);
   void handle_frames(const wire::Frames& frames);
   void say_what_it_waits_for(TimePoint now);
+  void say_what_the_session_waits_for(TimePoint now);
   void say_goodbye();
+
+  using Progress = std::tuple<EdgeSession::Phase, uint32_t, uint32_t>;  // with round and steps
 
   EdgeSession& session_;
   Options options_;
@@ -54,6 +58,7 @@ class EdgeClient {
   std::optional<Error> failure_;
   TimePoint disconnected_since_;
   TimePoint last_notice_;
+  Progress progress_;
   Mailbox<ClientEvent> inbox_;
   std::unique_ptr<ZmqClient> client_;  // last: its thread pushes into inbox_
 };

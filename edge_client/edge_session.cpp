@@ -746,8 +746,9 @@ void EdgeSession::request(wire::Body body, uint32_t step) {
   message.key.round = phase_ == Phase::kEvaluating ? evaluation_.round : round_.number;
   message.key.step = step >= kFirstSpecialRequest ? 0 : step;
   transmit(message);
-  open_requests_.insert_or_assign(step,
-                                  Request{.message = std::move(message), .sent_at = dependencies_.now()});
+  const TimePoint now = dependencies_.now();
+  open_requests_.insert_or_assign(
+      step, Request{.message = std::move(message), .sent_at = now, .first_sent_at = now});
 }
 
 void EdgeSession::send(wire::Body body, uint32_t step) {
@@ -761,6 +762,31 @@ void EdgeSession::transmit(const wire::Message& message) {
   wire::Frames frames = wire::encode(message);
   bytes_up_ += static_cast<int64_t>(wire::total_bytes(frames));
   dependencies_.send(std::move(frames));
+}
+
+std::string EdgeSession::waiting_for() const {
+  if (done() || leaving_ || has_work()) return "";
+  if (phase_ == Phase::kConnecting) return "the aggregator's answer to this device's Hello";
+  const std::string of_round = " of round " + std::to_string(round_.ordinal);
+  if (!open_requests_.empty()) {
+    const auto& [step, request] = *open_requests_.begin();
+    const auto since =
+        std::chrono::duration_cast<std::chrono::seconds>(dependencies_.now() - request.first_sent_at);
+    const std::string asked = ", asked for " + std::to_string(since.count()) + " s ago";
+    if (phase_ == Phase::kEvaluating) return "the answer to a batch of the evaluation" + asked;
+    if (step < kFirstSpecialRequest)
+      return "the answer to step " + std::to_string(step + 1) + of_round + asked;
+  }
+  switch (phase_) {
+    case Phase::kUpdating:
+      return "the other clients and the merge" + of_round;
+    case Phase::kEvaluating:
+      return "the end of the evaluation";
+    default:
+      return round_.number == 0
+                 ? "other clients: the first round has not begun"
+                 : "the next round: round " + std::to_string(round_.ordinal) + " goes on without this device";
+  }
 }
 
 void EdgeSession::report_step() {

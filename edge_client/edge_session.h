@@ -110,6 +110,11 @@ class EdgeSession {
   /// The aggregator has answered a Bye (or said one).
   bool bye_received() const { return bye_received_; }
   uint32_t round() const { return round_.number; }
+  /// What the aggregator or other clients have to do next, for a person: "the answer to step 4 of round 2,
+  /// asked for 12 s ago". Empty when nothing is waited for: there is work, or the session is done.
+  std::string waiting_for() const;
+  /// Steps of the round that are done on this device.
+  uint32_t steps_done() const { return round_.next_apply; }
 
   /// The final merged front, once finished.
   const NamedTensors& final_front() const { return final_front_; }
@@ -136,6 +141,7 @@ class EdgeSession {
   struct Request {
     wire::Message message;
     TimePoint sent_at;
+    TimePoint first_sent_at;
   };
 
   std::vector<wire::DevicePosition> positions() const;

@@ -309,6 +309,29 @@ TEST_SUITE("edge_client/session") {
     CHECK((bench.session->phase() == EdgeSession::Phase::kWaiting));
   }
 
+  TEST_CASE("at every moment it can say what it waits for") {
+    Bench bench;
+    bench.session->connected();
+    CHECK(bench.session->waiting_for() == "the aggregator's answer to this device's Hello");
+    bench.welcome();
+    CHECK(bench.session->waiting_for() == "other clients: the first round has not begun");
+    bench.begin(1, {4, 4});
+    bench.answer(1, 0);
+    bench.now += std::chrono::seconds(16);
+    bench.session->tick();  // sends it again, which does not make the wait shorter
+    bench.now += std::chrono::seconds(4);
+    CHECK(bench.session->waiting_for() == "the answer to step 2 of round 1, asked for 20 s ago");
+    bench.answer(1, 1);
+    CHECK(bench.session->waiting_for() == "the other clients and the merge of round 1");
+    bench.receive(wire::EndRound{}, 1);
+    CHECK(bench.session->waiting_for() == "the other clients and the merge of round 1");
+    bench.begin(2, {4, 4});
+    bench.receive(wire::Skip{.until_next_round = true, .reason = "two steps missed"}, 2, 0);
+    CHECK(bench.session->waiting_for() == "the next round: round 2 goes on without this device");
+    bench.session->leave("interrupted");
+    CHECK(bench.session->waiting_for() == "");
+  }
+
   TEST_CASE("after its goodbye it answers nothing more") {
     Bench bench;
     bench.session->connected();
