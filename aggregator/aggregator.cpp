@@ -16,6 +16,7 @@ constexpr int kQueuedPerClient = 128;
 constexpr std::chrono::milliseconds kStopCheck{200};
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::chrono::seconds kUndecodableLogInterval{5};
+constexpr std::chrono::seconds kNoticeInterval{5};
 
 }  // namespace
 
@@ -101,7 +102,16 @@ void Aggregator::hand_over(Inbound inbound) {
   }
 }
 
-void Aggregator::run(const std::function<bool()>& should_stop) {
+void Aggregator::say_what_it_waits_for() {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (!note_ || now - last_notice_ < kNoticeInterval) return;
+  last_notice_ = now;
+  if (const std::string what = session_.waiting_for(); !what.empty()) note_("waiting for " + what);
+}
+
+void Aggregator::run(const std::function<bool()>& should_stop, std::function<void(const std::string&)> note) {
+  note_ = std::move(note);
+  last_notice_ = std::chrono::steady_clock::now();
   try {
     run_session(should_stop);
   } catch (const std::exception& exception) {
@@ -125,6 +135,7 @@ void Aggregator::run_session(const std::function<bool()>& should_stop) {
     } else {
       session_.tick(std::chrono::steady_clock::now());
     }
+    say_what_it_waits_for();
   }
 }
 

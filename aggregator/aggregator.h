@@ -31,7 +31,8 @@ class Aggregator {
   void send(ConnectionId connection, wire::Frames frames);
 
   /// Runs the session until it is done or `should_stop` says so (then it is stopped cleanly).
-  void run(const std::function<bool()>& should_stop);
+  /// `note` receives a line for a person every few seconds while the session waits for clients.
+  void run(const std::function<bool()>& should_stop, std::function<void(const std::string&)> note = {});
 
  private:
   struct Inbound {
@@ -43,6 +44,7 @@ class Aggregator {
   };
 
   void run_session(const std::function<bool()>& should_stop);
+  void say_what_it_waits_for();
   void log_undecodable(const ClientId& client, const Error& error);
   bool admit(const ClientId& client, int64_t bytes);
   void release(const ClientId& client, int64_t bytes);
@@ -65,6 +67,8 @@ class Aggregator {
   };
   std::mutex queued_mutex_;
   std::map<ClientId, Queued> queued_;  // guarded by queued_mutex_
+  std::function<void(const std::string&)> note_;
+  TimePoint last_notice_;
   Mailbox<Inbound> inbox_;
   std::unique_ptr<ZmqServer> server_;  // last: its thread pushes into inbox_
 };

@@ -373,12 +373,26 @@ void AggregatorSession::follow_up() {
   }
 }
 
+int AggregatorSession::clients_needed() const {
+  if (!started()) return options_.clients;
+  return std::max(options_.min_clients, strategy_traits(options_.strategy).value().minimum_updates);
+}
+
+std::string AggregatorSession::waiting_for() const {
+  std::string absent;
+  for (const auto& [client, member] : messenger_.roster().members()) {
+    if (!member.present) absent += (absent.empty() ? "" : ", ") + client.name;
+  }
+  const auto present = std::to_string(messenger_.roster().present().size());
+  if (phase_ == Phase::kFinishing) return "the goodbyes of " + present + " client(s)";
+  if (phase_ != Phase::kGathering) return "";
+  return (started() ? "clients for the next round: " : "clients for the first round: ") + present + " of " +
+         std::to_string(clients_needed()) + " are here" + (absent.empty() ? "" : "; gone: " + absent);
+}
+
 bool AggregatorSession::begin_round_when_ready() {
   const std::vector<ClientId> clients = messenger_.roster().present();
-  const int fewest =
-      std::max(options_.min_clients, strategy_traits(options_.strategy).value().minimum_updates);
-  const int needed = started() ? fewest : options_.clients;
-  if (static_cast<int>(clients.size()) < needed) return false;
+  if (static_cast<int>(clients.size()) < clients_needed()) return false;
   phase_ = Phase::kRound;
   training_->begin(clients);
   return true;

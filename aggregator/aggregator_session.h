@@ -84,6 +84,10 @@ class AggregatorSession {
   bool started() const { return training_ != nullptr && training_->sequence() > 0; }
   bool completed() const { return done() && completed_; }
 
+  /// What a round cannot begin without, for a person: "3 of 4 clients (not here: cam-2)". Empty when nothing
+  /// is waited for.
+  std::string waiting_for() const;
+
   /// Figures of the run so far, without `peak_rss_bytes`.
   RunSummary summary() const;
   const TrainingPlan& plan() const { return options_.plan; }
@@ -113,6 +117,7 @@ class AggregatorSession {
   void say_bye(wire::ByeReason reason, const std::string& text);
 
   void follow_up();
+  int clients_needed() const;
   bool begin_round_when_ready();
   void begin_finish();
   void send_finish(const ClientId& client);

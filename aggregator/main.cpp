@@ -62,7 +62,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (!written) return written.error();
   }
 
-  aggregator.run(stop_requested);
+  aggregator.run(stop_requested, [&](const std::string& line) { recorder.progress().note(line); });
   auto finished = recorder.finish(session);
   if (session.failure()) return *session.failure();
   if (!finished) return finished.error();

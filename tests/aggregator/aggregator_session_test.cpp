@@ -346,6 +346,18 @@ TEST_SUITE("aggregator/session") {
     CHECK(bench.observer.count("join") == 3);
   }
 
+  TEST_CASE("while it gathers it can say how many clients it waits for and who is gone") {
+    Bench bench;
+    CHECK(bench.session->waiting_for() == "clients for the first round: 0 of 2 are here");
+    bench.hello(1, kAnn);
+    CHECK(bench.session->waiting_for() == "clients for the first round: 1 of 2 are here");
+    bench.hello(2, kBob);
+    CHECK(bench.session->waiting_for() == "");
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "interrupted"}});
+    bench.receive(2, kBob, {.body = wire::Bye{wire::ByeReason::kLeaving, "interrupted"}});
+    CHECK(bench.session->waiting_for() == "clients for the next round: 0 of 1 are here; gone: ann, bob");
+  }
+
   TEST_CASE("every goodbye is answered, because the answer to the first can be lost") {
     Bench bench;
     bench.hello(1, kAnn);
