@@ -43,7 +43,7 @@ void EdgeClient::enqueue(ClientEvent event) {
 
 void EdgeClient::handle(ClientEvent event) {
   if (std::holds_alternative<client_event::Connected>(event)) {
-    connected_ = true;
+    connected_ = was_connected_ = true;
     handshake_failures_ = 0;
     session_.connected();
   } else if (std::holds_alternative<client_event::Disconnected>(event)) {
@@ -55,8 +55,9 @@ void EdgeClient::handle(ClientEvent event) {
   } else if (const auto* failed = std::get_if<client_event::HandshakeFailed>(&event)) {
     connected_ = false;
     last_failure_ = failed->reason;
-    // Nobody listens: the aggregator may come (back). A handshake that fails will not heal by waiting.
-    if (failed->unreachable) {
+    // Nobody listens: the aggregator may come (back). A handshake that fails will not heal by waiting, unless
+    // the keys have fitted before: a forwarder or proxy whose aggregator is down hangs up just so.
+    if (failed->unreachable || (was_connected_ && !failed->refused)) {
       handshake_failures_ = 0;
     } else if (++handshake_failures_ >= options_.max_handshake_failures) {
       failure_ = Error{ErrorCode::kRefused, failed->reason};

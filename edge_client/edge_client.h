@@ -53,6 +53,7 @@ class EdgeClient {
   Options options_;
   std::function<void(const std::string&)> note_;
   bool connected_ = false;
+  bool was_connected_ = false;
   int handshake_failures_ = 0;
   std::string last_failure_;
   std::optional<Error> failure_;
