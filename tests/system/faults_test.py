@@ -4,9 +4,10 @@ undisturbed run, to the bit; connections that are cut again and again end no run
 import collections
 import re
 import tempfile
+import time
 import unittest
 
-from processes import Fleet, overriding
+from processes import Fleet, ShapingProxy, overriding, wait_until
 
 DEVICES = ["client-1", "client-2", "client-3"]
 FAULTS = "drop=0.01,duplicate=0.01,reorder=0.01,delay=5ms,corrupt=0.01"
@@ -69,6 +70,41 @@ class FaultsTest(unittest.TestCase):
         self.assertGreater(cuts[0], 0)
         self.assertGreater(sum(cuts[1:]), 0)
         self.assertTrue(weights == expected, aggregator.output)
+
+    def test_an_outage_is_waited_out_and_both_sides_say_so(self):
+        for hang_up in (False, True):
+            with self.subTest(hang_up=hang_up), tempfile.TemporaryDirectory() as folder:
+                fleet = Fleet(folder, DEVICES)
+                self.addCleanup(fleet.close)
+                aggregator = fleet.aggregator(*overriding(PATIENT, ["--rounds", "40", "--client-timeout", "3"]))
+                proxy = ShapingProxy(fleet.endpoint, delay=0.002, jitter=0.003)
+                self.addCleanup(proxy.close)
+                edges = [fleet.edge(device, "--resend-after", "1", endpoint=proxy.endpoint)
+                         for device in DEVICES[:2]]
+                # The round cannot begin: both sides say why.
+                wait_until(lambda: "clients for the first round: 2 of 3 are here" in aggregator.output,
+                           "the aggregator to say that it waits")
+                for edge in edges:
+                    wait_until(lambda edge=edge: "waiting for other clients: the first round" in edge.output,
+                               "an edge to say that it waits")
+                edges.append(fleet.edge(DEVICES[2], "--resend-after", "1", endpoint=proxy.endpoint))
+                wait_until(lambda: len(fleet.metrics("round")) >= 2, "two rounds")
+                proxy.cut(hang_up=hang_up)
+                for edge in edges:
+                    wait_until(lambda edge=edge: "waiting for the aggregator at " + proxy.endpoint in edge.output,
+                               "an edge to say what it waits for")
+                self.assertLess(len(fleet.metrics("round")), 40)
+                proxy.cut(False)
+                mended = time.monotonic()
+                for edge in edges:
+                    wait_until(lambda edge=edge: "reconnected" in edge.output or "joined" in
+                               edge.output.split("is lost")[-1], "an edge to come back", 10)
+                print(f"back {time.monotonic() - mended:.1f} s after the outage", flush=True)
+                self.assertLess(time.monotonic() - mended, 5)
+                self.assertEqual(aggregator.wait(180), 0, aggregator.output)
+                for edge in edges:
+                    self.assertEqual(edge.wait(), 0, edge.output)
+                self.assertEqual(fleet.summary()["rounds"], 40)
 
 
 if __name__ == "__main__":
