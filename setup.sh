@@ -11,7 +11,7 @@ build_packages=(
   build-essential cmake ninja-build pkg-config
   libtorch-dev libopenblas0-openmp
   libzmq3-dev cppzmq-dev libcereal-dev libssl-dev zlib1g-dev libxxhash-dev
-  libcli11-dev libtomlplusplus-dev libspdlog-dev nlohmann-json3-dev libstb-dev
+  libcli11-dev libtomlplusplus-dev libspdlog-dev nlohmann-json3-dev libstb-dev libcpp-httplib-dev
   doctest-dev
 )
 test_packages=(python3 python3-torch)
@@ -130,7 +130,7 @@ There is no apt here. Tandem needs, with headers and CMake packages:
   g++ 12, CMake 3.25, Ninja, pkg-config
   LibTorch 1.13.1 (CPU), an OpenBLAS that uses OpenMP
   libzmq 4.3.4 with CURVE, cppzmq 4.9, cereal 1.3.2, OpenSSL 3.0, zlib 1.2.13, xxHash 0.8.1
-  CLI11 2.1, toml++ 3.3, spdlog 1.10, nlohmann-json 3.11, stb_image
+  CLI11 2.1, toml++ 3.3, spdlog 1.10, nlohmann-json 3.11, stb_image, cpp-httplib 0.11
   doctest 2.4.9, Python 3.11 and its torch for the tests
 Trying with what is there.
 END

@@ -5,10 +5,12 @@
 #include "tandem/aggregator/aggregator.h"
 #include "tandem/aggregator/aggregator_flags.h"
 #include "tandem/aggregator/run_recorder.h"
+#include "tandem/aggregator/status_observer.h"
 #include "tandem/aggregator/stored_run.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
+#include "tandem/core/run/operation_flags.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
@@ -16,7 +18,8 @@
 namespace tandem::aggregator {
 namespace {
 
-Result<int> run(const TrainingFlags& training, const NetworkFlags& network, const std::string& config) {
+Result<int> run(const TrainingFlags& training, const NetworkFlags& network, const OperationFlags& operation,
+                const std::string& config) {
   auto options = training.session_options();
   if (!options) return options.error();
   auto server_options = network.server_options(training.window);
@@ -33,12 +36,18 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   auto stored = open_stored_run(training, config);
   if (!stored) return stored.error();
   RunRecorder recorder(std::move(stored->directory), config, training.quiet);
+  auto status = operation.make_status("tandem-aggregator");
+  if (!status) return status.error();
+  StatusObserver observer(recorder, **status, options->clients, options->min_clients);
+  auto status_server =
+      operation.serve(**status, [&](const std::string& line) { recorder.progress().note(line); });
+  if (!status_server) return status_server.error();
 
   // The aggregator is made last, of a session that sends through it.
   std::function<void(ConnectionId, wire::Frames)> send;
   AggregatorSession session(
       *options, {.send = [&](ConnectionId to, wire::Frames frames) { send(to, std::move(frames)); },
-                 .observer = &recorder,
+                 .observer = &observer,
                  .eval_data = eval_data.get(),
                  .make_augmenter = augment::build_pipeline,
                  .initial_weights = std::move(*initial_weights),
@@ -62,7 +71,12 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (!written) return written.error();
   }
 
-  aggregator.run(stop_requested, [&](const std::string& line) { recorder.progress().note(line); });
+  observer.listening();
+  const auto turn = [&] {
+    observer.turn(session.refused_messages());
+    return stop_requested();
+  };
+  aggregator.run(turn, [&](const std::string& line) { recorder.progress().note(line); });
   auto finished = recorder.finish(session);
   if (session.failure()) return *session.failure();
   if (!finished) return finished.error();
@@ -79,8 +93,12 @@ int main(int argc, char** argv) {
   aggregator::NetworkFlags network;
   network.add_to(flags);
   training.add_to(flags);
+  OperationFlags operation;
+  operation.add_log_format(flags);
+  operation.add_status(flags);
   if (const auto status = flags.parse(argc, argv)) return *status;
   stop_on_signals();
-  return run_program("tandem-aggregator", training.threads,
-                     [&] { return aggregator::run(training, network, flags.to_toml()); });
+  return run_program(
+      "tandem-aggregator", training.threads,
+      [&] { return aggregator::run(training, network, operation, flags.to_toml()); }, operation.format());
 }

@@ -42,10 +42,7 @@ Result<void> RunRecorder::on_plan(const TrainingPlan& plan, int num_blocks) {
 }
 
 Result<void> RunRecorder::on_event(const EventRecord& event) {
-  std::string line = event.event;
-  if (!event.client.empty()) line += " " + event.client;
-  if (!event.detail.empty()) line += ": " + event.detail;
-  progress_.note(line);
+  progress_.event(event);
   return directory_.append(event);
 }
 

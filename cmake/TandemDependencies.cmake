@@ -11,6 +11,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(tomlplusplus REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(xxHash MODULE REQUIRED)
+find_package(CppHttplib MODULE REQUIRED)
 # Nothing of these is linked, so TandemConfig.cmake.in need not look for them. It has to for all others.
 set(TANDEM_HEADER_ONLY_LIBRARIES cereal::cereal nlohmann_json::nlohmann_json CLI11::CLI11)
 if(TANDEM_BUILD_TESTS)

@@ -10,6 +10,7 @@ write_basic_package_version_file(
 install(FILES
   ${PROJECT_BINARY_DIR}/TandemConfig.cmake
   ${PROJECT_BINARY_DIR}/TandemConfigVersion.cmake
+  ${PROJECT_SOURCE_DIR}/cmake/FindCppHttplib.cmake
   ${PROJECT_SOURCE_DIR}/cmake/FindxxHash.cmake
   DESTINATION ${tandem_config_dir})
 install(EXPORT TandemTargets NAMESPACE tandem:: DESTINATION ${tandem_config_dir})

@@ -38,6 +38,8 @@ class EdgeClient {
   /// Connects and runs the session until it is done, `should_stop` says so (then it leaves cleanly), or the
   /// aggregator cannot be reached or trusted. Returns the session's failure or the transport's.
   Result<void> run(const std::function<bool()>& should_stop);
+  /// Whether the connection stands. On the thread of run(), `should_stop` included.
+  bool connected() const { return connected_; }
 
  private:
   void enqueue(ClientEvent event);

@@ -8,6 +8,7 @@
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
+#include "tandem/core/run/operation_flags.h"
 #include "tandem/core/run/progress.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
@@ -15,6 +16,7 @@
 #include "tandem/edge_client/edge_client.h"
 #include "tandem/edge_client/edge_display.h"
 #include "tandem/edge_client/edge_flags.h"
+#include "tandem/edge_client/edge_status.h"
 #include "tandem/edge_client/stored_device.h"
 
 namespace tandem::edge_client {
@@ -30,9 +32,15 @@ Result<datasets::HeldOutSplit> open_data(const EdgeFlags& flags) {
   return datasets::hold_out(*part, flags.hold_out, shard);
 }
 
-Result<int> run(const EdgeFlags& flags) {
+Result<int> run(const EdgeFlags& flags, const OperationFlags& operation) {
   auto transport = flags.client_options();
   if (!transport) return transport.error();
+  EdgeDisplay display(flags.quiet);
+  auto status = operation.make_status("tandem-edge");
+  if (!status) return status.error();
+  EdgeStatus edge_status(**status);
+  auto status_server = operation.serve(**status, [&](const std::string& line) { display.note(line); });
+  if (!status_server) return status_server.error();
   auto device = parse_device(flags.device);
   if (!device) return device.error();
   auto data = open_data(flags);
@@ -40,7 +48,6 @@ Result<int> run(const EdgeFlags& flags) {
   auto stored = open_stored_device(flags);
   if (!stored) return stored.error();
 
-  EdgeDisplay display(flags.quiet);
   // The client is made last, of a session that sends through it.
   std::function<void(wire::Frames)> send;
   EdgeSession session({.instance = stored->instance,
@@ -53,7 +60,11 @@ Result<int> run(const EdgeFlags& flags) {
                        .make_augmenter = augment::build_pipeline,
                        .now = std::chrono::steady_clock::now,
                        .checkpoints = stored->checkpoints.get(),
-                       .on_step = [&](const EdgeReport& report) { display.step(report); },
+                       .on_step =
+                           [&](const EdgeReport& report) {
+                             edge_status.step(report);
+                             display.step(report);
+                           },
                        .on_note = [&](const std::string& line) { display.note(line); }});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(transport->max_frame_bytes);
@@ -71,7 +82,11 @@ Result<int> run(const EdgeFlags& flags) {
                ", connecting to " + flags.endpoint);
   display.note(describe_compute());
   if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
-  if (auto ran = client.run(stop_requested); !ran) return ran.error();
+  const auto turn = [&] {
+    edge_status.turn(session, client.connected());
+    return stop_requested();
+  };
+  if (auto ran = client.run(turn); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
   if (!flags.save_front.empty()) {
     auto saved = save_safetensors(
@@ -90,7 +105,11 @@ int main(int argc, char** argv) {
   Flags flags("tandem-edge", "Trains the front of a split model on this device's own data.");
   edge_client::EdgeFlags edge;
   edge.add_to(flags);
+  OperationFlags operation;
+  operation.add_log_format(flags);
+  operation.add_status(flags);
   if (const auto status = flags.parse(argc, argv)) return *status;
   stop_on_signals();
-  return run_program("tandem-edge", edge.threads, [&] { return edge_client::run(edge); });
+  return run_program(
+      "tandem-edge", edge.threads, [&] { return edge_client::run(edge, operation); }, operation.format());
 }

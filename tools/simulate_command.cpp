@@ -12,6 +12,7 @@
 #include "tandem/aggregator/stored_run.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
+#include "tandem/core/run/operation_flags.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/tools/commands.h"
@@ -117,11 +118,14 @@ int simulate_command(int argc, const char* const* argv) {
               "Runs an aggregator and many edges in one process: the same sessions, no network.");
   SimulateFlags values;
   values.add_to(flags);
+  OperationFlags operation;
+  operation.add_log_format(flags);
   if (const auto status = flags.parse(argc, argv)) return *status;
   stop_on_signals();
   // A simulation's parallelism is its workers; one thread an operation keeps them out of each other's way.
   const int threads = values.training.threads > 0 ? values.training.threads : 1;
-  return run_program("tandem simulate", threads, [&] { return simulate(values, flags.to_toml()); });
+  return run_program(
+      "tandem simulate", threads, [&] { return simulate(values, flags.to_toml()); }, operation.format());
 }
 
 }  // namespace tandem::tools

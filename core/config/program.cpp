@@ -1,28 +1,31 @@
 #include "tandem/core/config/program.h"
 
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <exception>
 
 #include "tandem/core/config/flags.h"
+#include "tandem/core/run/log_detail.h"
 #include "tandem/core/training/compute_device.h"
 
 namespace tandem {
 namespace {
 
 int report(const std::string& name, const Error& error) {
-  std::fprintf(stderr, "%s: %s\n", name.c_str(), error.message.c_str());
+  if (log_format() == LogFormat::kJson) {
+    detail::write_json_line(stderr, "error", error.message);
+  } else {
+    std::fprintf(stderr, "%s: %s\n", name.c_str(), error.message.c_str());
+  }
   return error.code == ErrorCode::kInvalidArgument ? kExitUsage : kExitFailed;
 }
 
 }  // namespace
 
-int run_program(const std::string& name, int threads, const std::function<Result<int>()>& body) {
-  // Standard output belongs to results; everything else goes to stderr.
-  spdlog::set_default_logger(spdlog::stderr_color_mt(name));
-  spdlog::set_pattern("%H:%M:%S %^%l%$ %v");
+int run_program(const std::string& name, int threads, const std::function<Result<int>()>& body,
+                LogFormat format) {
+  configure_logging(name, format);
   if (threads < 0) {
     return report(name,
                   {ErrorCode::kInvalidArgument, "--threads must be >= 0, got " + std::to_string(threads)});

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "tandem/core/run/log.h"
+#include "tandem/core/run/log_detail.h"
 #include "tandem/core/run/progress_format_detail.h"
 
 namespace tandem {
@@ -40,11 +42,79 @@ void write_stderr(const std::string& text) {
   if (!text.empty()) std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
+bool json() {
+  return log_format() == LogFormat::kJson;
+}
+
+detail::LogFields or_null(const std::optional<double>& value) {
+  return value ? detail::LogFields(*value) : detail::LogFields(nullptr);
+}
+
+detail::LogFields fields_of(const ProgressState& state) {
+  return {{"event", "progress"},
+          {"done", state.done},
+          {"total", state.total},
+          {"loss", state.loss},
+          {"accuracy", state.accuracy},
+          {"examples_per_second", state.examples_per_second},
+          {"bytes_up", state.bytes_up},
+          {"bytes_down", state.bytes_down},
+          {"seconds_left", or_null(state.seconds_left)}};
+}
+
+detail::LogFields fields_of(const RoundRecord& record) {
+  return {{"event", "round"},
+          {"round", record.round},
+          {"loss", record.loss},
+          {"accuracy", record.accuracy},
+          {"eval_loss", or_null(record.eval_loss)},
+          {"eval_accuracy", or_null(record.eval_accuracy)},
+          {"clients", record.clients},
+          {"examples", record.examples},
+          {"seconds", record.seconds},
+          {"bytes_up", record.bytes_up},
+          {"bytes_down", record.bytes_down}};
+}
+
+detail::LogFields fields_of(const EventRecord& event) {
+  detail::LogFields fields = {{"event", event.event}, {"round", event.round}};
+  if (!event.client.empty()) fields["client"] = event.client;
+  if (!event.detail.empty()) fields["detail"] = event.detail;
+  return fields;
+}
+
+detail::LogFields fields_of(const RunSummary& summary, const std::string& report_path) {
+  return {{"event", "summary"},
+          {"status", summary.status},
+          {"algorithm", summary.algorithm},
+          {"strategy", summary.strategy},
+          {"model", summary.model},
+          {"cut", summary.cut},
+          {"rounds", summary.rounds},
+          {"clients", summary.clients},
+          {"eval_accuracy", or_null(summary.eval_accuracy)},
+          {"eval_loss", or_null(summary.eval_loss)},
+          {"seconds", summary.seconds},
+          {"examples_per_second", summary.examples_per_second},
+          {"bytes_up", summary.bytes_up},
+          {"bytes_down", summary.bytes_down},
+          {"peak_rss_bytes", summary.peak_rss_bytes},
+          {"report", report_path}};
+}
+
+std::string text_of(const EventRecord& event) {
+  std::string line = event.event;
+  if (!event.client.empty()) line += " " + event.client;
+  if (!event.detail.empty()) line += ": " + event.detail;
+  return line;
+}
+
 }  // namespace
 
 struct Progress::Impl {
   bool quiet;
   Renderer renderer;
+  Renderer::Clock::time_point last_json_line = Renderer::Clock::now();
 };
 
 Progress::Progress(bool quiet) : impl_(new Impl{quiet, Renderer(detect_style(), Renderer::Clock::now())}) {}
@@ -55,22 +125,41 @@ Progress::~Progress() {
 
 void Progress::update(const ProgressState& state) {
   if (impl_->quiet) return;
-  impl_->renderer.set_width(terminal_columns());
-  write_stderr(impl_->renderer.update(state, Renderer::Clock::now()));
+  const auto now = Renderer::Clock::now();
+  if (!json()) {
+    impl_->renderer.set_width(terminal_columns());
+    write_stderr(impl_->renderer.update(state, now));
+  } else if (now - impl_->last_json_line >= Renderer::kPlainInterval) {
+    impl_->last_json_line = now;
+    detail::write_json_line(stderr, "info", detail::format_plain_line(state), fields_of(state));
+  }
 }
 
 void Progress::note(const std::string& line) {
-  if (!impl_->quiet) write_stderr(impl_->renderer.note(line));
+  if (impl_->quiet) return;
+  if (json()) return detail::write_json_line(stderr, "info", line);
+  write_stderr(impl_->renderer.note(line));
+}
+
+void Progress::event(const EventRecord& event) {
+  if (!json()) return note(text_of(event));
+  if (!impl_->quiet) detail::write_json_line(stderr, "info", text_of(event), fields_of(event));
 }
 
 void Progress::round(const RoundRecord& record, uint32_t total_rounds) {
-  if (!impl_->quiet) {
-    write_stderr(impl_->renderer.round(record, total_rounds, Renderer::Clock::now()));
-  }
+  if (impl_->quiet) return;
+  const auto now = Renderer::Clock::now();
+  if (!json()) return write_stderr(impl_->renderer.round(record, total_rounds, now));
+  impl_->last_json_line = now;
+  detail::write_json_line(stderr, "info", detail::format_round_line(record, total_rounds), fields_of(record));
 }
 
 void Progress::finish(const RunSummary& summary, const std::string& report_path) {
   write_stderr(impl_->renderer.clear());
+  if (json()) {
+    return detail::write_json_line(stdout, "info", "the run is over: " + summary.status,
+                                   fields_of(summary, report_path));
+  }
   const std::string text = detail::format_summary(summary, report_path);
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);

@@ -24,7 +24,8 @@ struct ProgressState {
 
 /// Progress for a person: a bar that redraws itself on a terminal, plain lines (at most one every few
 /// seconds, and every finished round) elsewhere. Writes to stderr. One thread; log lines that must appear
-/// between go through `note`. Respects NO_COLOR and the terminal's width.
+/// between go through `note`. Respects NO_COLOR and the terminal's width. Where log_format() is JSON, each
+/// of these lines is an object instead, and there is no bar.
 class Progress {
  public:
   /// Detects a terminal on stderr; `quiet` shows nothing but finish().
@@ -34,9 +35,11 @@ class Progress {
   void update(const ProgressState& state);
   /// A permanent line, above the bar on a terminal.
   void note(const std::string& line);
+  /// "join cam-1: 600 examples", as a note.
+  void event(const EventRecord& event);
   /// A finished round as a permanent line.
   void round(const RoundRecord& record, uint32_t total_rounds);
-  /// The closing table to stdout, and where the report is.
+  /// The closing table to stdout, or one object; and where the report is.
   void finish(const RunSummary& summary, const std::string& report_path);
 
  private:
