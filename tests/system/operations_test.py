@@ -219,6 +219,15 @@ class OperationsTest(unittest.TestCase):
         self.assertEqual(done.stderr, "")
         self.assertEqual(json.loads(done.stdout)["event"], "summary")
 
+    def test_a_report_is_written_again_on_request(self):
+        run_dir = self.folder / "simulated"
+        subprocess.run([BIN / "tandem", "simulate", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet", "--run-dir",
+                        run_dir], check=True, capture_output=True, timeout=60)
+        (run_dir / "report.html").unlink()
+        done = subprocess.run([BIN / "tandem", "report", run_dir], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (0, f"report: {run_dir}/report.html\n"), done.stderr)
+        self.assertIn("<html", (run_dir / "report.html").read_text())
+
     def test_sigterm_finishes_the_step_and_leaves(self):
         fleet = self.fleet(["client-1", "client-2"])
         aggregator = fleet.aggregator(*ENDLESS)
