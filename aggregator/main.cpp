@@ -1,4 +1,5 @@
 // tandem-aggregator: trains the tail of a split model and merges the fronts of its clients.
+#include <algorithm>
 #include <functional>
 #include <memory>
 
@@ -7,6 +8,7 @@
 #include "tandem/aggregator/run_recorder.h"
 #include "tandem/aggregator/status_observer.h"
 #include "tandem/aggregator/stored_run.h"
+#include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
@@ -38,7 +40,9 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   RunRecorder recorder(std::move(stored->directory), config, training.quiet);
   auto status = operation.make_status("tandem-aggregator");
   if (!status) return status.error();
-  StatusObserver observer(recorder, **status, options->clients, options->min_clients);
+  const int fewest =
+      std::max(options->min_clients, strategy_traits(options->strategy).value().minimum_updates);
+  StatusObserver observer(recorder, **status, options->clients, fewest);
   auto status_server =
       operation.serve(**status, [&](const std::string& line) { recorder.progress().note(line); });
   if (!status_server) return status_server.error();
@@ -73,7 +77,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
 
   observer.listening();
   const auto turn = [&] {
-    observer.turn(session.refused_messages());
+    observer.turn(session.started(), session.refused_messages());
     return stop_requested();
   };
   aggregator.run(turn, [&](const std::string& line) { recorder.progress().note(line); });

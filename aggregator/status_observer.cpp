@@ -40,8 +40,8 @@ void declare_metrics(Metrics& metrics) {
 
 }  // namespace
 
-StatusObserver::StatusObserver(RunObserver& next, RunStatus& status, int clients, int min_clients)
-    : next_(next), status_(status), clients_(clients), min_clients_(min_clients) {
+StatusObserver::StatusObserver(RunObserver& next, RunStatus& status, int clients, int fewest)
+    : next_(next), status_(status), clients_(clients), fewest_(fewest) {
   declare_metrics(status_.metrics());
 }
 
@@ -50,8 +50,12 @@ void StatusObserver::listening() {
   show_readiness();
 }
 
-void StatusObserver::turn(uint64_t refused_messages) {
+void StatusObserver::turn(bool started, uint64_t refused_messages) {
   status_.beat();
+  if (started != started_) {
+    started_ = started;
+    show_readiness();
+  }
   if (refused_messages == refused_messages_) return;
   refused_messages_ = refused_messages;
   status_.metrics().set("tandem_messages_refused_total", static_cast<double>(refused_messages));
@@ -78,7 +82,6 @@ Result<void> StatusObserver::on_event(const EventRecord& event) {
 
 void StatusObserver::on_step(const StepReport& report) {
   status_.beat();
-  started_ = true;
   if (report.round != round_) {
     round_ = report.round;
     steps_ = 0;
@@ -96,7 +99,6 @@ void StatusObserver::on_step(const StepReport& report) {
 Result<void> StatusObserver::on_round(const RoundReport& report) {
   const RoundRecord& record = report.record;
   status_.beat();
-  started_ = true;
   if (record.round != round_) {
     steps_ = 0;
     examples_ = 0;
@@ -132,7 +134,7 @@ void StatusObserver::count(uint32_t steps, int64_t examples) {
 
 void StatusObserver::show_readiness() {
   const int present = static_cast<int>(present_.size());
-  const int needed = started_ ? min_clients_ : clients_;
+  const int needed = started_ ? fewest_ : clients_;
   status_.metrics().set("tandem_clients_present", present);
   if (!listening_) return;
   status_.set_waiting_for(present >= needed ? ""

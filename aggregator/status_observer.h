@@ -13,13 +13,14 @@ namespace tandem::aggregator {
 /// Ready means: listening, and enough clients are there for a round. Lives on the session's thread.
 class StatusObserver : public RunObserver {
  public:
-  /// `next` and `status` must outlive it. `clients`: for the first round, `min_clients`: for each later one.
-  StatusObserver(RunObserver& next, RunStatus& status, int clients, int min_clients);
+  /// `next` and `status` must outlive it. `clients`: for the first round, `fewest`: for each later one.
+  StatusObserver(RunObserver& next, RunStatus& status, int clients, int fewest);
 
   /// The socket is bound: from now on it can be ready.
   void listening();
-  /// A turn of the main loop. `refused_messages`: the session's count so far.
-  void turn(uint64_t refused_messages);
+  /// A turn of the main loop: whether the session has begun its first round, and how many messages it has
+  /// refused so far.
+  void turn(bool started, uint64_t refused_messages);
 
   Result<void> on_plan(const TrainingPlan& plan, int num_blocks) override;
   Result<void> on_event(const EventRecord& event) override;
@@ -33,7 +34,7 @@ class StatusObserver : public RunObserver {
   RunObserver& next_;
   RunStatus& status_;
   int clients_;
-  int min_clients_;
+  int fewest_;
   bool listening_ = false;
   bool started_ = false;
   std::set<std::string> present_;
