@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <future>
+#include <mutex>
 #include <string_view>
 #include <utility>
 #include <zmq.hpp>
@@ -46,6 +47,7 @@ void decide_curve(const std::string& key, const DeviceList& devices, ZapDecision
   decision.status_code = "200";
   decision.status_text = "OK";
   decision.user_id = found->second.name;
+  decision.key = text;
 }
 
 void decide_plain(const std::string& name, ZapDecision& decision) {
@@ -70,9 +72,20 @@ std::vector<std::string> receive_request(zmq::socket_t& socket) {
   return request;
 }
 
+/// ZMTP's form: length and name, then 4 bytes of length, big-endian, and value.
+std::string metadata_of(const ZapDecision& decision) {
+  if (decision.key.empty()) return "";
+  constexpr std::string_view kName = transport_detail::kKeyProperty;
+  std::string metadata(1, static_cast<char>(kName.size()));
+  metadata += kName;
+  metadata += std::string("\0\0\0", 3) + static_cast<char>(decision.key.size());
+  return metadata + decision.key;
+}
+
 void send_reply(zmq::socket_t& socket, const ZapDecision& decision) {
+  const std::string metadata = metadata_of(decision);
   const std::array<std::string_view, 6> parts{
-      "1.0", decision.request_id, decision.status_code, decision.status_text, decision.user_id, ""};
+      "1.0", decision.request_id, decision.status_code, decision.status_text, decision.user_id, metadata};
   for (size_t i = 0; i < parts.size(); ++i)
     socket.send(zmq::buffer(parts[i]),
                 i + 1 < parts.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
@@ -125,10 +138,12 @@ struct ZapAuthenticator::Impl {
 
   void run(std::promise<Result<void>> started);
   void serve(zmq::socket_t& socket);
+  ZapDecision decide(const std::vector<std::string>& request);
   void report(const ZapDecision& decision);
 
   zmq::context_t& context;
-  const ZapPolicy policy;
+  std::mutex mutex;
+  ZapPolicy policy;  // guarded by mutex
   transport_detail::WakeUp wake;
   std::atomic<bool> stopping = false;
   RefusalLog refusals;  // the thread's own
@@ -161,11 +176,16 @@ void ZapAuthenticator::Impl::serve(zmq::socket_t& socket) {
     zmq_poll(items, 2, -1);
     wake.clear();
     for (auto request = receive_request(socket); !request.empty(); request = receive_request(socket)) {
-      const ZapDecision decision = decide_zap_request(request, policy);
+      const ZapDecision decision = decide(request);
       send_reply(socket, decision);
       if (decision.status_code != "200") report(decision);
     }
   }
+}
+
+ZapDecision ZapAuthenticator::Impl::decide(const std::vector<std::string>& request) {
+  const std::lock_guard lock(mutex);
+  return decide_zap_request(request, policy);
 }
 
 void ZapAuthenticator::Impl::report(const ZapDecision& decision) {
@@ -180,6 +200,11 @@ void ZapAuthenticator::Impl::report(const ZapDecision& decision) {
 
 ZapAuthenticator::ZapAuthenticator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZapAuthenticator::~ZapAuthenticator() = default;
+
+void ZapAuthenticator::set_devices(DeviceList devices) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->policy.devices.swap(devices);
+}
 
 Result<std::unique_ptr<ZapAuthenticator>> ZapAuthenticator::start(zmq::context_t& context, ZapPolicy policy) {
   auto impl = std::make_unique<Impl>(context, std::move(policy));

@@ -32,6 +32,7 @@ struct ZapDecision {
   std::string status_code;  ///< "200" enters, "400" is refused, "500" was no request we understand
   std::string status_text;
   std::string user_id;      ///< the name the connection's messages carry; empty unless "200"
+  std::string key;          ///< the Z85 key it was let in for, which they carry too; empty under PLAIN
   std::string refused_key;  ///< the Z85 key that is not listed; empty in every other case
   std::string address;      ///< of the peer
 };
@@ -66,6 +67,9 @@ class ZapAuthenticator {
   static Result<std::unique_ptr<ZapAuthenticator>> start(zmq::context_t& context, ZapPolicy policy);
   /// Stops the thread and closes the socket; after that nobody gets in any more.
   ~ZapAuthenticator();
+
+  /// Decisions from now on follow this list. Any thread; one that is under way may still follow the old one.
+  void set_devices(DeviceList devices);
 
  private:
   struct Impl;

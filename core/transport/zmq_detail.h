@@ -21,6 +21,8 @@ namespace tandem::transport_detail {
 
 /// The ZAP domain of every server socket.
 inline constexpr char kZapDomain[] = "tandem";
+/// The property of a message that holds the Z85 key its connection was let in for.
+inline constexpr char kKeyProperty[] = "X-Key";
 /// Messages with more parts are dropped: the first frame, 4096 tensors (wire::Limits) and the routing id.
 inline constexpr size_t kMaxMessageParts = 4100;
 /// The handshake has this long; also how long a stranger may hold a connection.

@@ -15,9 +15,11 @@
 #include <thread>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 #include <zmq.hpp>
 
 #include "tandem/core/base/mailbox.h"
+#include "tandem/core/transport/gatekeeper_detail.h"
 #include "tandem/core/transport/server_faults_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 #include "tandem/core/transport/zmq_detail.h"
@@ -36,6 +38,8 @@ constexpr size_t kMaxWaiting = 64;
 constexpr milliseconds kRetryPause{2};
 // Received in a row before the outbox gets its turn.
 constexpr int kReceiveBurst = 64;
+// Without a device list there is nothing to derive a number from.
+constexpr int kInsecureConnections = 4096;
 
 struct Outgoing {
   ConnectionId to;
@@ -48,6 +52,7 @@ Result<void> check(const ZmqServerOptions& options) {
   if (!endpoint) return endpoint.error();
   if (options.max_frame_bytes < 1) return invalid("ZmqServerOptions.max_frame_bytes must be >= 1");
   if (options.high_water_mark < 1) return invalid("ZmqServerOptions.high_water_mark must be >= 1");
+  if (options.max_connections < 0) return invalid("ZmqServerOptions.max_connections must be >= 0");
   if (options.heartbeat_interval < milliseconds(1))
     return invalid("ZmqServerOptions.heartbeat_interval must be >= 1 ms");
   if (options.insecure && !endpoint->is_loopback())
@@ -64,6 +69,21 @@ std::string bind_address(const std::string& endpoint) {
   detail::TcpEndpoint parsed = detail::parse_endpoint(endpoint, true).value();
   if (parsed.host == "localhost") parsed.host = "127.0.0.1";
   return parsed.text();
+}
+
+int connection_limit(const ZmqServerOptions& options, size_t devices) {
+  if (options.max_connections > 0) return options.max_connections;
+  return options.insecure ? kInsecureConnections : detail::connection_limit_for(devices);
+}
+
+/// Whose key `after` no longer lists under the same name.
+std::vector<ClientId> revoked_devices(const DeviceList& before, const DeviceList& after) {
+  std::vector<ClientId> revoked;
+  for (const auto& [key, client] : before) {
+    const auto found = after.find(key);
+    if (found == after.end() || found->second != client) revoked.push_back(client);
+  }
+  return revoked;
 }
 
 Error bind_error(const std::string& endpoint, const zmq::error_t& error) {
@@ -87,6 +107,7 @@ struct ZmqServer::Impl {
   Result<void> start();
   bool send(ConnectionId to, wire::Frames frames);
   void stop(milliseconds linger);
+  void set_devices(DeviceList devices);
 
   // Everything below runs on the network thread.
   void run(std::promise<Result<void>> started);
@@ -94,16 +115,18 @@ struct ZmqServer::Impl {
   void serve(zmq::socket_t& router);
   void close(zmq::socket_t& router);
   void poll(zmq::socket_t& router);
-  void receive(zmq::socket_t& router);
+  bool receive(zmq::socket_t& router);
   void accept(const detail::Parts& parts);
   void hand_over(ReceivedFrames received);
   void disturb(zmq::socket_t& router, bool closing);
+  bool is_listed(const detail::MessageSource& source) const;
+  void replace_devices();
   void drop(const char* why);
   void drain_outbox(zmq::socket_t& router);
   void deliver(zmq::socket_t& router, Outgoing message);
   void retry_waiting(zmq::socket_t& router);
 
-  const ZmqServerOptions options;
+  ZmqServerOptions options;  // its device list is the network thread's own
   const Handler handler;
   std::string endpoint;  // written before start() returns
 
@@ -111,6 +134,9 @@ struct ZmqServer::Impl {
   std::unique_ptr<ZapAuthenticator> authenticator;
   detail::WakeUp wake;
   Mailbox<Outgoing> outbox{kOutboxMessages};
+  std::atomic<int64_t> max_message_bytes{0};
+  std::mutex devices_mutex;
+  std::optional<DeviceList> new_devices;  // guarded by devices_mutex
   std::atomic<milliseconds> linger{milliseconds(0)};
   std::mutex stop_mutex;
   std::thread thread;
@@ -118,6 +144,7 @@ struct ZmqServer::Impl {
   // The network thread's own.
   std::thread::id network_thread;
   zmq::socket_t* socket = nullptr;
+  detail::Gatekeeper* gatekeeper = nullptr;
   std::unordered_map<ConnectionId, std::deque<wire::Frames>> waiting;
   uint64_t dropped = 0;
   std::optional<detail::ServerFaults> faults;  // of options.fault
@@ -128,6 +155,7 @@ Result<void> ZmqServer::Impl::start() {
   auto handler_started = ZapAuthenticator::start(context, {options.devices, options.insecure});
   if (!handler_started) return handler_started.error();
   authenticator = std::move(*handler_started);
+  max_message_bytes = 2 * options.max_frame_bytes;
   std::promise<Result<void>> started;
   std::future<Result<void>> outcome = started.get_future();
   thread = std::thread(&Impl::run, this, std::move(started));
@@ -167,6 +195,10 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
   try {
     zmq::socket_t router(context, zmq::socket_type::router);
     socket = &router;
+    detail::Gatekeeper keeper(context, router,
+                              {.max_connections = connection_limit(options, options.devices.size())},
+                              !options.insecure, options.heartbeat_interval);
+    gatekeeper = &keeper;
     Result<void> result = bind(router);
     bound = result.has_value();
     started.set_value(std::move(result));
@@ -180,6 +212,16 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
   }
   outbox.close();
   if (faults) faults->finish();
+}
+
+void ZmqServer::Impl::set_devices(DeviceList devices) {
+  if (options.insecure) return;
+  authenticator->set_devices(devices);
+  {
+    const std::lock_guard lock(devices_mutex);
+    new_devices = std::move(devices);
+  }
+  wake.signal();
 }
 
 Result<void> ZmqServer::Impl::bind(zmq::socket_t& router) {
@@ -197,7 +239,10 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
   while (!outbox.closed()) {
     poll(router);
     wake.clear();
-    receive(router);
+    gatekeeper->set_max_message_bytes(max_message_bytes);
+    gatekeeper->observe(Clock::now());
+    if (receive(router)) gatekeeper->judge(Clock::now());
+    replace_devices();
     drain_outbox(router);
     disturb(router, false);
     retry_waiting(router);
@@ -218,22 +263,30 @@ void ZmqServer::Impl::close(zmq::socket_t& router) {
 }
 
 void ZmqServer::Impl::poll(zmq::socket_t& router) {
-  zmq_pollitem_t items[] = {{router.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
+  const auto now = Clock::now();
+  zmq_pollitem_t items[] = {{router.handle(), 0, ZMQ_POLLIN, 0},
+                            {nullptr, wake.descriptor(), ZMQ_POLLIN, 0},
+                            {gatekeeper->monitor().handle(), 0, ZMQ_POLLIN, 0},
+                            {nullptr, gatekeeper->traffic_descriptor(now), ZMQ_POLLIN, 0}};
+  const int count = gatekeeper->traffic_descriptor(now) >= 0 ? 4 : 3;
+  const milliseconds longest = gatekeeper->longest_wait(now).value_or(milliseconds(-1));
   // An error (EINTR) is a wake-up: everything after this looks without waiting.
-  const long timeout = waiting.empty() ? -1 : kRetryPause.count();
-  zmq_poll(items, 2, faults ? faults->poll_timeout(timeout) : timeout);
+  const long timeout = waiting.empty() ? longest.count() : kRetryPause.count();
+  zmq_poll(items, count, faults ? faults->poll_timeout(timeout) : timeout);
 }
 
-void ZmqServer::Impl::receive(zmq::socket_t& router) {
+/// Whether nothing is left.
+bool ZmqServer::Impl::receive(zmq::socket_t& router) {
   detail::Parts parts;
   for (int i = 0; i < kReceiveBurst; ++i) {
     const detail::ReceiveOutcome outcome = detail::receive_parts(router, parts);
-    if (outcome == detail::ReceiveOutcome::kNothing) return;
+    if (outcome == detail::ReceiveOutcome::kNothing) return true;
     if (outcome == detail::ReceiveOutcome::kMessage)
       accept(parts);
     else
       drop("it has too many parts");
   }
+  return false;
 }
 
 void ZmqServer::Impl::accept(const detail::Parts& parts) {
@@ -242,6 +295,17 @@ void ZmqServer::Impl::accept(const detail::Parts& parts) {
   if (!detail::connection_of(*parts[0], received.connection)) return drop("its sender chose a routing id");
   const char* user_id = zmq_msg_gets(parts[1]->handle(), "User-Id");
   if (user_id == nullptr || *user_id == '\0') return drop("it has no User-Id");
+  const char* key = options.insecure ? nullptr : zmq_msg_gets(parts[1]->handle(), detail::kKeyProperty);
+  const detail::MessageSource source{.descriptor = zmq_msg_get(parts[1]->handle(), ZMQ_SRCFD),
+                                     .connection = received.connection,
+                                     .name = user_id,
+                                     .key = key == nullptr ? "" : key};
+  gatekeeper->delivered(source, Clock::now());
+  if (!is_listed(source)) replace_devices();  // it may be new, and quicker than the wake-up
+  if (!is_listed(source)) {
+    gatekeeper->cut_off(source, "its key is not on the device list", Clock::now());
+    return drop("its sender's key was taken off the device list");
+  }
   received.client.name = user_id;
   received.frames = detail::borrow_parts(parts, 1);
   if (!faults) return hand_over(std::move(received));
@@ -264,6 +328,29 @@ void ZmqServer::Impl::disturb(zmq::socket_t& router, bool closing) {
                     deliver(router, {to, std::move(frames)});
                   },
                   closing);
+}
+
+bool ZmqServer::Impl::is_listed(const detail::MessageSource& source) const {
+  if (options.insecure) return true;
+  const auto found = options.devices.find(source.key);
+  return found != options.devices.end() && found->second.name == source.name;
+}
+
+void ZmqServer::Impl::replace_devices() {
+  std::optional<DeviceList> devices;
+  {
+    const std::lock_guard lock(devices_mutex);
+    devices = std::exchange(new_devices, std::nullopt);
+  }
+  if (!devices) return;
+  const std::vector<ClientId> revoked = revoked_devices(options.devices, *devices);
+  options.devices = std::move(*devices);
+  gatekeeper->set_max_connections(connection_limit(options, options.devices.size()));
+  if (revoked.empty()) return;
+  gatekeeper->observe(Clock::now());  // whoever was let in by the old list is known now
+  gatekeeper->keep_only(options.devices, Clock::now());
+  if (!options.on_revoked) return;
+  for (const ClientId& client : revoked) options.on_revoked(client);
 }
 
 void ZmqServer::Impl::drop(const char* why) {
@@ -329,6 +416,15 @@ const std::string& ZmqServer::endpoint() const {
 
 bool ZmqServer::send(ConnectionId to, wire::Frames frames) {
   return impl_->send(to, std::move(frames));
+}
+
+void ZmqServer::set_devices(DeviceList devices) {
+  impl_->set_devices(std::move(devices));
+}
+
+void ZmqServer::set_max_message_bytes(int64_t bytes) {
+  if (bytes < 1) throw std::invalid_argument("ZmqServer::set_max_message_bytes: bytes must be >= 1");
+  impl_->max_message_bytes = bytes;
 }
 
 void ZmqServer::stop(std::chrono::milliseconds linger) {

@@ -19,13 +19,19 @@ struct ZmqServerOptions {
   std::string endpoint = "tcp://127.0.0.1:5555";
   /// The server's own pair. Unused under `insecure`.
   KeyPair keys;
-  /// Who may connect. Copied; the list of a running server does not change.
+  /// Who may connect. Copied; ZmqServer::set_devices() replaces it.
   DeviceList devices;
+  /// A device whose key set_devices() took away or replaced. Called on the network thread, after the handler
+  /// was called for the device's last message; may be empty.
+  std::function<void(const ClientId&)> on_revoked;
   /// No encryption and no authentication: a peer is who it says it is (the name travels as a PLAIN user
   /// name). Only for loopback endpoints: start() refuses others.
   bool insecure = false;
   /// Largest frame libzmq accepts from a peer.
   int64_t max_frame_bytes = 256 << 20;
+  /// Connections at a time; beyond, one that is still in its handshake is cut off, else the newest. 0 follows
+  /// the device list: two for each and 16, at least 64; without encryption 4096.
+  int max_connections = 0;
   /// Messages libzmq keeps for one peer, each way.
   int high_water_mark = 8;
   /// A peer that vanished (no TCP acknowledgements) loses its connection after three intervals, not less
@@ -46,7 +52,10 @@ struct ReceivedFrames {
 /// The aggregator's socket: a ROUTER with CURVE and a ZAP handler, owned by one network thread.
 /// The ZAP handler is bound before the socket and the domain is enforced, so that without a working
 /// handler nobody gets in (CURVE alone fails open). A refused key is logged with its Z85 text, at most
-/// once a second a key. A message without User-Id is dropped.
+/// once a second a key. A message without User-Id is dropped. A gatekeeper watches what the kernel receives
+/// for each connection, because libzmq buffers before anybody can look: beyond 4 KiB before the handshake is
+/// complete, beyond the largest message without completing one, beyond the number of connections or 8 of one
+/// device, a connection is cut off and named in the log, at most once a second.
 class ZmqServer {
  public:
   /// Called on the network thread for every message; must not block for long, and must not stop or destroy
@@ -67,6 +76,16 @@ class ZmqServer {
   /// what a connection that does not read leaves beyond 64 waiting messages. Waits while 1024 messages are
   /// queued, except on the network thread. Returns false after stop.
   bool send(ConnectionId to, wire::Frames frames);
+
+  /// Who may connect from now on. A connection whose key is not in the list under its name is closed at once,
+  /// one that has not yet sent a message as well (it comes back if it may), and no message of such a
+  /// connection reaches the handler any more. Any thread. Nothing under `insecure`.
+  void set_devices(DeviceList devices);
+
+  /// The largest message, all frames together, that a peer may send from now on: one that sends more without
+  /// completing a message is cut off. At first twice max_frame_bytes, which stays the bound of a frame. Any
+  /// thread; std::invalid_argument below 1.
+  void set_max_message_bytes(int64_t bytes);
 
   /// Sends what is queued for up to `linger`, then closes the socket and joins the thread. Idempotent.
   /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the

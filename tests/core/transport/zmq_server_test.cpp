@@ -8,6 +8,8 @@
 #include <memory>
 #include <set>
 #include <sstream>
+#include <string>
+#include <thread>
 #include <zmq.hpp>
 
 #include "core/transport/peers.h"
@@ -263,6 +265,7 @@ TEST_SUITE("core/transport/zmq_server") {
     }
     CHECK(contains(message_for([](auto& o) { o.keys.secret_key = "short"; }), "keys are not Z85 keys"));
     CHECK(contains(message_for([](auto& o) { o.high_water_mark = 0; }), "high_water_mark must be >= 1"));
+    CHECK(contains(message_for([](auto& o) { o.max_connections = -1; }), "max_connections must be >= 0"));
     CHECK(contains(message_for([](auto& o) { o.max_frame_bytes = 0; }), "max_frame_bytes must be >= 1"));
     CHECK_THROWS_AS((void)ZmqServer::start(fleet.server_options(), nullptr), std::invalid_argument);
   }
@@ -469,6 +472,183 @@ TEST_SUITE("core/transport/zmq_server") {
     CHECK(events.wait_for<Disconnected>(1, milliseconds(5000)));
     relay.set_frozen(false);
     CHECK(events.wait_for<Connected>(2));
+  }
+
+  TEST_CASE("a revoked device loses its connection while it is in use, and nothing of it arrives any more") {
+    const Fleet fleet;
+    const Fleet other;
+    ServerInbox inbox;
+    std::promise<ClientId> revoked;
+    auto options = fleet.server_options();
+    options.devices[other.device.public_key] = ClientId{"cam-2"};
+    options.on_revoked = [&](const ClientId& client) { revoked.set_value(client); };
+    CapturedLog log;
+    auto server = ZmqServer::start(options, inbox.handler());
+    REQUIRE(server);
+    ClientEvents events[2];
+    auto client_options = fleet.client_options((*server)->endpoint());
+    auto staying = ZmqClient::start(client_options, events[0].handler()).value();
+    client_options.keys = other.device;
+    auto leaving = ZmqClient::start(client_options, events[1].handler()).value();
+    for (auto& own : events) REQUIRE(own.wait_for<Connected>());
+    for (auto* client : {staying.get(), leaving.get()}) {
+      client->send(text_message("hello"));
+      REQUIRE(inbox.next());
+    }
+    std::thread talker([&] {
+      while (events[1].count<Disconnected>() == 0) leaving->send(numbered(1, 1000));
+    });
+    REQUIRE(inbox.next());
+    (*server)->set_devices(fleet.server_options().devices);
+    CHECK(events[1].wait_for<Disconnected>());
+    talker.join();
+    auto told = revoked.get_future();
+    REQUIRE(told.wait_for(kPatience) == std::future_status::ready);
+    CHECK(told.get().name == "cam-2");
+    CHECK(events[1].wait_for<HandshakeFailed>());
+    CHECK(events[1].get<HandshakeFailed>().refused);
+    // What arrived before is there; after it comes only what the other one sends.
+    staying->send(text_message("still here"));
+    std::string last;
+    while (last != "cam-1") {
+      const auto message = inbox.next();
+      REQUIRE(message);
+      last = message->client.name;
+    }
+    CHECK(inbox.size() == 0);
+    CHECK(events[0].order() == "c");
+    leaving.reset();
+    server->reset();
+    CHECK(contains(log.text(), "cut off cam-2 at 127.0.0.1: its key was taken off the device list"));
+  }
+
+  TEST_CASE("a device that is listed again under another key is revoked with the old one") {
+    Fleet fleet;
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    ClientEvents events;
+    const auto old = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*old)->send(text_message("old"));
+    REQUIRE(inbox.next());
+    fleet.device = generate_key_pair();
+    (*server)->set_devices(fleet.server_options().devices);
+    CHECK(events.wait_for<Disconnected>());
+    ClientEvents new_events;
+    const auto anew = ZmqClient::start(fleet.client_options((*server)->endpoint()), new_events.handler());
+    REQUIRE(new_events.wait_for<Connected>());
+    (*anew)->send(text_message("new"));
+    const auto message = inbox.next();
+    REQUIRE(message);
+    CHECK(message->client.name == "cam-1");
+    CHECK(text_of(message->frames[0]) == "new");
+  }
+
+  TEST_CASE("a device that is added to the list gets in without a restart, and nobody is disturbed") {
+    const Fleet fleet;
+    const Fleet other;
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    ClientEvents events[2];
+    auto client_options = fleet.client_options((*server)->endpoint());
+    const auto first = ZmqClient::start(client_options, events[0].handler());
+    REQUIRE(events[0].wait_for<Connected>());
+    client_options.keys = other.device;
+    const auto added = ZmqClient::start(client_options, events[1].handler());
+    REQUIRE(events[1].wait_for<HandshakeFailed>());
+    CHECK(events[1].get<HandshakeFailed>().refused);
+    auto devices = fleet.server_options().devices;
+    devices[other.device.public_key] = ClientId{"cam-2"};
+    (*server)->set_devices(devices);
+    REQUIRE(events[1].wait_for<Connected>());
+    (*added)->send(text_message("hello"));
+    const auto message = inbox.next();
+    REQUIRE(message);
+    CHECK(message->client.name == "cam-2");
+    CHECK(events[0].order() == "c");
+  }
+
+  TEST_CASE("the largest message may be changed while the server runs, and counts all frames together") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    CapturedLog log;
+    auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    CHECK_THROWS_WITH_AS((*server)->set_max_message_bytes(0),
+                         "ZmqServer::set_max_message_bytes: bytes must be >= 1", std::invalid_argument);
+    ClientEvents events;
+    auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler()).value();
+    REQUIRE(events.wait_for<Connected>());
+    const wire::Frames large(16, wire::Frame::own(std::string(4 << 20, 'x')));
+    client->send(large);
+    const auto message = inbox.next();
+    REQUIRE(message);
+    CHECK(message->frames.size() == 16);
+    (*server)->set_max_message_bytes(1 << 20);
+    client->send(large);
+    CHECK(events.wait_for<Disconnected>());
+    REQUIRE(events.wait_for<Connected>(2));
+    // Any number of messages within the limit passes.
+    for (int i = 0; i < 40; ++i) client->send(numbered(i, 1 << 20));
+    for (int i = 0; i < 40; ++i) {
+      const auto next = inbox.next();
+      REQUIRE(next);
+      CHECK(number_of(next->frames) == i);
+    }
+    CHECK(events.count<Connected>() == 2);
+    client.reset();
+    server->reset();
+    CHECK(contains(log.text(), "cut off cam-1 at 127.0.0.1: "));
+    CHECK(contains(log.text(),
+                   " bytes came without a complete message, and the largest accepted has 1048576 bytes"));
+  }
+
+  TEST_CASE("beyond 8 connections of one device its oldest goes") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    ClientEvents events[9];
+    std::vector<std::unique_ptr<ZmqClient>> clients;
+    auto options = fleet.client_options((*server)->endpoint());
+    options.reconnect_first = options.reconnect_max = std::chrono::minutes(5);
+    for (ClientEvents& own : events) {
+      CHECK(events[0].count<Disconnected>() == 0);
+      clients.push_back(ZmqClient::start(options, own.handler()).value());
+      REQUIRE(own.wait_for<Connected>());
+      clients.back()->send(text_message("hello"));
+      REQUIRE(inbox.next());
+    }
+    CHECK(events[0].wait_for<Disconnected>());
+    for (int i = 1; i < 9; ++i) CHECK(events[i].order() == "c");
+  }
+
+  TEST_CASE("beyond the connection limit the newest is turned away when all have spoken") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    auto server_options = fleet.server_options();
+    server_options.max_connections = 2;
+    const auto server = ZmqServer::start(server_options, inbox.handler());
+    REQUIRE(server);
+    ClientEvents events[3];
+    std::vector<std::unique_ptr<ZmqClient>> clients;
+    for (int i = 0; i < 2; ++i) {
+      clients.push_back(
+          ZmqClient::start(fleet.client_options((*server)->endpoint()), events[i].handler()).value());
+      REQUIRE(events[i].wait_for<Connected>());
+      clients.back()->send(text_message("hello"));
+      REQUIRE(inbox.next());
+    }
+    clients.push_back(
+        ZmqClient::start(fleet.client_options((*server)->endpoint()), events[2].handler()).value());
+    CHECK(events[2].wait_for<HandshakeFailed>(2));
+    CHECK(events[2].count<Received>() == 0);
+    clients[0].reset();
+    // Its place is free.
+    CHECK(events[2].wait_for<Connected>());
+    CHECK(events[1].order() == "c");
   }
 
   TEST_CASE("connection ids map to libzmq's routing ids and back") {

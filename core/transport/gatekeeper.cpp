@@ -1,0 +1,368 @@
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+#include <zmq.hpp>
+
+#include "tandem/core/transport/gatekeeper_detail.h"
+#include "tandem/core/transport/zmq_detail.h"
+
+namespace tandem::transport_detail {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr char kMonitorEndpoint[] = "inproc://gatekeeper";
+constexpr int kWatchedEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED;
+constexpr milliseconds kPause{5};
+constexpr int kTrafficBurst = 256;
+
+// What a server has sent when the handshake is complete and not before: ZMTP's greeting has 64 bytes,
+// CURVE's WELCOME 170 and PLAIN's 10, an ERROR at most 13; the READY that completes it has more than 40. A
+// peer sends nothing beyond its handshake before it has acknowledged READY, so what the kernel has had
+// acknowledged says how far the handshake is. The monitor's HANDSHAKE_SUCCEEDED does not say whose it was.
+constexpr int64_t kBeforeReadyCurve = 64 + 170 + 14;
+constexpr int64_t kBeforeReadyPlain = 64 + 10 + 14;
+
+// ZMTP and CURVE add about 42 bytes to a frame.
+constexpr int64_t kTransportBytes = static_cast<int64_t>(kMaxMessageParts) * 64 + 65536;
+// Pings and pongs of one interval; they come without a message.
+constexpr int64_t kHeartbeatBytes = 128;
+
+std::string peer_of(int descriptor) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&address), &size) != 0) return "an unknown address";
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
+    return text.data();
+  }
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+  inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
+  return text.data();
+}
+
+/// The kernel's own number of a socket, never used twice; 0 where the descriptor is no socket (any more).
+uint64_t cookie_of(int descriptor) {
+  uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0) return 0;
+  return cookie;
+}
+
+/// Shuts the descriptor's connection down if it still is that one.
+void shut_down(int descriptor, uint64_t cookie) {
+  // libzmq may close the descriptor, and somebody may be given its number, at any moment; a duplicate stays
+  // with the connection it was made of.
+  const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  if (duplicate < 0) return;
+  if (cookie_of(duplicate) == cookie) shutdown(duplicate, SHUT_RDWR);
+  close(duplicate);
+}
+
+struct MonitorEvent {
+  uint16_t kind = 0;
+  int descriptor = -1;
+};
+
+bool next_event(zmq::socket_t& monitor, MonitorEvent& event) {
+  zmq::message_t number;
+  zmq::message_t address;
+  event = {};
+  if (!monitor.recv(number, zmq::recv_flags::dontwait)) return false;
+  if (number.more()) (void)monitor.recv(address, zmq::recv_flags::dontwait);
+  if (number.size() < sizeof event.kind + sizeof(int32_t)) return true;
+  std::memcpy(&event.kind, number.data(), sizeof event.kind);
+  std::memcpy(&event.descriptor, number.data<char>() + sizeof event.kind, sizeof(int32_t));
+  return true;
+}
+
+std::string bytes_text(int64_t bytes) {
+  return std::to_string(bytes) + " bytes";
+}
+
+}  // namespace
+
+struct Gatekeeper::Connection {
+  int descriptor = -1;
+  uint32_t serial = 0;
+  uint64_t cookie = 0;
+  std::string address;
+  TimePoint since;
+  bool established = false;
+  bool delivered = false;  ///< since the last sample
+  bool cut = false;
+  int64_t consumed = 0;  ///< taken by libzmq, at the last sample
+  int64_t base = 0;      ///< of them, those known to belong to messages that were delivered
+  TimePoint base_time;
+  MessageSource source;  ///< of its messages; no name before the first
+};
+
+struct Gatekeeper::Counters {
+  int64_t received = 0;      ///< by the kernel
+  int64_t unread = 0;        ///< of them, not yet taken by libzmq
+  int64_t acknowledged = 0;  ///< of what was sent
+
+  static std::optional<Counters> read(int descriptor) {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    int unread = 0;
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return std::nullopt;
+    if (ioctl(descriptor, FIONREAD, &unread) != 0) return std::nullopt;
+    return Counters{static_cast<int64_t>(info.tcpi_bytes_received), unread,
+                    static_cast<int64_t>(info.tcpi_bytes_acked)};
+  }
+};
+
+int connection_limit_for(size_t devices) {
+  constexpr size_t kMost = 1 << 20;
+  return static_cast<int>(std::clamp<size_t>(2 * std::min(devices, kMost) + 16, 64, kMost));
+}
+
+Gatekeeper::Gatekeeper(zmq::context_t& context, zmq::socket_t& server, GatekeeperLimits limits,
+                       bool encrypted, milliseconds heartbeat_interval)
+    : limits_(limits),
+      encrypted_(encrypted),
+      heartbeat_interval_(heartbeat_interval),
+      server_(server),
+      monitor_(std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
+  try {
+    if (zmq_socket_monitor(server.handle(), kMonitorEndpoint, kWatchedEvents) != 0) throw zmq::error_t();
+    monitor_->set(zmq::sockopt::linger, 0);
+    // Unbounded, because libzmq's thread waits for room: a handler that takes its time must not stop it.
+    monitor_->set(zmq::sockopt::rcvhwm, 0);
+    monitor_->connect(kMonitorEndpoint);
+  } catch (...) {
+    close(epoll_);
+    throw;
+  }
+}
+
+Gatekeeper::~Gatekeeper() {
+  zmq_socket_monitor(server_.handle(), nullptr, 0);
+  close(epoll_);
+}
+
+int Gatekeeper::traffic_descriptor(TimePoint now) const {
+  return now - last_look_ >= kPause ? epoll_ : -1;
+}
+
+std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
+  if (!looked_since_ && suspects_.empty()) return std::nullopt;
+  return std::max(std::chrono::ceil<milliseconds>(last_look_ + kPause - now), milliseconds(1));
+}
+
+void Gatekeeper::observe(TimePoint now) {
+  MonitorEvent event;
+  while (next_event(*monitor_, event)) {
+    if (event.kind == ZMQ_EVENT_ACCEPTED) accepted(event.descriptor, now);
+    if (event.kind == ZMQ_EVENT_DISCONNECTED) closed(event.descriptor);
+  }
+  make_room(now);
+  if (now - last_look_ >= kPause) read_traffic(now);
+}
+
+void Gatekeeper::accepted(int descriptor, TimePoint now) {
+  closed(descriptor);  // its number is new, so the connection that had it is gone
+  Connection connection;
+  connection.descriptor = descriptor;
+  connection.serial = ++next_serial_;
+  connection.cookie = cookie_of(descriptor);
+  connection.address = peer_of(descriptor);
+  connection.since = connection.base_time = now;
+  epoll_event event{};
+  // Edge-triggered: an event says that something came since the last look.
+  event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = uint64_t{connection.serial} << 32 | static_cast<uint32_t>(descriptor);
+  // Fails when the connection is closed already; its DISCONNECTED follows.
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
+  connections_.emplace(descriptor, std::move(connection));
+  ++open_;
+}
+
+void Gatekeeper::closed(int descriptor) {
+  const auto found = connections_.find(descriptor);
+  if (found == connections_.end()) return;
+  if (!found->second.cut) --open_;
+  connections_.erase(found);
+}
+
+void Gatekeeper::make_room(TimePoint now) {
+  const auto limit = static_cast<size_t>(limits_.max_connections);
+  if (open_ <= limit) return;
+  forget_closed();
+  while (open_ > limit) {
+    Connection* connection = dispensable();
+    if (connection == nullptr) return;
+    cut(*connection,
+        "there are more than " + std::to_string(limits_.max_connections) + " connections (--max-connections)",
+        now);
+  }
+}
+
+/// The oldest that is still in its handshake, so that strangers who only hold connections keep nobody out;
+/// else the oldest that never said anything; else the newest.
+Gatekeeper::Connection* Gatekeeper::dispensable() {
+  Connection* best = nullptr;
+  const auto rank = [](const Connection& c) { return c.source.name.empty() ? (c.established ? 1 : 0) : 2; };
+  for (auto& [descriptor, connection] : connections_) {
+    if (connection.cut) continue;
+    if (best == nullptr) {
+      best = &connection;
+      continue;
+    }
+    const int ours = rank(connection);
+    const int theirs = rank(*best);
+    const bool older = static_cast<int32_t>(connection.serial - best->serial) < 0;
+    if (ours < theirs || (ours == theirs && older == (ours < 2))) best = &connection;
+  }
+  return best;
+}
+
+/// A connection that ended without libzmq saying so.
+void Gatekeeper::forget_closed() {
+  for (auto entry = connections_.begin(); entry != connections_.end();) {
+    Connection& connection = (entry++)->second;
+    if (cookie_of(connection.descriptor) != connection.cookie) closed(connection.descriptor);
+  }
+}
+
+void Gatekeeper::read_traffic(TimePoint now) {
+  std::array<epoll_event, kTrafficBurst> events;
+  looked_since_ = false;
+  for (int count = kTrafficBurst; count == kTrafficBurst;) {
+    count = epoll_wait(epoll_, events.data(), kTrafficBurst, 0);
+    for (int i = 0; i < count; ++i) {
+      looked_since_ = true;
+      const auto found = connections_.find(static_cast<int>(events[i].data.u64 & 0xFFFFFFFF));
+      if (found == connections_.end() || found->second.serial != events[i].data.u64 >> 32) continue;
+      if (!found->second.cut) sample(found->second, now);
+    }
+  }
+  if (looked_since_) last_look_ = now;
+}
+
+void Gatekeeper::sample(Connection& connection, TimePoint now) {
+  const auto counters = Counters::read(connection.descriptor);
+  if (!counters) return;
+  if (!connection.established) {
+    connection.established = counters->acknowledged > (encrypted_ ? kBeforeReadyCurve : kBeforeReadyPlain);
+    if (!connection.established) {
+      if (counters->received > limits_.handshake_bytes)
+        cut(connection, bytes_text(counters->received) + " came before its handshake was complete", now);
+      return;
+    }
+    connection.delivered = true;  // the handshake belongs to no message
+  }
+  connection.consumed = counters->received - counters->unread;
+  if (connection.delivered) {
+    connection.delivered = false;
+    connection.base = connection.consumed;
+    connection.base_time = now;
+  }
+  if (connection.consumed - connection.base > allowed_bytes(connection, now))
+    suspects_.emplace_back(connection.descriptor, connection.serial);
+}
+
+int64_t Gatekeeper::allowed_bytes(const Connection& connection, TimePoint now) const {
+  const int64_t intervals = (now - connection.base_time) / heartbeat_interval_ + 1;
+  return limits_.max_message_bytes + kTransportBytes + intervals * kHeartbeatBytes;
+}
+
+void Gatekeeper::delivered(const MessageSource& source, TimePoint now) {
+  const auto found = connections_.find(source.descriptor);
+  if (found == connections_.end()) return;
+  Connection& connection = found->second;
+  connection.delivered = true;
+  if (connection.source.connection != source.connection || connection.source.name.empty())
+    learn(connection, source, now);
+}
+
+void Gatekeeper::learn(Connection& connection, const MessageSource& source, TimePoint now) {
+  // A message that waited while its connection ended carries the number of a descriptor that may be another
+  // connection's by now. libzmq counts connections upwards.
+  const auto ahead = static_cast<int32_t>(source.connection.value - connection.source.connection.value);
+  if (!connection.source.name.empty() && ahead < 0) return;
+  connection.source = source;
+  connection.established = true;
+  limit_device(source.name, now);
+}
+
+void Gatekeeper::limit_device(const std::string& name, TimePoint now) {
+  int count = 0;
+  Connection* oldest = nullptr;
+  for (auto& [descriptor, connection] : connections_) {
+    if (connection.cut || connection.source.name != name) continue;
+    ++count;
+    if (oldest == nullptr || static_cast<int32_t>(connection.serial - oldest->serial) < 0)
+      oldest = &connection;
+  }
+  if (count > limits_.connections_per_device)
+    cut(*oldest, "it has more than " + std::to_string(limits_.connections_per_device) + " connections", now);
+}
+
+void Gatekeeper::judge(TimePoint now) {
+  for (const auto& [descriptor, serial] : std::exchange(suspects_, {})) {
+    const auto found = connections_.find(descriptor);
+    if (found == connections_.end() || found->second.serial != serial) continue;
+    Connection& connection = found->second;
+    if (connection.cut || connection.delivered) continue;
+    cut(connection,
+        bytes_text(connection.consumed - connection.base) +
+            " came without a complete message, and the largest accepted has " +
+            bytes_text(limits_.max_message_bytes),
+        now);
+  }
+}
+
+void Gatekeeper::keep_only(const DeviceList& devices, TimePoint now) {
+  if (!encrypted_) return;
+  for (auto& [descriptor, connection] : connections_) {
+    if (connection.cut) continue;
+    const auto listed = devices.find(connection.source.key);
+    if (listed != devices.end() && listed->second.name == connection.source.name) continue;
+    cut(connection,
+        connection.source.name.empty() ? "the device list changed before its first message"
+                                       : "its key was taken off the device list",
+        now);
+  }
+}
+
+void Gatekeeper::cut_off(const MessageSource& source, const std::string& why, TimePoint now) {
+  const auto found = connections_.find(source.descriptor);
+  if (found == connections_.end() || found->second.cut) return;
+  if (found->second.source.connection == source.connection) cut(found->second, why, now);
+}
+
+void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint now) {
+  shut_down(connection.descriptor, connection.cookie);
+  connection.cut = true;
+  --open_;
+  ++cut_;
+  log_cut(connection, why, now);
+}
+
+void Gatekeeper::log_cut(const Connection& connection, const std::string& why, TimePoint now) {
+  const std::string& name = connection.source.name;
+  if (!log_.admit(name.empty() ? connection.address : name, now)) return;
+  spdlog::warn("cut off {} at {}: {} ({} connections so far)", name.empty() ? "a peer" : name,
+               connection.address, why, cut_);
+}
+
+}  // namespace tandem::transport_detail
