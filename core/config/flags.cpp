@@ -491,6 +491,7 @@ Result<Flags::Impl::Request> Flags::Impl::tokenize(CLI::App& app, int argc, cons
     const bool is_switch = std::holds_alternative<bool*>(flag.target);
     CLI::Option* option = is_switch ? app.add_flag(name) : app.add_option(name);
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    if (flag.positional && std::holds_alternative<Texts*>(flag.target)) option->expected(-1);
     options.push_back(option);
   }
   try {
@@ -573,7 +574,8 @@ Result<void> Flags::Impl::apply_file() {
 std::string Flags::Impl::usage() const {
   std::string text = "Usage: " + program + " [flags]";
   for (const Flag& flag : flags) {
-    if (flag.positional) text += " " + flag.name;
+    if (!flag.positional) continue;
+    text += " " + flag.name + (std::holds_alternative<Texts*>(flag.target) ? "..." : "");
   }
   return text + "\n";
 }
@@ -626,6 +628,11 @@ void Flags::add_choice(const std::string& name, std::string& value, std::vector<
   impl_->add(name, &value, help, std::move(choices), false);
 }
 void Flags::add_positional(const std::string& name, std::string& value, const std::string& help) {
+  impl_->add(name, &value, help, {}, true);
+}
+
+void Flags::add_positional(const std::string& name, std::vector<std::string>& value,
+                           const std::string& help) {
   impl_->add(name, &value, help, {}, true);
 }
 

@@ -46,6 +46,8 @@ class Flags {
                   const std::string& help);
   /// An argument without a name, required; not a key of the file.
   void add_positional(const std::string& name, std::string& value, const std::string& help);
+  /// One or more of them; the last positional to be added.
+  void add_positional(const std::string& name, std::vector<std::string>& value, const std::string& help);
 
   /// Parses the command line (argv[0] is skipped) and the file it names, once. Returns the status to exit
   /// with at once: after

@@ -381,6 +381,30 @@ TEST_SUITE("core/config/flags") {
           "tandem report: unexpected argument \"b\" (run tandem report --help)\n");
   }
 
+  TEST_CASE("a positional list takes one or more, with flags between them") {
+    std::vector<std::string> names;
+    std::string fleet;
+    const auto make = [&] {
+      auto flags = std::make_unique<tandem::Flags>("tandem devices add", "Adds devices.");
+      flags->add("fleet", fleet, "the fleet");
+      flags->add_positional("name", names, "a device");
+      return flags;
+    };
+    const char* several[] = {"add", "a", "b", "--fleet", "f", "c"};
+    CHECK(make()->parse(6, several) == std::nullopt);
+    CHECK(names == std::vector<std::string>{"a", "b", "c"});
+    CHECK(fleet == "f");
+    const char* separated[] = {"add", "--fleet=g", "--", "-odd", "d"};
+    CHECK(make()->parse(5, separated) == std::nullopt);
+    CHECK(names == std::vector<std::string>{"-odd", "d"});
+    CHECK(make()->help().find("Usage: tandem devices add [flags] name...\n") != std::string::npos);
+
+    Captured captured;
+    const char* missing[] = {"add", "--fleet", "f"};
+    CHECK(make()->parse(3, missing) == tandem::kExitUsage);
+    CHECK(captured.err() == "tandem devices add: missing argument name (run tandem devices add --help)\n");
+  }
+
   TEST_CASE("adding a badly formed or repeated name is a mistake of the program") {
     tandem::Flags flags("p", "d");
     int32_t value = 0;
