@@ -29,6 +29,9 @@ Aggregator::~Aggregator() {
 }
 
 Result<void> Aggregator::listen(ZmqServerOptions options) {
+  options.on_revoked = [this](const ClientId& client) {
+    inbox_.try_push({.client = client, .message = wire::Message{}, .revoked = true});
+  };
   auto server =
       ZmqServer::start(std::move(options), [this](ReceivedFrames received) { enqueue(std::move(received)); });
   if (!server) return server.error();
@@ -38,6 +41,10 @@ Result<void> Aggregator::listen(ZmqServerOptions options) {
 
 std::string Aggregator::endpoint() const {
   return server_->endpoint();
+}
+
+void Aggregator::set_devices(DeviceList devices) {
+  server_->set_devices(std::move(devices));
 }
 
 void Aggregator::send(ConnectionId connection, wire::Frames frames) {
@@ -92,6 +99,7 @@ void Aggregator::log_undecodable(const ClientId& client, const Error& error) {
 }
 
 void Aggregator::hand_over(Inbound inbound) {
+  if (inbound.revoked) return session_.revoke(inbound.client, "its key was taken off the device list");
   release(inbound.client, inbound.bytes);
   if (inbound.message) {
     session_.receive(inbound.connection, inbound.client, std::move(*inbound.message), inbound.bytes,

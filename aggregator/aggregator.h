@@ -27,6 +27,10 @@ class Aggregator {
   /// The bound address, once listening.
   std::string endpoint() const;
 
+  /// Who may connect from now on (ZmqServer::set_devices); the session hears of those who may no longer. Any
+  /// thread, once listening.
+  void set_devices(DeviceList devices);
+
   /// Takes a session's message for a connection: its SessionDependencies::send.
   void send(ConnectionId connection, wire::Frames frames);
 
@@ -41,6 +45,7 @@ class Aggregator {
     Result<wire::Message> message;
     int64_t bytes = 0;
     TimePoint received_at;
+    bool revoked = false;  ///< no message: its key was taken off the device list
   };
 
   void run_session(const std::function<bool()>& should_stop);

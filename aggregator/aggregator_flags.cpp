@@ -339,9 +339,12 @@ void NetworkFlags::add_to(Flags& flags) {
   flags.group("Network");
   flags.add("endpoint", endpoint, "Address to listen on, such as tcp://0.0.0.0:5555");
   flags.add_path("key-file", key_file, "This aggregator's key pair (made by tandem provision)");
-  flags.add_path("devices-file", devices_file, "List of the devices that may connect");
+  flags.add_path("devices-file", devices_file,
+                 "List of the devices that may connect; a change takes effect within a second");
   flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only");
   flags.add("max-frame-mib", max_frame_mib, "Largest tensor accepted from a device, MiB");
+  flags.add("max-connections", max_connections,
+            "Connections at a time, also of strangers; 0: two for each listed device and 16, at least 64");
   flags.add_path("endpoint-file", endpoint_file,
                  "Write the address that was bound to this file (for port *)");
   flags.add("fault", fault,
@@ -359,6 +362,12 @@ Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
                  "--max-frame-mib must be between 1 and 16384, got " + std::to_string(max_frame_mib)};
   }
   options.max_frame_bytes = max_frame_mib << 20;
+  if (max_connections < 0) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--max-connections must be at least 1, or 0 to follow the device list, got " +
+                     std::to_string(max_connections)};
+  }
+  options.max_connections = max_connections;
   options.high_water_mark = static_cast<int>(window) + 2;
   auto faults = parse_faults(fault, fault_seed);
   if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};

@@ -89,6 +89,7 @@ struct NetworkFlags {
   int64_t max_frame_mib = 256;
   std::string fault;
   uint64_t fault_seed = 1;
+  int32_t max_connections = 0;
   std::filesystem::path endpoint_file;
 
   void add_to(Flags& flags);

@@ -449,6 +449,13 @@ void AggregatorSession::leave(const ClientId& client, const std::string& reason)
   if (training_) training_->leave(client);
 }
 
+void AggregatorSession::revoke(const ClientId& client, const std::string& reason) {
+  if (done()) return;
+  if (Member* member = messenger_.roster().find(client)) member->said_bye = true;
+  leave(client, reason);
+  follow_up();
+}
+
 void AggregatorSession::stop(const std::string& reason) {
   if (done()) return;
   if (started() && training_->settled()) save_checkpoint();

@@ -71,6 +71,9 @@ class AggregatorSession {
   void tick(TimePoint as_of);
   std::optional<TimePoint> next_deadline() const;
 
+  /// A client that may no longer connect: it leaves at once, and nothing of it counts until its next Hello.
+  void revoke(const ClientId& client, const std::string& reason);
+
   /// A clean stop before the end: the run is kept where it stands, every client gets Bye(paused). Then
   /// done().
   void stop(const std::string& reason);

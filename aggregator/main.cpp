@@ -2,9 +2,12 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "tandem/aggregator/aggregator.h"
 #include "tandem/aggregator/aggregator_flags.h"
+#include "tandem/aggregator/device_watch.h"
 #include "tandem/aggregator/run_recorder.h"
 #include "tandem/aggregator/status_observer.h"
 #include "tandem/aggregator/stored_run.h"
@@ -61,6 +64,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
   Aggregator aggregator(session, limits);
   send = [&](ConnectionId to, wire::Frames frames) { aggregator.send(to, std::move(frames)); };
+  const DeviceList devices = server_options->devices;
   if (auto listening = aggregator.listen(std::move(*server_options)); !listening) return listening.error();
   if (auto prepared = session.prepare(); !prepared) return prepared.error();
   if (stored->newest) {
@@ -75,6 +79,11 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (!written) return written.error();
   }
 
+  std::optional<DeviceWatch> watch;
+  if (!network.insecure) {
+    watch.emplace(network.devices_file, devices,
+                  [&](DeviceList list) { aggregator.set_devices(std::move(list)); });
+  }
   observer.listening();
   const auto turn = [&] {
     observer.turn(session.started(), session.refused_messages());
