@@ -19,6 +19,8 @@ struct Command {
 constexpr Command kCommands[] = {
     {"provision", "make keys and configuration for an aggregator and its devices",
      tandem::tools::provision_command},
+    {"devices", "add, revoke and list devices, also while the aggregator runs",
+     tandem::tools::devices_command},
     {"simulate", "run an aggregator and many edges in one process", tandem::tools::simulate_command},
     {"report", "write report.html of a run directory again", tandem::tools::report_command},
     {"seal-key", "make a key that seals checkpoints", tandem::tools::seal_key_command},

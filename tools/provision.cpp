@@ -18,18 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Result<void> check_device_name(const std::string& name) {
-  const bool well_formed = !name.empty() && name.size() <= 64 && name != "aggregator" && name[0] != '.' &&
-                           std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                             return std::isalnum(c) || c == '-' || c == '_' || c == '.';
-                           });
-  if (well_formed) return {};
-  return Error{ErrorCode::kInvalidArgument,
-               "--device \"" + name +
-                   "\": a device's name is 1 to 64 letters, digits, '-', '_' or '.', does not begin with '.' "
-                   "and is not \"aggregator\""};
-}
-
 /// "tcp://HOST:PORT" -> HOST and PORT.
 Result<std::pair<std::string, std::string>> split_endpoint(const std::string& endpoint) {
   const size_t colon = endpoint.rfind(':');
@@ -98,13 +86,26 @@ std::string edge_toml(const std::string& name, const std::string& endpoint, cons
 
 }  // namespace
 
+Result<void> check_device_name(const std::string& name) {
+  const bool well_formed = !name.empty() && name.size() <= 64 && name != "aggregator" && name[0] != '.' &&
+                           std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                             return std::isalnum(c) || c == '-' || c == '_' || c == '.';
+                           });
+  if (well_formed) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               "\"" + name +
+                   "\": a device's name is 1 to 64 letters, digits, '-', '_' or '.', does not begin with '.' "
+                   "and is not \"aggregator\""};
+}
+
 Result<void> provision(const ProvisionOptions& options) {
   if (options.devices.empty()) {
     return Error{ErrorCode::kInvalidArgument,
                  "--device is missing: give one for each device, as in --device cam-1 --device cam-2"};
   }
   for (const std::string& device : options.devices) {
-    if (auto checked = check_device_name(device); !checked) return checked;
+    if (auto checked = check_device_name(device); !checked)
+      return Error{checked.error().code, "--device " + checked.error().message};
   }
   const auto address = split_endpoint(options.endpoint);
   if (!address) return address.error();

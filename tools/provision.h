@@ -19,6 +19,9 @@ struct ProvisionOptions {
   std::vector<std::string> devices;
 };
 
+/// A device's name names a folder and a key of the list; kInvalidArgument quotes it and says what it may be.
+Result<void> check_device_name(const std::string& name);
+
 /// Makes a start-up kit for each party: key pairs (files 0600, folders 0700), the device list, and TOML
 /// files ready for --config. Into an existing fleet it adds the devices that are new, keeps every key, and
 /// changes nothing else. kInvalidArgument names a bad device name or endpoint.

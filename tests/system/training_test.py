@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 from processes import BIN, DATA, TRAINING, Fleet, RecordingProxy, wait_until
@@ -85,6 +86,39 @@ class TrainingTest(unittest.TestCase):
         wait_until(lambda: fleet.metrics("round")[-1]["clients"] == 3, "a round with it again")
         self.assertEqual(fleet.metrics("round")[0]["clients"], 3)
         self.assertEqual([line["client"] for line in fleet.metrics("join")].count("client-2"), 2)
+        aggregator.stop(signal.SIGINT)
+        self.assertEqual(aggregator.wait(), 130, aggregator.output)
+
+    def test_devices_are_added_and_revoked_while_the_run_goes_on(self):
+        fleet = self.fleet(["client-1", "client-2"])
+        devices = lambda *arguments: subprocess.run([BIN / "tandem", "devices", *arguments, "--fleet", fleet.kits],
+                                                    check=True, capture_output=True, text=True).stdout
+        aggregator = fleet.aggregator("--rounds", "1000000", "--local-steps", "60", "--step-deadline", "30")
+        edges = {device: fleet.edge(device) for device in fleet.devices}
+        wait_until(lambda: len(fleet.metrics("round")) >= 1, "the first round")
+        started = time.monotonic()
+        self.assertIn("client-2", devices("revoke", "client-2"))
+        # At once, not when a deadline or a silence has passed.
+        wait_until(lambda: fleet.metrics("leave"), "the aggregator to know", seconds=10)
+        self.assertEqual([(line["client"], line["detail"]) for line in fleet.metrics("leave")],
+                         [("client-2", "its key was taken off the device list")])
+        print(f"revoked {time.monotonic() - started:.1f} s after the command")
+        self.assertEqual(edges["client-2"].wait(30), 1, edges["client-2"].output)
+        self.assertIn("refused this device's key", edges["client-2"].output)
+        alone = len(fleet.metrics("round"))
+        wait_until(lambda: len(fleet.metrics("round")) > alone + 1, "rounds without it")
+        self.assertEqual(fleet.metrics("round")[-1]["clients"], 1)
+        self.assertEqual(fleet.metrics("missed-step"), [])
+        # Listed again, it is let in, as is the one that never was there.
+        devices("add", "client-2", "client-3")
+        wait_until(lambda: "devices added: client-2, client-3" in aggregator.output or
+                   "devices added: client-3, client-2" in aggregator.output, "the new list")
+        for device in ["client-2", "client-3"]:
+            edges[device] = fleet.edge(device)
+        wait_until(lambda: fleet.metrics("round")[-1]["clients"] == 3, "a round of all three")
+        self.assertIsNone(edges["client-1"].process.poll())
+        self.assertIn("devices revoked: client-2", aggregator.output)
+        self.assertIn("cut off client-2 at 127.0.0.1: its key was taken off the device list", aggregator.output)
         aggregator.stop(signal.SIGINT)
         self.assertEqual(aggregator.wait(), 130, aggregator.output)
 
