@@ -47,6 +47,10 @@ void Aggregator::set_devices(DeviceList devices) {
   server_->set_devices(std::move(devices));
 }
 
+void Aggregator::set_max_message_bytes(int64_t bytes) {
+  server_->set_max_message_bytes(bytes);
+}
+
 void Aggregator::send(ConnectionId connection, wire::Frames frames) {
   if (server_) server_->send(connection, std::move(frames));
 }

@@ -31,6 +31,10 @@ class Aggregator {
   /// thread, once listening.
   void set_devices(DeviceList devices);
 
+  /// The largest message a client may send from now on (ZmqServer::set_max_message_bytes). Any thread, once
+  /// listening.
+  void set_max_message_bytes(int64_t bytes);
+
   /// Takes a session's message for a connection: its SessionDependencies::send.
   void send(ConnectionId connection, wire::Frames frames);
 
