@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -69,6 +70,18 @@ Error damaged(const fs::path& path, const std::string& text) {
   return Error{ErrorCode::kCorrupt, path.string() + ": " + text};
 }
 
+/// Throws out_of_range for what does not fit: nlohmann converts any number to the type, wrong or not.
+template <class T>
+T read_whole(const nlohmann::json& json, const char* key) {
+  const auto& field = json.at(key);
+  if (!field.is_number_unsigned() || field.get<uint64_t>() > std::numeric_limits<T>::max()) {
+    throw std::out_of_range(std::string("\"") + key + "\": expected a whole number up to " +
+                            std::to_string(std::numeric_limits<T>::max()) + ", found " +
+                            (field.is_number() ? field.dump() : field.type_name()));
+  }
+  return field.get<T>();
+}
+
 Result<Manifest> parse_manifest(const fs::path& path, Position position) {
   const Result<std::string> text = read_file(path);
   if (!text) return text.error();
@@ -76,11 +89,11 @@ Result<Manifest> parse_manifest(const fs::path& path, Position position) {
   try {
     const auto json = nlohmann::json::parse(*text);
     manifest.file = json.at("file").get<std::string>();
-    manifest.bytes = json.at("bytes").get<uint64_t>();
+    manifest.bytes = read_whole<uint64_t>(json, "bytes");
     manifest.sha256 = json.at("sha256").get<std::string>();
-    manifest.round = json.at("round").get<uint32_t>();
-    manifest.step = json.at("step").get<uint32_t>();
-  } catch (const nlohmann::json::exception& error) {
+    manifest.round = read_whole<uint32_t>(json, "round");
+    manifest.step = read_whole<uint32_t>(json, "step");
+  } catch (const std::exception& error) {  // nlohmann's too
     return damaged(path, std::string("not a manifest: ") + error.what());
   }
   if (Position{manifest.round, manifest.step} != position) {

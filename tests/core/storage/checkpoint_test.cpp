@@ -155,6 +155,28 @@ TEST_SUITE("core/storage/checkpoint") {
                  newest(store, {passed_over + manifest.string() +
                                 ": expected a file name without directories, found \"../x\""}));
     }
+    SUBCASE("a manifest with numbers that are none of its own") {
+      const fs::path manifest = directory.path() / (kTwo + ".json");
+      const struct {
+        const char* numbers;
+        std::string found;
+      } cases[] = {
+          {R"("bytes":1e300,"round":2,"step":0)",
+           "\"bytes\": expected a whole number up to 18446744073709551615, found 1e+300"},
+          {R"("bytes":-1,"round":2,"step":0)",
+           "\"bytes\": expected a whole number up to 18446744073709551615, found -1"},
+          {R"("bytes":1,"round":4294967298,"step":0)",
+           "\"round\": expected a whole number up to 4294967295, found 4294967298"},
+          {R"("bytes":1,"round":2,"step":true)",
+           "\"step\": expected a whole number up to 4294967295, found boolean"},
+      };
+      for (const auto& entry : cases) {
+        CAPTURE(entry.numbers);
+        std::ofstream(manifest) << R"({"file":"x","sha256":"",)" << entry.numbers << "}";
+        check_same(checkpoint(1, 0),
+                   newest(store, {passed_over + manifest.string() + ": not a manifest: " + entry.found}));
+      }
+    }
     SUBCASE("a manifest that is no JSON") {
       std::ofstream(directory.path() / (kTwo + ".json")) << "{\"file\":";
       Names warnings;
