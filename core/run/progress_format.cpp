@@ -115,7 +115,7 @@ std::string figures(const ProgressState& state, bool unicode) {
   std::string text = "  " + percent_done(state);
   text += "  loss " + format_fixed(state.loss, 3);
   text += "  acc " + format_fixed(state.accuracy * 100, 1) + "%";
-  text += "  " + format_count(std::llround(state.examples_per_second)) + " ex/s";
+  text += "  " + format_count(to_whole(state.examples_per_second)) + " ex/s";
   text += "  " + up + format_bytes(state.bytes_up) + " " + down + format_bytes(state.bytes_down);
   if (state.seconds_left) text += "  " + format_duration(*state.seconds_left) + " left";
   return text;
@@ -134,8 +134,14 @@ std::string format_fixed(double value, int decimals) {
   if (!std::isfinite(value)) return "-";
   std::array<char, 400> buffer;
   char* const begin = buffer.data();
-  const auto end = std::to_chars(begin, begin + buffer.size(), value, std::chars_format::fixed, decimals).ptr;
-  return std::string(begin, end);
+  const auto [end, error] =
+      std::to_chars(begin, begin + buffer.size(), value, std::chars_format::fixed, decimals);
+  return error == std::errc{} ? std::string(begin, end) : "-";
+}
+
+int64_t to_whole(double value) {
+  constexpr double kLimit = 9e18;  // inside int64_t
+  return std::isnan(value) ? 0 : std::llround(std::clamp(value, -kLimit, kLimit));
 }
 
 std::string format_count(int64_t value) {
@@ -199,8 +205,8 @@ std::string format_summary(const RunSummary& summary, const std::string& report_
       {"rounds", std::to_string(summary.rounds)},
       {"clients", std::to_string(summary.clients)},
       {"evaluation", eval_text(summary.eval_accuracy, summary.eval_loss)},
-      {"time", format_duration(summary.seconds) + ", " +
-                   format_count(std::llround(summary.examples_per_second)) + " examples/s"},
+      {"time", format_duration(summary.seconds) + ", " + format_count(to_whole(summary.examples_per_second)) +
+                   " examples/s"},
       {"bytes", "up " + format_bytes(summary.bytes_up) + ", down " + format_bytes(summary.bytes_down)},
       {"peak memory", format_bytes(summary.peak_rss_bytes)},
   };

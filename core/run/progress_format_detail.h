@@ -11,6 +11,8 @@ namespace tandem::detail {
 
 /// `value` with this many decimals, whatever the locale; "-" when it is not finite.
 std::string format_fixed(double value, int decimals);
+/// To the nearest; 0 for NaN, and at most 9e18 either way.
+int64_t to_whole(double value);
 /// "60,000"
 std::string format_count(int64_t value);
 /// `text` without control characters, which could move a terminal's cursor or change its colours.

@@ -19,6 +19,7 @@ using detail::format_count;
 using detail::format_fixed;
 using detail::ReportData;
 using detail::ReportRound;
+using detail::to_whole;
 
 using Figure = std::optional<double> ReportRound::*;
 
@@ -115,7 +116,7 @@ std::string percent_tick(double value, double step) {
 }
 
 std::string bytes_tick(double value, double) {
-  std::string text = format_bytes(std::llround(value));
+  std::string text = format_bytes(to_whole(value));
   const size_t zero = text.find(".0 ");
   if (zero != std::string::npos) text.erase(zero, 2);
   return value == 0 ? "0" : text;
@@ -146,11 +147,11 @@ RunSummary summary_of(const ReportData& data) {
   summary.eval_accuracy = last(data.rounds, &ReportRound::eval_accuracy);
   summary.eval_loss = last(data.rounds, &ReportRound::eval_loss);
   summary.seconds = total(data.rounds, &ReportRound::seconds);
-  int64_t examples = 0;
-  for (const ReportRound& round : data.rounds) examples += round.examples;
-  if (summary.seconds > 0) summary.examples_per_second = static_cast<double>(examples) / summary.seconds;
-  summary.bytes_up = std::llround(total(data.rounds, &ReportRound::bytes_up));
-  summary.bytes_down = std::llround(total(data.rounds, &ReportRound::bytes_down));
+  double examples = 0;
+  for (const ReportRound& round : data.rounds) examples += static_cast<double>(round.examples);
+  if (summary.seconds > 0) summary.examples_per_second = examples / summary.seconds;
+  summary.bytes_up = to_whole(total(data.rounds, &ReportRound::bytes_up));
+  summary.bytes_down = to_whole(total(data.rounds, &ReportRound::bytes_down));
   return summary;
 }
 
@@ -189,7 +190,7 @@ std::string headline_figures(const RunSummary& summary) {
       {"Evaluation loss", number_or_dash(summary.eval_loss, 4)},
       {"Time", format_duration(summary.seconds)},
       {"Time per round", summary.rounds > 0 ? format_fixed(seconds_a_round, 1) + " s" : kMissing},
-      {"Examples per second", format_count(std::llround(summary.examples_per_second))},
+      {"Examples per second", format_count(to_whole(summary.examples_per_second))},
       {"Bytes up", format_bytes(summary.bytes_up)},
       {"Bytes down", format_bytes(summary.bytes_down)},
       {"Peak memory", has_peak ? format_bytes(summary.peak_rss_bytes) : kMissing},
@@ -242,7 +243,7 @@ std::string charts(const ReportData& data) {
 
   Chart bytes =
       make_chart(data, "Bytes", {{"up", &ReportRound::bytes_up}, {"down", &ReportRound::bytes_down}});
-  bytes.format_value = [](double value) { return format_bytes(std::llround(value)); };
+  bytes.format_value = [](double value) { return format_bytes(to_whole(value)); };
   bytes.format_tick = bytes_tick;
 
   Chart time = make_chart(data, "Time", {{"training, merging and evaluation", &ReportRound::seconds}});

@@ -1,6 +1,7 @@
 #include "tandem/core/run/report_data_detail.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -24,6 +25,12 @@ int64_t whole(const Json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_number_integer()) return 0;
   return found->get<int64_t>();
+}
+
+/// Numbers of a damaged file may be as large as they like: sums stop at the ends of the type.
+void add(int64_t& sum, int64_t value) {
+  using Limits = std::numeric_limits<int64_t>;
+  if (__builtin_add_overflow(sum, value, &sum)) sum = value > 0 ? Limits::max() : Limits::min();
 }
 
 std::string text(const Json& object, const char* key) {
@@ -53,12 +60,12 @@ ReportRound read_round(const Json& line) {
 void add_to_client(const Json& line, ReportClient& client) {
   client.name = text(line, "client");
   client.rounds += 1;
-  client.examples += whole(line, "examples");
+  add(client.examples, whole(line, "examples"));
   client.last_loss = number(line, "loss");
   client.last_accuracy = number(line, "accuracy");
-  client.missed_steps += whole(line, "missed_steps");
-  client.bytes_up += whole(line, "bytes_up");
-  client.bytes_down += whole(line, "bytes_down");
+  add(client.missed_steps, whole(line, "missed_steps"));
+  add(client.bytes_up, whole(line, "bytes_up"));
+  add(client.bytes_down, whole(line, "bytes_down"));
 }
 
 ReportEvent read_event(const Json& line) {

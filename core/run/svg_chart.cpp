@@ -29,8 +29,11 @@ std::string series_class(size_t index) {
   return std::string("s").append(std::to_string(index));
 }
 
+/// Beyond this the differences that an axis needs would overflow.
+constexpr double kLargest = 1e300;
+
 bool exists(const std::optional<double>& value) {
-  return value && std::isfinite(*value);
+  return value && std::abs(*value) <= kLargest;  // NaN is not
 }
 
 /// Maps values to the plot.
@@ -173,8 +176,11 @@ std::string svg(const Chart& chart, const Axes& axes, const std::string& content
 }  // namespace
 
 std::vector<double> nice_ticks(double low, double high, int count) {
-  if (high <= low) {
-    const double margin = low == 0 ? 1 : std::abs(low) * 0.1;
+  // A range that vanishes beside its values counts as empty: a step would change none of them.
+  const double size = std::max(std::abs(low), std::abs(high));
+  constexpr double kSmallest = 1e-290;
+  if (high - low <= std::max(size * 1e-12, kSmallest)) {
+    const double margin = size <= kSmallest ? 1 : size * 0.1;
     low -= margin;
     high += margin;
   }

@@ -197,6 +197,23 @@ TEST_SUITE("core/run/report") {
     }
   }
 
+  TEST_CASE("figures of any size are a page too, and sums stop at the ends of their type") {
+    TemporaryFolder folder;
+    std::ofstream(folder.path / "metrics.jsonl")
+        << R"({"event":"client","client":"a","examples":9223372036854775807,"missed_steps":1})"
+           "\n"
+        << R"({"event":"client","client":"a","examples":9223372036854775807,"bytes_up":-9223372036854775808})"
+           "\n"
+        << R"({"event":"round","round":1,"loss":1e16,"bytes_up":1e300,"seconds":5e-324,"examples":9223372036854775807})"
+           "\n"
+        << R"({"event":"round","round":2,"loss":10000000000000002,"bytes_up":1e300,"examples":9223372036854775807})"
+           "\n";
+    const auto html = render_report(folder.path);
+    REQUIRE_MESSAGE(html.has_value(), html.error().message);
+    CHECK(has(*html, "<td class=\"n\">9,223,372,036,854,775,807</td>"));
+    CHECK(has(*html, figure("Bytes up", "9.0 EB")));
+  }
+
   TEST_CASE("errors name the file") {
     TemporaryFolder folder;
     const auto missing = render_report(folder.path);

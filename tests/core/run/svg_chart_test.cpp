@@ -1,3 +1,4 @@
+#include <cmath>
 #include <limits>
 
 #include "core/run/temporary_folder.h"
@@ -37,6 +38,30 @@ TEST_SUITE("core/run/svg_chart") {
       CHECK(ticks.front() < value);
       CHECK(ticks.back() > value);
     }
+  }
+
+  TEST_CASE("nice_ticks ends where a step would change nothing, and where there is no step") {
+    const struct {
+      double low, high;
+    } ranges[] = {{1e17, std::nextafter(1e17, 2e17)},
+                  {-1e300, std::nextafter(-1e300, 0)},
+                  {0, 5e-324},
+                  {-5e-324, 5e-324},
+                  {-1e300, 1e300},
+                  {1e-310, 2e-310}};
+    for (const auto& [low, high] : ranges) {
+      CAPTURE(low);
+      const auto ticks = nice_ticks(low, high, 5);
+      REQUIRE(ticks.size() >= 2);
+      CHECK(ticks.size() < 12);
+      CHECK(ticks.front() <= low);
+      CHECK(ticks.back() >= high);
+    }
+  }
+
+  TEST_CASE("a value too large to draw is a gap") {
+    const std::string svg = render_line_chart(some_chart({10, 1.7e308, -1.7e308, 30}));
+    CHECK(count_of(svg, "<circle") == 2);
   }
 
   TEST_CASE("a line chart has a dot with a tooltip for each value") {
