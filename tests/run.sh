@@ -10,8 +10,9 @@ usage() {
   cat <<'END'
 usage: tests/run.sh [--long] [--filter REGEX]
 
-  --long           also soak tests, and everything again under AddressSanitizer and
-                   UndefinedBehaviorSanitizer, and what runs no LibTorch kernel under ThreadSanitizer
+  --long           also soak tests, ten minutes of each fuzzer, and everything again under
+                   AddressSanitizer and UndefinedBehaviorSanitizer, and what runs no LibTorch kernel
+                   under ThreadSanitizer
   --filter REGEX   only the tests whose name matches
   --help           this text
 END
@@ -75,6 +76,21 @@ build_sanitized() {
   return 1
 }
 
+has_fuzzer() {
+  printf 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+    clang++ -x c++ -fsanitize=fuzzer,address,undefined -o build/has_fuzzer - >/dev/null 2>&1
+}
+
+# A few seconds of each fuzzer; ten minutes with --long.
+run_fuzzers() {
+  if [[ -n $filter && $filter != *fuzz* ]]; then return; fi
+  if ! has_fuzzer; then
+    printf 'skipped: fuzzing, which needs clang and its libFuzzer (apt-get install clang libclang-rt-dev)\n'
+    return
+  fi
+  if build_sanitized fuzz fuzzers; then run_ctest fuzz; fi
+}
+
 summary() {
   local total=$((passed + failed)) percent=0
   if [[ $total -gt 0 ]]; then percent=$((100 * passed / total)); fi
@@ -85,6 +101,7 @@ main() {
   parse_arguments "$@"
   ./setup.sh --with-tests
   run_ctest release
+  run_fuzzers
   if [[ $long == yes ]]; then
     if build_sanitized asan-ubsan all; then run_ctest asan-ubsan; fi
     if build_sanitized tsan tests_tsan; then run_ctest tsan -L '^tsan$'; fi
