@@ -17,6 +17,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tandem/core/base/version.h"
+#include "tandem/core/config/toml_nesting_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {
@@ -357,6 +358,10 @@ std::vector<FileEntry> entries_by_line(const toml::table& table, const Path& fil
 Result<toml::table> parse_toml(const Path& file) {
   const auto content = read_file(file);
   if (!content) return content.error();
+  if (const auto deep = detail::find_deep_nesting(*content)) {
+    return Error{ErrorCode::kCorrupt,
+                 file.string() + ":" + std::to_string(deep->line) + ": " + deep->problem};
+  }
   try {
     return toml::parse(*content, file.string());
   } catch (const toml::parse_error& error) {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <zmq.hpp>
 
+#include "tandem/core/config/toml_nesting_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {
@@ -53,6 +54,9 @@ std::string parse_failure(const toml::parse_error& error, bool secret) {
 }
 
 Result<toml::table> parse(const std::filesystem::path& path, std::string_view text, bool secret) {
+  if (const auto deep = detail::find_deep_nesting(text)) {
+    return invalid(path, "line " + std::to_string(deep->line) + ": " + deep->problem);
+  }
   try {
     return toml::parse(text);
   } catch (const toml::parse_error& error) {

@@ -247,6 +247,16 @@ TEST_SUITE("core/config/flags") {
     CHECK(third.mistake({"--config", twice.c_str()}).substr(0, twice.size() + 4) == twice + ":2: ");
   }
 
+  TEST_CASE("a file that nests tables without end is an error, not the end of the stack") {
+    const TemporaryFolder folder;
+    std::string key = "a";
+    for (int i = 0; i < 1'000'000; ++i) key += ".a";
+    const std::string file = folder.write("deep.toml", "rounds = 1\n" + key + " = 1\n");
+    Program program;
+    CHECK(program.mistake({"--config", file.c_str()}) ==
+          file + ":2: a line has at most 5000 dots, since each may nest a table; found 1000000");
+  }
+
   TEST_CASE("to_toml groups, escapes, and reads back to the same values") {
     Program program;
     CHECK(program.parse({"--lr", "3", "--seed", "18446744073709551615", "--offset", "-9223372036854775808",

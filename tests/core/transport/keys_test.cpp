@@ -37,6 +37,12 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+std::string repeated(const std::string& part, int times) {
+  std::string text;
+  for (int i = 0; i < times; ++i) text += part;
+  return text;
+}
+
 std::string key_file(const std::string& public_key, const std::string& secret_key) {
   return "public = \"" + public_key + "\"\nsecret = \"" + secret_key + "\"\n";
 }
@@ -210,9 +216,15 @@ TEST_SUITE("core/transport/keys") {
         {"[devices]\n\"\" = \"" + key + "\"\n", "line 2: a device name has 1 to 64 characters"},
         {"[devices]\n\"a\\nb\" = \"" + key + "\"\n", "line 2: a device name has 1 to 64 characters"},
         {"[devices\n", "line 1"},
+        {"\na" + repeated(".a", 1'000'000) + " = 1\n",
+         "line 2: a line has at most 5000 dots, since each may nest a table; found 1000000"},
+        {"[a" + repeated(".a", 1'000'000) + "]\n", "line 1: a line has at most 5000 dots"},
+        {"[a" + repeated(".a", 5000) + "]\nb" + repeated(".b", 5000) + " = 1\n", "unknown key \"a\""},
+        {"a = " + repeated("[", 1'000'000) + "\n", "line 1"},
+        {"a = " + repeated("{a=", 1'000'000) + "\n", "line 1"},
     };
     for (const auto& entry : cases) {
-      CAPTURE(entry.text);
+      CAPTURE(entry.text.substr(0, 200));
       const auto loaded = load_device_list(scratch.write("devices.toml", entry.text, 0644));
       REQUIRE_FALSE(loaded);
       CAPTURE(loaded.error().message);
