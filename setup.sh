@@ -15,6 +15,7 @@ build_packages=(
   doctest-dev
 )
 test_packages=(python3 python3-torch)
+fuzz_packages=(clang libclang-rt-dev)
 data_packages=(dataset-fashion-mnist)
 
 build=yes
@@ -96,11 +97,22 @@ fail_with_log() {
   fail "$1 (everything is in $log)"
 }
 
+without() {
+  if [[ $1 == dataset-* ]]; then
+    printf 'the quickstart will use synthetic data'
+  else
+    printf 'the tests will not fuzz'
+  fi
+}
+
 install_with_apt() {
-  local wanted=("${build_packages[@]}") required=() optional=() package
-  if [[ $tests == yes ]]; then wanted+=("${test_packages[@]}"); fi
+  local wanted=("${build_packages[@]}") useful=("${data_packages[@]}") required=() optional=() package
+  if [[ $tests == yes ]]; then
+    wanted+=("${test_packages[@]}")
+    useful+=("${fuzz_packages[@]}")
+  fi
   mapfile -t required < <(missing_of "${wanted[@]}")
-  mapfile -t optional < <(missing_of "${data_packages[@]}")
+  mapfile -t optional < <(missing_of "${useful[@]}")
 
   if [[ ${#required[@]} -gt 0 ]]; then
     if [[ $EUID -ne 0 ]] && ! command -v sudo >/dev/null; then
@@ -114,7 +126,7 @@ install_with_apt() {
     if has_candidate "$package"; then
       required+=("$package")
     else
-      warn "$package is not in the configured apt sources; the quickstart will use synthetic data"
+      warn "$package is not in the configured apt sources: $(without "$package")"
     fi
   done
   if [[ ${#required[@]} -eq 0 ]]; then return; fi
