@@ -13,6 +13,11 @@ namespace {
 /// again what has no answer.
 constexpr size_t kInboxCapacity = 1 << 16;
 constexpr int kQueuedPerClient = 128;
+/// Dropped messages after which a client is flooding.
+constexpr int64_t kFlood = 1000;
+constexpr int64_t kLargestHeartbeat = 128;
+/// Until the model is known a client has nothing to say but Hello.
+constexpr int64_t kLargestGreeting = 8 << 20;
 constexpr std::chrono::milliseconds kStopCheck{200};
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::chrono::seconds kUndecodableLogInterval{5};
@@ -36,6 +41,7 @@ Result<void> Aggregator::listen(ZmqServerOptions options) {
       ZmqServer::start(std::move(options), [this](ReceivedFrames received) { enqueue(std::move(received)); });
   if (!server) return server.error();
   server_ = std::move(*server);
+  server_->set_max_message_bytes(kLargestGreeting);
   return {};
 }
 
@@ -45,10 +51,6 @@ std::string Aggregator::endpoint() const {
 
 void Aggregator::set_devices(DeviceList devices) {
   server_->set_devices(std::move(devices));
-}
-
-void Aggregator::set_max_message_bytes(int64_t bytes) {
-  server_->set_max_message_bytes(bytes);
 }
 
 void Aggregator::send(ConnectionId connection, wire::Frames frames) {
@@ -62,17 +64,22 @@ bool Aggregator::admit(const ClientId& client, int64_t bytes) {
   const bool has_room =
       queued.messages == 0 || (queued.messages < kQueuedPerClient &&
                                queued.bytes + bytes <= static_cast<int64_t>(limits_.max_message_bytes));
-  if (!has_room) return false;
+  if (!has_room) {
+    if (bytes > kLargestHeartbeat) ++queued.dropped;
+    return false;
+  }
   queued.messages += 1;
   queued.bytes += bytes;
   return true;
 }
 
-void Aggregator::release(const ClientId& client, int64_t bytes) {
+/// How many messages of the client were dropped, once they are a flood; else 0.
+int64_t Aggregator::release(const ClientId& client, int64_t bytes) {
   const std::lock_guard lock(queued_mutex_);
   Queued& queued = queued_[client];
   queued.messages -= 1;
   queued.bytes -= bytes;
+  return queued.dropped >= kFlood ? std::exchange(queued.dropped, 0) : 0;
 }
 
 void Aggregator::enqueue(ReceivedFrames received) {
@@ -104,7 +111,8 @@ void Aggregator::log_undecodable(const ClientId& client, const Error& error) {
 
 void Aggregator::hand_over(Inbound inbound) {
   if (inbound.revoked) return session_.revoke(inbound.client, "its key was taken off the device list");
-  release(inbound.client, inbound.bytes);
+  const int64_t flood = release(inbound.client, inbound.bytes);
+  if (flood > 0) session_.flooded(inbound.client, flood);
   if (inbound.message) {
     session_.receive(inbound.connection, inbound.client, std::move(*inbound.message), inbound.bytes,
                      inbound.received_at);
@@ -148,7 +156,16 @@ void Aggregator::run_session(const std::function<bool()>& should_stop) {
       session_.tick(std::chrono::steady_clock::now());
     }
     say_what_it_waits_for();
+    bound_messages();
   }
+}
+
+/// Once the model is known: whoever sends more than anybody can have to say is cut off. All that a window
+/// allows may arrive before the first of it is taken out.
+void Aggregator::bound_messages() {
+  if (messages_bounded_ || session_.largest_message() == 0) return;
+  messages_bounded_ = true;
+  server_->set_max_message_bytes(session_.largest_message() * (int64_t{session_.plan().window} + 1));
 }
 
 }  // namespace tandem::aggregator

@@ -31,9 +31,6 @@ class Aggregator {
   /// thread, once listening.
   void set_devices(DeviceList devices);
 
-  /// The largest message a client may send from now on (ZmqServer::set_max_message_bytes). Any thread, once
-  /// listening.
-  void set_max_message_bytes(int64_t bytes);
 
   /// Takes a session's message for a connection: its SessionDependencies::send.
   void send(ConnectionId connection, wire::Frames frames);
@@ -54,9 +51,10 @@ class Aggregator {
 
   void run_session(const std::function<bool()>& should_stop);
   void say_what_it_waits_for();
+  void bound_messages();
   void log_undecodable(const ClientId& client, const Error& error);
   bool admit(const ClientId& client, int64_t bytes);
-  void release(const ClientId& client, int64_t bytes);
+  int64_t release(const ClientId& client, int64_t bytes);
   void enqueue(ReceivedFrames received);
   void hand_over(Inbound inbound);
 
@@ -73,11 +71,13 @@ class Aggregator {
   struct Queued {
     int messages = 0;
     int64_t bytes = 0;
+    int64_t dropped = 0;  ///< heartbeats aside
   };
   std::mutex queued_mutex_;
   std::map<ClientId, Queued> queued_;  // guarded by queued_mutex_
   std::function<void(const std::string&)> note_;
   TimePoint last_notice_;
+  bool messages_bounded_ = false;
   Mailbox<Inbound> inbox_;
   std::unique_ptr<ZmqServer> server_;  // last: its thread pushes into inbox_
 };

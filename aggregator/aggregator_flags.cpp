@@ -169,6 +169,8 @@ void TrainingFlags::add_to(Flags& flags) {
             "Seconds after which a round ends and each client sends its front as it stands; 0: never");
   flags.add("update-deadline", update_deadline, "Seconds the end of a round waits for a client's front");
   flags.add("client-timeout", client_timeout, "Seconds of silence after which a client has left");
+  flags.add("quarantine-after", quarantine_after,
+            "Messages that make no sense after which nothing of a client is taken any more; 0: never");
 
   flags.group("Machine and files");
   flags.add("device", device, "cpu, cuda or cuda:N");
@@ -179,6 +181,8 @@ void TrainingFlags::add_to(Flags& flags) {
             "Both sides keep where they stand every so many steps; 0 only at the end of a round");
   flags.add("resume", resume,
             "Go on with the run in --run-dir from its newest good checkpoint; begins it if there is none");
+  flags.add_path("seal-key", seal_key,
+                 "Seal the checkpoints with the key in this file (tandem seal-key makes one)");
   flags.add("quiet", quiet, "No progress, only the closing table");
 }
 
@@ -252,6 +256,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.step_deadline = milliseconds(step_deadline);
   options.update_deadline = milliseconds(update_deadline);
   options.client_timeout = milliseconds(client_timeout);
+  options.quarantine_after = quarantine_after;
   options.run_id = random_run_id();
   const auto compute_device = parse_device(device);
   if (!compute_device) return compute_device.error();

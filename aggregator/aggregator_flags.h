@@ -59,12 +59,14 @@ struct TrainingFlags {
   std::string stragglers = "drop";
   double update_deadline = 60;
   double client_timeout = 10;
+  int32_t quarantine_after = 20;
 
   std::string device = "cpu";
   int32_t threads = 0;
   std::filesystem::path run_dir = "runs/latest";
   uint32_t checkpoint_steps = 0;
   bool resume = false;
+  std::filesystem::path seal_key;
   bool quiet = false;
 
   void add_to(Flags& flags);

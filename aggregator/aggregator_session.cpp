@@ -40,8 +40,8 @@ size_t kept_replies(const TrainingPlan& plan) {
 AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies dependencies)
     : options_(options.validated()),
       dependencies_(std::move(dependencies)),
-      messenger_(options_.run_id, options_.incarnation, kept_replies(options_.plan), dependencies_.send,
-                 required(dependencies_.observer)) {
+      messenger_(options_.run_id, options_.incarnation, kept_replies(options_.plan),
+                 options_.quarantine_after, dependencies_.send, required(dependencies_.observer)) {
   run_started_ = dependencies_.now();
   next_liveness_check_ = run_started_ + kLivenessCheck;
 }
@@ -141,6 +141,19 @@ Result<void> AggregatorSession::check_data(const DataDescription& data) const {
   return {};
 }
 
+int64_t AggregatorSession::largest_message() const {
+  if (model_ == nullptr) return 0;
+  constexpr int64_t kFraming = 1 << 20;
+  const TrafficModel traffic = traffic_model(*model_, options_.plan);
+  // A rest too small to stand alone joins the batch before it.
+  int64_t examples = 2 * int64_t{options_.batch_size} + 2;
+  if (model_->split.has_tail()) {
+    examples = std::max(examples, evaluation_batch_size(model_->definition, model_->split));
+  }
+  const int64_t batch = examples * (std::max(traffic.activation_bytes, traffic.output_bytes) + 8);
+  return std::max(batch, traffic.weight_bytes + traffic.control_up_bytes) + kFraming;
+}
+
 NamedTensors AggregatorSession::weights() const {
   return model_->whole.state();
 }
@@ -190,7 +203,25 @@ void AggregatorSession::receive_undecodable(ConnectionId connection, const Clien
   const bool fatal = error.code == ErrorCode::kUnsupported;  // another version of the protocol
   messenger_.refuse(connection, messenger_.key(sequence()), error.code,
                     "that message did not decode, send it again: " + error.message, fatal);
-  (void)client;
+  // What the network damaged is nobody's fault.
+  if (error.code != ErrorCode::kCorrupt) messenger_.count_offence(client, error.message);
+  follow_up();
+}
+
+void AggregatorSession::flooded(const ClientId& client, int64_t messages) {
+  if (done()) return;
+  messenger_.condemn(client, std::to_string(messages) + " messages more than may wait");
+  follow_up();
+}
+
+/// From now on nothing of this client counts, on any connection, until the run is over.
+void AggregatorSession::quarantine(const ClientId& client) {
+  Member& member = *messenger_.roster().find(client);
+  messenger_.event("quarantined", client.name, member.quarantined);
+  messenger_.refuse(member.connection, messenger_.key(sequence()), ErrorCode::kRefused,
+                    "this device is in quarantine until the run is over: " + member.quarantined, true);
+  member.said_bye = true;
+  leave(client, "in quarantine");
 }
 
 void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& client,
@@ -209,6 +240,10 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   if (const auto checked = check_data(hello.data); !checked) return turn_away(checked.error());
 
   const Member* before = messenger_.roster().find(client);
+  if (before != nullptr && !before->quarantined.empty()) {
+    return turn_away(
+        {ErrorCode::kRefused, "this device is in quarantine until the run is over: " + before->quarantined});
+  }
   // What was on its way when it left; a program that comes back has a new connection.
   if (before != nullptr && before->said_bye && before->connection == connection) return;
   const bool asks_again = before != nullptr && before->present && before->connection == connection &&
@@ -278,6 +313,7 @@ void AggregatorSession::save_checkpoint() {
       {"seconds", seconds_before_ + seconds_between(run_started_, dependencies_.now())},
       {"training", training_->state(tensors)},
       {"clients", messenger_.state(tensors)}};
+  const TimePoint begun = dependencies_.now();
   messenger_.observe(dependencies_.checkpoints->save(make_checkpoint(
       {.round = training_->figures().completed_rounds, .step = training_->steps_since_round()}, values,
       std::move(tensors),
@@ -285,6 +321,7 @@ void AggregatorSession::save_checkpoint() {
        {"cut", std::to_string(plan.cut)},
        {"algorithm", plan.algorithm},
        {"seed", std::to_string(plan.seed)}})));
+  dependencies_.observer->on_checkpoint(seconds_between(begun, dependencies_.now()));
 }
 
 Result<void> AggregatorSession::resume(const Checkpoint& checkpoint) {
@@ -339,6 +376,7 @@ void AggregatorSession::handle(const ClientId& client, Member& member, wire::Mes
   }
   const wire::MessageType type = wire::type_of(message.body);
   if (!training_->receive(client, std::move(message))) {
+    messenger_.count_offence(client, std::string("a message of kind ") + wire::message_type_name(type));
     messenger_.refuse(member.connection, key, ErrorCode::kProtocol,
                       std::string("a client does not send ") + wire::message_type_name(type), false);
   }
@@ -362,6 +400,7 @@ void AggregatorSession::handle_bye(const ClientId& client, const wire::Bye& bye)
 void AggregatorSession::follow_up() {
   while (!done()) {
     if (messenger_.failure()) return fail(*messenger_.failure());
+    for (const ClientId& client : messenger_.take_condemned()) quarantine(client);
     if (phase_ == Phase::kRound && training_->idle()) phase_ = Phase::kGathering;
     if (phase_ == Phase::kFinishing && messenger_.roster().present().empty()) return end();
     if (phase_ != Phase::kGathering || training_ == nullptr) return;

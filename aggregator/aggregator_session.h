@@ -66,6 +66,8 @@ class AggregatorSession {
                TimePoint received_at);
   /// Frames from an authenticated client that did not decode: asked for again, never held against it.
   void receive_undecodable(ConnectionId connection, const ClientId& client, const Error& error);
+  /// So many messages of an authenticated client were dropped because too many of it waited.
+  void flooded(const ClientId& client, int64_t messages);
   /// Deadlines up to `as_of`, before which every message that arrived must have been handed in. Call when
   /// next_deadline() has passed; earlier does no harm.
   void tick(TimePoint as_of);
@@ -95,6 +97,8 @@ class AggregatorSession {
   RunSummary summary() const;
   const TrainingPlan& plan() const { return options_.plan; }
   uint32_t incarnation() const { return options_.incarnation; }
+  /// Bytes of the largest message that an honest client can have to send; 0 until the model is known.
+  int64_t largest_message() const;
   /// The merged model; requires a prepared one.
   NamedTensors weights() const;
   const ModelDefinition& definition() const;
@@ -119,6 +123,7 @@ class AggregatorSession {
   Result<void> load(const nlohmann::json& values, const Checkpoint& checkpoint);
   void say_bye(wire::ByeReason reason, const std::string& text);
 
+  void quarantine(const ClientId& client);
   void follow_up();
   int clients_needed() const;
   bool begin_round_when_ready();

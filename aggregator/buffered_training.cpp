@@ -112,6 +112,7 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
   if (task.part.trained) return;
   if (const auto checked = check_trained(trained, task.part.planned_examples()); !checked) {
     messenger_.count_refused();
+    messenger_.count_offence(client, checked.error().message);
     return start_again(client, checked.error().message);
   }
   record_trained(task.part, trained);
@@ -208,8 +209,7 @@ void BufferedTraining::take(const ClientId& client) {
   if (update.examples == 0) {
     messenger_.event("bad-front", client.name, "it was trained on no example; left out of the buffer");
   } else if (const auto added = strategy_->add(std::move(update)); !added) {
-    messenger_.count_refused();
-    messenger_.event("bad-front", client.name, added.error().message + "; left out of the buffer");
+    messenger_.offence(client, "bad-front", added.error().message + "; left out of the buffer");
   } else {
     failed_in_a_row_ = 0;
     buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));

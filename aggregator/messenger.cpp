@@ -39,11 +39,12 @@ constexpr int kMaxEventsPerClient = 50;
 
 }  // namespace
 
-Messenger::Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, Send send,
-                     RunObserver& observer)
+Messenger::Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, int quarantine_after,
+                     Send send, RunObserver& observer)
     : run_id_(run_id),
       incarnation_(incarnation),
       kept_replies_(kept_replies),
+      quarantine_after_(quarantine_after),
       send_(std::move(send)),
       observer_(observer) {}
 
@@ -109,6 +110,7 @@ bool Messenger::answer_repeat(const ClientId& client, const wire::Message& reque
     } else {
       refuse(member.connection, request.key, ErrorCode::kProtocol,
              "step " + std::to_string(request.key.step) + " was already answered for other data", false);
+      count_offence(client, "another batch for a step that was answered");
     }
     return true;
   }
@@ -138,6 +140,8 @@ nlohmann::json Messenger::state(NamedTensors& tensors) const {
                             {"bytes_up", member.bytes_up},
                             {"bytes_down", member.bytes_down},
                             {"took_part", member.took_part},
+                            {"offences", member.offences},
+                            {"quarantined", member.quarantined},
                             {"replies", std::move(replies)}};
   }
   return {{"members", std::move(members)},
@@ -162,7 +166,9 @@ Result<void> Messenger::load_state(const nlohmann::json& state, const NamedTenso
                   .position = value.at("position").get<uint64_t>(),
                   .bytes_up = value.at("bytes_up").get<int64_t>(),
                   .bytes_down = value.at("bytes_down").get<int64_t>(),
-                  .took_part = value.at("took_part").get<bool>()};
+                  .took_part = value.at("took_part").get<bool>(),
+                  .offences = value.at("offences").get<int>(),
+                  .quarantined = value.at("quarantined").get<std::string>()};
     for (const auto& kept : value.at("replies")) {
       const std::string prefix = reply_prefix({name}, member.replies.size()).substr(std::strlen(kReplies));
       wire::Frames frames;
@@ -202,6 +208,25 @@ void Messenger::event(const std::string& name, const std::string& client, const 
   // What a client does must not fill the disk: beyond a number a round, its events are only counted.
   if (!client.empty() && ++events_of_client_[client] > kMaxEventsPerClient) return;
   observe(observer_.on_event({.event = name, .round = ordinal_, .client = client, .detail = detail}));
+}
+
+void Messenger::offence(const ClientId& client, const std::string& event_name, const std::string& reason) {
+  count_refused();
+  event(event_name, client.name, reason);
+  count_offence(client, reason);
+}
+
+void Messenger::count_offence(const ClientId& client, const std::string& reason) {
+  Member* member = roster_.find(client);
+  if (member == nullptr || quarantine_after_ == 0 || ++member->offences < quarantine_after_) return;
+  condemn(client, std::to_string(member->offences) + " messages that made no sense, the last: " + reason);
+}
+
+void Messenger::condemn(const ClientId& client, const std::string& reason) {
+  Member* member = roster_.find(client);
+  if (member == nullptr || quarantine_after_ == 0 || !member->quarantined.empty()) return;
+  member->quarantined = reason;
+  condemned_.push_back(client);
 }
 
 void Messenger::observe(Result<void> outcome) {

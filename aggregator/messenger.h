@@ -26,7 +26,9 @@ class Messenger {
   using Send = std::function<void(ConnectionId, wire::Frames)>;
 
   /// `kept_replies`: of each client. `observer` must outlive the messenger.
-  Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, Send send, RunObserver& observer);
+  /// `quarantine_after`: offences; 0 for never.
+  Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, int quarantine_after, Send send,
+            RunObserver& observer);
 
   Roster& roster() { return roster_; }
   const Roster& roster() const { return roster_; }
@@ -58,6 +60,14 @@ class Messenger {
   void begin_round(uint32_t ordinal);
   /// Records what happened; `client` is empty when it concerns none.
   void event(const std::string& name, const std::string& client, const std::string& detail);
+  /// What a client sent made no sense: recorded as `event`, and held against it.
+  void offence(const ClientId& client, const std::string& event, const std::string& reason);
+  /// The same where the record is made elsewhere. Enough of them and it is to be quarantined, for that
+  /// reason.
+  void count_offence(const ClientId& client, const std::string& reason);
+  /// Clients to quarantine, each named once.
+  std::vector<ClientId> take_condemned() { return std::exchange(condemned_, {}); }
+  void condemn(const ClientId& client, const std::string& reason);
   /// What the observer answered: its error ends the run.
   void observe(Result<void> outcome);
   /// The run cannot go on. The first reason stands.
@@ -84,10 +94,12 @@ class Messenger {
   uint64_t run_id_;
   uint32_t incarnation_;
   size_t kept_replies_;
+  int quarantine_after_;
   Send send_;
   RunObserver& observer_;
   Roster roster_;
   std::optional<Error> failure_;
+  std::vector<ClientId> condemned_;
   bool holding_ = false;
   std::vector<std::pair<ConnectionId, wire::Frames>> held_;
   uint32_t ordinal_ = 0;

@@ -42,6 +42,10 @@ struct Member {
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;
   bool took_part = false;
+  /// Messages of it that made no sense, in this run.
+  int offences = 0;
+  /// Why nothing of it is taken any more; empty when it is.
+  std::string quarantined;
 };
 
 /// Who belongs to the run. Clients are ordered by name. Not thread-safe.

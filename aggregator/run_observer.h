@@ -38,6 +38,8 @@ class RunObserver {
   virtual Result<void> on_event(const EventRecord& event) = 0;
   virtual void on_step(const StepReport& report) = 0;
   virtual Result<void> on_round(const RoundReport& report) = 0;
+  /// The run was kept, which took so long.
+  virtual void on_checkpoint(double seconds) { (void)seconds; }
 };
 
 }  // namespace tandem::aggregator

@@ -97,6 +97,7 @@ SessionOptions SessionOptions::validated() const {
   require(gradient_limit > 0, "gradient-limit must be > 0", std::to_string(gradient_limit));
   require(plan.checkpoint_steps <= 1'000'000, "checkpoint-steps must be between 0 and 1000000",
           std::to_string(plan.checkpoint_steps));
+  require(quarantine_after >= 0, "quarantine-after must be >= 0", std::to_string(quarantine_after));
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));
   check_participation(*this);
   check_strategy(*this);

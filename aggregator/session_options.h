@@ -74,6 +74,9 @@ struct SessionOptions {
   double loss_limit = 1e4;
   /// U-shaped: largest value in one example's gradient with respect to the tail's outputs.
   double gradient_limit = 1e4;
+  /// After so many messages that make no sense (not finite, of another shape, out of turn) nothing of a
+  /// client is taken any more in this run; 0: never.
+  int quarantine_after = 0;
   at::Device device = at::kCPU;
   int64_t eval_batch_size = 500;
 

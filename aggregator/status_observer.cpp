@@ -29,8 +29,7 @@ void declare_metrics(Metrics& metrics) {
   metrics.declare("tandem_events_total", kCounter,
                   "Events of metrics.jsonl by name: join, leave, reconnect, ...");
   metrics.declare("tandem_round_seconds", kGauge, "Training, merging and evaluation of the last round.");
-  metrics.declare("tandem_checkpoint_seconds", kGauge,
-                  "Time that writing the last round's records and checkpoint took.");
+  metrics.declare("tandem_checkpoint_seconds", kGauge, "Time that keeping the last checkpoint took.");
   for (const char* name :
        {"tandem_rounds_completed", "tandem_steps_total", "tandem_examples_total", "tandem_clients_present",
         "tandem_bytes_up_total", "tandem_bytes_down_total", "tandem_messages_refused_total"}) {
@@ -113,13 +112,15 @@ Result<void> StatusObserver::on_round(const RoundReport& report) {
   if (record.eval_accuracy) metrics.set("tandem_eval_accuracy", *record.eval_accuracy);
   metrics.set("tandem_clients_merged", record.clients);
   metrics.set("tandem_round_seconds", record.seconds);
-  const auto before = std::chrono::steady_clock::now();
   auto recorded = next_.on_round(report);
-  metrics.set("tandem_checkpoint_seconds",
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
   status_.beat();
   show_readiness();
   return recorded;
+}
+
+void StatusObserver::on_checkpoint(double seconds) {
+  status_.metrics().set("tandem_checkpoint_seconds", seconds);
+  next_.on_checkpoint(seconds);
 }
 
 void StatusObserver::count(uint32_t steps, int64_t examples) {

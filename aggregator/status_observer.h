@@ -26,6 +26,7 @@ class StatusObserver : public RunObserver {
   Result<void> on_event(const EventRecord& event) override;
   void on_step(const StepReport& report) override;
   Result<void> on_round(const RoundReport& report) override;
+  void on_checkpoint(double seconds) override;
 
  private:
   void count(uint32_t steps, int64_t examples);

@@ -215,6 +215,7 @@ void TrainingRounds::handle_activations(const ClientId& client, const wire::Mess
   }
   Member& member = *messenger_.roster().find(client);
   if (state != Round::StepState::kOpen) {
+    messenger_.count_offence(client, "a batch out of turn");
     return messenger_.refuse(member.connection, message.key, ErrorCode::kProtocol,
                              "step " + std::to_string(step) + " is not open for this client" +
                                  (state == Round::StepState::kTooEarly ? " before an earlier one is answered"
@@ -237,8 +238,7 @@ void TrainingRounds::handle_activations(const ClientId& client, const wire::Mess
     round_->put(std::move(request));
   } else {
     const std::string& reason = checked.error().message;
-    messenger_.count_refused();
-    messenger_.event("bad-activations", client.name, reason);
+    messenger_.offence(client, "bad-activations", reason);
     const size_t lane = *round_->lane_of(client);  // the step is open, so there is one
     const std::vector<TailEntry> missing = round_->missing(lane);
     const bool current = std::any_of(missing.begin(), missing.end(), [&](const TailEntry& entry) {
@@ -291,8 +291,7 @@ void TrainingRounds::handle_output_gradients(const ClientId& client, const wire:
     answer.loss = data.loss;
     answer.correct = data.correct;
   } else {
-    messenger_.count_refused();
-    messenger_.event("bad-gradient", client.name, checked.error().message);
+    messenger_.offence(client, "bad-gradient", checked.error().message);
   }
   open->answers.emplace(client, std::move(answer));
   advance();
@@ -306,8 +305,7 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
   if (part == nullptr || part->trained || !options_.plan.trains_locally()) return;
   if (const auto checked = check_trained(trained, part->planned_examples()); !checked) {
     const std::string& reason = checked.error().message;
-    messenger_.count_refused();
-    messenger_.event("excluded", client.name, reason);
+    messenger_.offence(client, "excluded", reason);
     round_->deactivate(client);
     messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round);
     if (merge_) merge_->give_up(client);
@@ -441,8 +439,7 @@ void TrainingRounds::run_step(size_t lane, const std::vector<ClientActivations>&
   std::vector<ClientGradient> results = tails_->of(clients.front().client).step(clients);
   for (size_t i = 0; i < results.size(); ++i) {
     if (!results[i].rejection.empty()) {
-      messenger_.count_refused();
-      messenger_.event("bad-activations", clients[i].client.name, results[i].rejection);
+      messenger_.offence(clients[i].client, "bad-activations", results[i].rejection);
       take_out(lane, clients[i], results[i].rejection);
     } else {
       if (options_.plan.objective == EdgeObjective::kAligned) keep_smashed(clients[i]);
@@ -612,8 +609,7 @@ void TrainingRounds::end_turn(const ClientUpdate* update) {
       ++merged_clients_;
       sent_weights_ = cpu_snapshot(model_.device.exchanged());
     } else {
-      messenger_.count_refused();
-      messenger_.event("bad-front", client.name, loaded.error().message + "; the front before it goes on");
+      messenger_.offence(client, "bad-front", loaded.error().message + "; the front before it goes on");
     }
   }
   ++turn_;
@@ -798,8 +794,7 @@ void TrainingRounds::begin_merge(bool now) {
     const ClientId client = update.client;
     const auto added = add_update(std::move(update));
     if (!added) {
-      messenger_.count_refused();
-      messenger_.event("bad-front", client.name, added.error().message + "; left out of the merge");
+      messenger_.offence(client, "bad-front", added.error().message + "; left out of the merge");
     }
     return added.has_value();
   });
@@ -943,8 +938,7 @@ void TrainingRounds::evaluate_batch(const ClientId& client, const wire::Message&
 }
 
 void TrainingRounds::evaluation_failed(const ClientId& client, const std::string& reason) {
-  messenger_.count_refused();
-  messenger_.event("bad-evaluation", client.name, reason);
+  messenger_.offence(client, "bad-evaluation", reason);
   evaluation_->give_up(client);
   advance_evaluation();
 }

@@ -41,6 +41,8 @@ void EdgeFlags::add_to(Flags& flags) {
       "Folder for this device's checkpoints, so that it goes on after its own death; empty keeps them "
       "in memory, for the death of the aggregator");
   flags.add("resume", resume, "Go on from the checkpoints in --run-dir; begins if there are none");
+  flags.add_path("seal-key", seal_key,
+                 "Seal the checkpoints in --run-dir with the key in this file (tandem seal-key makes one)");
   flags.add_path("save-front", save_front, "Write the final merged front to this .safetensors file");
   flags.add("quiet", quiet, "No progress, only what a person must know");
 }

@@ -34,6 +34,7 @@ struct EdgeFlags {
   int32_t prefetch = 2;
   std::filesystem::path run_dir;
   bool resume = false;
+  std::filesystem::path seal_key;
   std::filesystem::path save_front;
   bool quiet = false;
 

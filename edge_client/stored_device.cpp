@@ -1,9 +1,13 @@
 #include "tandem/edge_client/stored_device.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "tandem/core/storage/atomic_file.h"
 
@@ -42,13 +46,8 @@ Result<uint64_t> instance_in(const std::filesystem::path& path) {
 
 Result<StoredDevice> open_stored_device(const EdgeFlags& flags) {
   if (flags.run_dir.empty()) {
-    return StoredDevice{random_instance(), std::make_unique<CheckpointMemory>(kKeptCheckpoints)};
-  }
-  auto store = std::make_unique<CheckpointStore>(flags.run_dir / "checkpoints", kKeptCheckpoints);
-  if (!flags.resume && !store->positions().empty()) {
-    return Error{ErrorCode::kInvalidArgument, flags.run_dir.string() +
-                                                  " holds checkpoints of a device; --resume goes on from "
-                                                  "them, or choose another --run-dir or move it away"};
+    return StoredDevice{random_instance(), std::make_unique<CheckpointMemory>(kKeptCheckpoints),
+                        std::nullopt};
   }
   std::error_code error;
   std::filesystem::create_directories(flags.run_dir, error);
@@ -56,9 +55,30 @@ Result<StoredDevice> open_stored_device(const EdgeFlags& flags) {
     return Error{ErrorCode::kIo,
                  "cannot create --run-dir " + flags.run_dir.string() + ": " + error.message()};
   }
+  auto lock = RunLock::acquire(flags.run_dir);
+  if (!lock) return lock.error();
+  CheckpointStoreOptions options{
+      .directory = flags.run_dir / "checkpoints", .keep = kKeptCheckpoints, .owner = "device"};
+  if (!flags.seal_key.empty()) {
+    auto key = load_seal_key(flags.seal_key);
+    if (!key) return key.error();
+    options.seal_key = std::move(*key);
+  }
+  auto store = std::make_unique<CheckpointStore>(std::move(options));
+  const std::vector<CheckpointPosition> kept = store->positions();
+  if (!flags.resume && !kept.empty()) {
+    return Error{ErrorCode::kInvalidArgument, flags.run_dir.string() +
+                                                  " holds checkpoints of a device; --resume goes on from "
+                                                  "them, or choose another --run-dir or move it away"};
+  }
+  // A missing or another key is a mistake to be told, not damage to be passed over.
+  if (!kept.empty()) {
+    const auto newest = store->load(kept.front());
+    if (!newest && newest.error().code == ErrorCode::kInvalidArgument) return newest.error();
+  }
   auto instance = instance_in(flags.run_dir / "instance");
   if (!instance) return instance.error();
-  return StoredDevice{*instance, std::move(store)};
+  return StoredDevice{*instance, std::move(store), std::move(*lock)};
 }
 
 }  // namespace tandem::edge_client

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/storage/checkpoint.h"
+#include "tandem/core/storage/run_lock.h"
 #include "tandem/edge_client/edge_flags.h"
 
 namespace tandem::edge_client {
@@ -14,6 +16,7 @@ struct StoredDevice {
   /// Under which the aggregator knows the program: kept in --run-dir, else random for each start.
   uint64_t instance = 0;
   std::unique_ptr<CheckpointStorage> checkpoints;
+  std::optional<RunLock> lock;  ///< of --run-dir, held by one process at a time
 };
 
 /// Opens --run-dir as --resume says; without one everything is in memory. kInvalidArgument when the folder

@@ -307,4 +307,54 @@ TEST_SUITE("aggregator/hostile_content") {
       }
     }
   }
+
+  TEST_CASE("a client that goes on sending nonsense is quarantined and named, also after a resume") {
+    auto options = flow_options({"parallel", "parallel"});
+    options.plan.rounds = 6;
+    options.plan.checkpoint_steps = 1;
+    options.quarantine_after = 4;
+    SessionNetwork network(options);
+    add_clients(network, kExamples);
+    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+      auto* data = std::get_if<Activations>(&message.body);
+      if (up && edge == 1 && data != nullptr) data->activations = at::full_like(data->activations, kNan);
+      return Fate::kDeliver;
+    };
+    network.connect_all();
+    // Two bad steps put it out of a round: the fourth comes in the second.
+    REQUIRE(network.run([&] { return network.observer.find("quarantined") != nullptr; }));
+    const EventRecord* event = network.observer.find("quarantined", "client-2");
+    REQUIRE(event != nullptr);
+    CHECK(event->round == 2);
+    CHECK(event->detail.find("4 messages that made no sense") != std::string::npos);
+    REQUIRE(network.run([&] { return network.edge(1).done(); }));
+    CHECK(network.edge(1).failure()->message.find("quarantine") != std::string::npos);
+
+    network.restart_aggregator();
+    for (const size_t edge : {0u, 2u}) network.connect(edge);
+    network.restart(1);
+    REQUIRE(network.run());
+    CHECK(network.session().completed());
+    CHECK(network.edge(1).failure()->message.find("quarantine") != std::string::npos);
+    CHECK(network.observer.count("quarantined") == 1);
+    CHECK(network.observer.rounds.back().clients == 2);
+    CHECK(finite(weights_of(network)));
+  }
+
+  TEST_CASE("without a limit a client is only left out of each round") {
+    auto options = flow_options({"parallel", "parallel"});
+    options.plan.rounds = 4;
+    SessionNetwork network(options);
+    add_clients(network, kExamples);
+    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+      auto* data = std::get_if<Activations>(&message.body);
+      if (up && edge == 1 && data != nullptr) data->activations = at::full_like(data->activations, kNan);
+      return Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run());
+    CHECK(network.session().completed());
+    CHECK(network.observer.count("excluded") == 4);
+    CHECK(network.observer.count("quarantined") == 0);
+  }
 }
