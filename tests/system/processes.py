@@ -80,6 +80,7 @@ class Fleet:
         self.devices = devices
         self.kits = self.folder / "fleet"
         self.run_dir = self.folder / "run"
+        self.data = DATA
         self.programs = []
         self.endpoint = None
         self.provision(self.kits, devices)
@@ -113,7 +114,7 @@ class Fleet:
         base = (["--config", (kits or self.kits) / device / "edge.toml"] if security
                 else ["--insecure", "--name", device])
         return self.start(
-            BIN / "tandem-edge", *base, "--endpoint", endpoint or self.endpoint, "--data", DATA, "--shard",
+            BIN / "tandem-edge", *base, "--endpoint", endpoint or self.endpoint, "--data", self.data, "--shard",
             f"{index}/{len(self.devices)}", "--threads", "1", *flags,
         )
 

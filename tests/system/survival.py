@@ -1,10 +1,8 @@
 """A fleet whose programs are killed and started again, for the tests beside this file."""
 import hashlib
-import json
 import signal
-import time
 
-from processes import BIN, DATA, Fleet, wait_until
+from processes import DATA, Fleet
 
 
 def digest(path):
@@ -19,10 +17,8 @@ class SurvivingFleet(Fleet):
         self.flags = [*flags, "--stragglers", "wait", "--client-timeout", "600", "--update-deadline", "600", "--resume"]
         self.data = data
         self.running = {}  # name -> program; the aggregator is None
-        self.started = {}  # name -> monotonic time of its last start
 
     def start_aggregator(self):
-        self.started[None] = time.monotonic()
         # The second start and later ones listen where the devices look for it.
         endpoint = self.endpoint or "tcp://127.0.0.1:*"
         self.running[None] = self.aggregator(*self.flags, endpoint=endpoint)
@@ -30,7 +26,6 @@ class SurvivingFleet(Fleet):
             raise AssertionError("the aggregator does not listen:\n" + self.running[None].output)
 
     def start_edge(self, device, *flags, endpoint=None):
-        self.started[device] = time.monotonic()
         self.running[device] = self.edge(
             device, "--run-dir", self.folder / device, "--resume", "--resend-after", "2", *flags, endpoint=endpoint)
 
@@ -40,9 +35,6 @@ class SurvivingFleet(Fleet):
 
     def alive(self, name):
         return self.running[name].process.poll() is None
-
-    def everybody(self):
-        return [None, *self.devices]
 
     def position(self):
         """(rounds, steps) of the aggregator's newest checkpoint."""
