@@ -103,6 +103,7 @@ struct Gatekeeper::Connection {
   uint64_t cookie = 0;
   std::string address;
   TimePoint since;
+  TimePoint established_at;  ///< when it was noticed
   bool established = false;
   bool delivered = false;  ///< since the last sample
   bool cut = false;
@@ -134,10 +135,11 @@ int connection_limit_for(size_t devices) {
 }
 
 Gatekeeper::Gatekeeper(zmq::context_t& context, zmq::socket_t& server, GatekeeperLimits limits,
-                       bool encrypted, milliseconds heartbeat_interval)
+                       bool encrypted, milliseconds heartbeat_interval, Admitted admitted)
     : limits_(limits),
       encrypted_(encrypted),
       heartbeat_interval_(heartbeat_interval),
+      admitted_(std::move(admitted)),
       server_(server),
       monitor_(std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
@@ -268,6 +270,7 @@ void Gatekeeper::sample(Connection& connection, TimePoint now) {
         cut(connection, bytes_text(counters->received) + " came before its handshake was complete", now);
       return;
     }
+    connection.established_at = now;
     connection.delivered = true;  // the handshake belongs to no message
   }
   connection.consumed = counters->received - counters->unread;
@@ -358,11 +361,23 @@ void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint n
   log_cut(connection, why, now);
 }
 
+std::string Gatekeeper::who(const Connection& connection) const {
+  if (!connection.source.name.empty()) return connection.source.name;
+  if (!connection.established) return "a peer";
+  // The kernel's connection and libzmq's question about its key have only the address in common.
+  constexpr milliseconds kLateness{100};
+  std::string names;
+  for (const std::string& name :
+       admitted_(connection.address, connection.since - kLateness, connection.established_at))
+    names += (names.empty() ? "" : " or ") + name;
+  return names.empty() ? "a peer" : names;
+}
+
 void Gatekeeper::log_cut(const Connection& connection, const std::string& why, TimePoint now) {
   const std::string& name = connection.source.name;
   if (!log_.admit(name.empty() ? connection.address : name, now)) return;
-  spdlog::warn("cut off {} at {}: {} ({} connections so far)", name.empty() ? "a peer" : name,
-               connection.address, why, cut_);
+  spdlog::warn("cut off {} at {}: {} ({} connections so far)", who(connection), connection.address, why,
+               cut_);
 }
 
 }  // namespace tandem::transport_detail

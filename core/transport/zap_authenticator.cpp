@@ -8,6 +8,7 @@
 #include <exception>
 #include <future>
 #include <mutex>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <zmq.hpp>
@@ -127,6 +128,20 @@ bool RefusalLog::admit(const std::string& key, TimePoint now) {
   return true;
 }
 
+void AdmissionLog::add(const std::string& address, const std::string& name, TimePoint now) {
+  constexpr size_t kKept = 256;
+  if (admissions_.size() == kKept) admissions_.pop_front();
+  admissions_.push_back({address, name, now});
+}
+
+std::vector<std::string> AdmissionLog::names(const std::string& address, TimePoint from, TimePoint to) const {
+  std::set<std::string> names;
+  for (const Admission& admission : admissions_)
+    if (admission.address == address && admission.time >= from && admission.time <= to)
+      names.insert(admission.name);
+  return {names.begin(), names.end()};
+}
+
 struct ZapAuthenticator::Impl {
   Impl(zmq::context_t& zmq_context, ZapPolicy zap_policy)
       : context(zmq_context), policy(std::move(zap_policy)) {}
@@ -143,7 +158,8 @@ struct ZapAuthenticator::Impl {
 
   zmq::context_t& context;
   std::mutex mutex;
-  ZapPolicy policy;  // guarded by mutex
+  ZapPolicy policy;         // guarded by mutex
+  AdmissionLog admissions;  // guarded by mutex
   transport_detail::WakeUp wake;
   std::atomic<bool> stopping = false;
   RefusalLog refusals;  // the thread's own
@@ -185,7 +201,10 @@ void ZapAuthenticator::Impl::serve(zmq::socket_t& socket) {
 
 ZapDecision ZapAuthenticator::Impl::decide(const std::vector<std::string>& request) {
   const std::lock_guard lock(mutex);
-  return decide_zap_request(request, policy);
+  ZapDecision decision = decide_zap_request(request, policy);
+  if (decision.status_code == "200")
+    admissions.add(decision.address, decision.user_id, std::chrono::steady_clock::now());
+  return decision;
 }
 
 void ZapAuthenticator::Impl::report(const ZapDecision& decision) {
@@ -204,6 +223,13 @@ ZapAuthenticator::~ZapAuthenticator() = default;
 void ZapAuthenticator::set_devices(DeviceList devices) {
   const std::lock_guard lock(impl_->mutex);
   impl_->policy.devices.swap(devices);
+}
+
+std::vector<std::string> ZapAuthenticator::admitted(const std::string& address,
+                                                    std::chrono::steady_clock::time_point from,
+                                                    std::chrono::steady_clock::time_point to) const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->admissions.names(address, from, to);
 }
 
 Result<std::unique_ptr<ZapAuthenticator>> ZapAuthenticator::start(zmq::context_t& context, ZapPolicy policy) {

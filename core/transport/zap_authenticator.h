@@ -58,6 +58,25 @@ class RefusalLog {
   std::deque<std::string> oldest_first_;
 };
 
+/// Who was let in lately, to tell whose a connection may be that was never heard of. The last 256. Not
+/// thread-safe.
+class AdmissionLog {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  void add(const std::string& address, const std::string& name, TimePoint now);
+  /// Names let in from that address at that time, each once, in order.
+  std::vector<std::string> names(const std::string& address, TimePoint from, TimePoint to) const;
+
+ private:
+  struct Admission {
+    std::string address;
+    std::string name;
+    TimePoint time;
+  };
+  std::deque<Admission> admissions_;
+};
+
 /// The ZAP handler of one context: a thread that owns the REP socket bound to inproc://zeromq.zap.01 and
 /// answers libzmq's question about every new connection. Start it before the server socket is bound.
 class ZapAuthenticator {
@@ -70,6 +89,10 @@ class ZapAuthenticator {
 
   /// Decisions from now on follow this list. Any thread; one that is under way may still follow the old one.
   void set_devices(DeviceList devices);
+
+  /// AdmissionLog::names() of what it has decided. Any thread.
+  std::vector<std::string> admitted(const std::string& address, std::chrono::steady_clock::time_point from,
+                                    std::chrono::steady_clock::time_point to) const;
 
  private:
   struct Impl;

@@ -134,6 +134,46 @@ TEST_SUITE("core/transport/zap_authenticator") {
     CHECK(log.size() == 1);
   }
 
+  TEST_CASE("who was let in is told by address and time, and the log of it is bounded") {
+    AdmissionLog log;
+    const AdmissionLog::TimePoint start{};
+    const auto at = [&](int ms) { return start + std::chrono::milliseconds(ms); };
+    log.add("192.0.2.1", "cam-2", at(10));
+    log.add("192.0.2.1", "cam-1", at(20));
+    log.add("192.0.2.9", "cam-3", at(20));
+    log.add("192.0.2.1", "cam-2", at(20));
+    using Names = std::vector<std::string>;
+    CHECK(log.names("192.0.2.1", at(10), at(20)) == Names{"cam-1", "cam-2"});
+    CHECK(log.names("192.0.2.1", at(11), at(19)).empty());
+    CHECK(log.names("192.0.2.1", at(0), at(10)) == Names{"cam-2"});
+    CHECK(log.names("192.0.2.7", at(0), at(100)).empty());
+    for (int i = 0; i < 256; ++i) log.add("192.0.2.1", "flood", at(30));
+    CHECK(log.names("192.0.2.1", at(0), at(100)) == Names{"flood"});
+  }
+
+  TEST_CASE("a replaced list decides what comes after it, and the answer carries the key") {
+    const KeyPair before = generate_key_pair();
+    const KeyPair after = generate_key_pair();
+    zmq::context_t context;
+    const auto handler = ZapAuthenticator::start(context, {.devices = {{before.public_key, {"cam-1"}}}});
+    REQUIRE(handler);
+    zmq::socket_t socket(context, zmq::socket_type::req);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::rcvtimeo, 10000);
+    socket.connect("inproc://zeromq.zap.01");
+    const auto status_of = [&](const KeyPair& keys) {
+      return ask(socket, curve_request(raw_key(keys.public_key))).at(2);
+    };
+    CHECK(status_of(before) == "200");
+    CHECK(status_of(after) == "400");
+    (*handler)->set_devices({{after.public_key, {"cam-1"}}});
+    CHECK(status_of(before) == "400");
+    const auto reply = ask(socket, curve_request(raw_key(after.public_key)));
+    CHECK(reply.at(2) == "200");
+    CHECK(reply.at(4) == "cam-1");
+    CHECK(reply.at(5) == "\x05X-Key" + std::string("\0\0\0\x28", 4) + after.public_key);
+  }
+
   TEST_CASE("the handler answers every request and survives nonsense") {
     const KeyPair keys = generate_key_pair();
     zmq::context_t context;
