@@ -31,7 +31,6 @@ class Aggregator {
   /// thread, once listening.
   void set_devices(DeviceList devices);
 
-
   /// Takes a session's message for a connection: its SessionDependencies::send.
   void send(ConnectionId connection, wire::Frames frames);
 

@@ -135,11 +135,11 @@ int connection_limit_for(size_t devices) {
 }
 
 Gatekeeper::Gatekeeper(zmq::context_t& context, zmq::socket_t& server, GatekeeperLimits limits,
-                       bool encrypted, milliseconds heartbeat_interval, Admitted admitted)
+                       bool encrypted, milliseconds heartbeat_interval, ZapAuthenticator& authenticator)
     : limits_(limits),
       encrypted_(encrypted),
       heartbeat_interval_(heartbeat_interval),
-      admitted_(std::move(admitted)),
+      authenticator_(authenticator),
       server_(server),
       monitor_(std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
@@ -326,11 +326,13 @@ void Gatekeeper::judge(TimePoint now) {
     if (found == connections_.end() || found->second.serial != serial) continue;
     Connection& connection = found->second;
     if (connection.cut || connection.delivered) continue;
-    cut(connection,
-        bytes_text(connection.consumed - connection.base) +
-            " came without a complete message, and the largest accepted has " +
-            bytes_text(limits_.max_message_bytes),
-        now);
+    std::string why = bytes_text(connection.consumed - connection.base) +
+                      " came without a complete message, and the largest accepted has " +
+                      bytes_text(limits_.max_message_bytes);
+    // It would come back at once and cost as much again.
+    if (const auto names = candidates(connection); names.size() == 1)
+      why += "; kept out for " + std::to_string(authenticator_.suspend(names[0]).count()) + " s";
+    cut(connection, why, now);
   }
 }
 
@@ -361,23 +363,21 @@ void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint n
   log_cut(connection, why, now);
 }
 
-std::string Gatekeeper::who(const Connection& connection) const {
-  if (!connection.source.name.empty()) return connection.source.name;
-  if (!connection.established) return "a peer";
+/// Whose it may be: one name, but for other handshakes from the same address at the same moment.
+std::vector<std::string> Gatekeeper::candidates(const Connection& connection) const {
+  if (!connection.source.name.empty()) return {connection.source.name};
+  if (!connection.established) return {};
   // The kernel's connection and libzmq's question about its key have only the address in common.
   constexpr milliseconds kLateness{100};
-  std::string names;
-  for (const std::string& name :
-       admitted_(connection.address, connection.since - kLateness, connection.established_at))
-    names += (names.empty() ? "" : " or ") + name;
-  return names.empty() ? "a peer" : names;
+  return authenticator_.admitted(connection.address, connection.since - kLateness, connection.established_at);
 }
 
 void Gatekeeper::log_cut(const Connection& connection, const std::string& why, TimePoint now) {
-  const std::string& name = connection.source.name;
-  if (!log_.admit(name.empty() ? connection.address : name, now)) return;
-  spdlog::warn("cut off {} at {}: {} ({} connections so far)", who(connection), connection.address, why,
-               cut_);
+  std::string who;
+  for (const std::string& name : candidates(connection)) who += (who.empty() ? "" : " or ") + name;
+  if (!log_.admit(who.empty() ? connection.address : who, now)) return;
+  spdlog::warn("cut off {} at {}: {} ({} connections so far)", who.empty() ? "a peer" : who,
+               connection.address, why, cut_);
 }
 
 }  // namespace tandem::transport_detail

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,14 +62,12 @@ struct MessageSource {
 class Gatekeeper {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
-  /// Names of the devices let in from an address at a time, ZapAuthenticator::admitted().
-  using Admitted = std::function<std::vector<std::string>(const std::string&, TimePoint, TimePoint)>;
 
-  /// Before `server` is bound; `context` and `server` must outlive it. `encrypted`: CURVE, else PLAIN.
-  /// `heartbeat_interval`: of both ends' pings. `admitted` helps to name who never delivered a message.
-  /// Throws zmq::error_t or std::system_error.
+  /// Before `server` is bound; `context`, `server` and `authenticator` must outlive it. `encrypted`: CURVE,
+  /// else PLAIN. `heartbeat_interval`: of both ends' pings. `authenticator` tells who it may be that never
+  /// delivered a message, and keeps out who sent too much. Throws zmq::error_t or std::system_error.
   Gatekeeper(zmq::context_t& context, zmq::socket_t& server, GatekeeperLimits limits, bool encrypted,
-             std::chrono::milliseconds heartbeat_interval, Admitted admitted);
+             std::chrono::milliseconds heartbeat_interval, ZapAuthenticator& authenticator);
   ~Gatekeeper();
   Gatekeeper(const Gatekeeper&) = delete;
   Gatekeeper& operator=(const Gatekeeper&) = delete;
@@ -117,13 +114,13 @@ class Gatekeeper {
   void limit_device(const std::string& name, TimePoint now);
   int64_t allowed_bytes(const Connection& connection, TimePoint now) const;
   void cut(Connection& connection, const std::string& why, TimePoint now);
-  std::string who(const Connection& connection) const;
+  std::vector<std::string> candidates(const Connection& connection) const;
   void log_cut(const Connection& connection, const std::string& why, TimePoint now);
 
   GatekeeperLimits limits_;
   const bool encrypted_;
   const std::chrono::milliseconds heartbeat_interval_;
-  const Admitted admitted_;
+  ZapAuthenticator& authenticator_;
   zmq::socket_t& server_;
   std::unique_ptr<zmq::socket_t> monitor_;
   int epoll_ = -1;

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -128,6 +129,22 @@ bool RefusalLog::admit(const std::string& key, TimePoint now) {
   return true;
 }
 
+std::chrono::seconds Suspensions::suspend(const std::string& name, TimePoint now) {
+  constexpr std::chrono::seconds kLongest{60};
+  constexpr std::chrono::minutes kForgotten{10};
+  Suspension& suspension = suspensions_[name];
+  if (now < suspension.until) return std::chrono::ceil<std::chrono::seconds>(suspension.until - now);
+  const bool anew = suspension.length.count() == 0 || now - suspension.until > kForgotten;
+  suspension.length = anew ? std::chrono::seconds(1) : std::min(2 * suspension.length, kLongest);
+  suspension.until = now + suspension.length;
+  return suspension.length;
+}
+
+bool Suspensions::is_suspended(const std::string& name, TimePoint now) const {
+  const auto found = suspensions_.find(name);
+  return found != suspensions_.end() && now < found->second.until;
+}
+
 void AdmissionLog::add(const std::string& address, const std::string& name, TimePoint now) {
   constexpr size_t kKept = 256;
   if (admissions_.size() == kKept) admissions_.pop_front();
@@ -160,6 +177,7 @@ struct ZapAuthenticator::Impl {
   std::mutex mutex;
   ZapPolicy policy;         // guarded by mutex
   AdmissionLog admissions;  // guarded by mutex
+  Suspensions suspensions;  // guarded by mutex
   transport_detail::WakeUp wake;
   std::atomic<bool> stopping = false;
   RefusalLog refusals;  // the thread's own
@@ -194,7 +212,7 @@ void ZapAuthenticator::Impl::serve(zmq::socket_t& socket) {
     for (auto request = receive_request(socket); !request.empty(); request = receive_request(socket)) {
       const ZapDecision decision = decide(request);
       send_reply(socket, decision);
-      if (decision.status_code != "200") report(decision);
+      if (decision.status_code >= "400") report(decision);
     }
   }
 }
@@ -202,8 +220,16 @@ void ZapAuthenticator::Impl::serve(zmq::socket_t& socket) {
 ZapDecision ZapAuthenticator::Impl::decide(const std::vector<std::string>& request) {
   const std::lock_guard lock(mutex);
   ZapDecision decision = decide_zap_request(request, policy);
-  if (decision.status_code == "200")
-    admissions.add(decision.address, decision.user_id, std::chrono::steady_clock::now());
+  if (decision.status_code != "200") return decision;
+  const auto now = std::chrono::steady_clock::now();
+  if (suspensions.is_suspended(decision.user_id, now)) {
+    // Not 400: what is wrong is not the key, and the device may try again.
+    return {.request_id = decision.request_id,
+            .status_code = "300",
+            .status_text = "not now",
+            .address = decision.address};
+  }
+  admissions.add(decision.address, decision.user_id, now);
   return decision;
 }
 
@@ -223,6 +249,11 @@ ZapAuthenticator::~ZapAuthenticator() = default;
 void ZapAuthenticator::set_devices(DeviceList devices) {
   const std::lock_guard lock(impl_->mutex);
   impl_->policy.devices.swap(devices);
+}
+
+std::chrono::seconds ZapAuthenticator::suspend(const std::string& name) {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->suspensions.suspend(name, std::chrono::steady_clock::now());
 }
 
 std::vector<std::string> ZapAuthenticator::admitted(const std::string& address,

@@ -29,7 +29,7 @@ struct ZapPolicy {
 /// The answer to one ZAP request.
 struct ZapDecision {
   std::string request_id;
-  std::string status_code;  ///< "200" enters, "400" is refused, "500" was no request we understand
+  std::string status_code;  ///< "200" enters, "300" not now, "400" is refused, "500" was no request
   std::string status_text;
   std::string user_id;      ///< the name the connection's messages carry; empty unless "200"
   std::string key;          ///< the Z85 key it was let in for, which they carry too; empty under PLAIN
@@ -56,6 +56,24 @@ class RefusalLog {
  private:
   std::unordered_map<std::string, TimePoint> logged_;
   std::deque<std::string> oldest_first_;
+};
+
+/// How long devices that had to be cut off are kept out: a second the first time, twice as long each further
+/// time, at most a minute; who behaved for ten minutes begins anew. Not thread-safe.
+class Suspensions {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  /// Returns for how long from `now`.
+  std::chrono::seconds suspend(const std::string& name, TimePoint now);
+  bool is_suspended(const std::string& name, TimePoint now) const;
+
+ private:
+  struct Suspension {
+    std::chrono::seconds length{0};
+    TimePoint until;
+  };
+  std::unordered_map<std::string, Suspension> suspensions_;  // as many as there are devices
 };
 
 /// Who was let in lately, to tell whose a connection may be that was never heard of. The last 256. Not
@@ -89,6 +107,9 @@ class ZapAuthenticator {
 
   /// Decisions from now on follow this list. Any thread; one that is under way may still follow the old one.
   void set_devices(DeviceList devices);
+
+  /// Keeps a device out for a while, see Suspensions; its handshake then fails without a reason. Any thread.
+  std::chrono::seconds suspend(const std::string& name);
 
   /// AdmissionLog::names() of what it has decided. Any thread.
   std::vector<std::string> admitted(const std::string& address, std::chrono::steady_clock::time_point from,

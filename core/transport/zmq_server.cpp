@@ -195,12 +195,9 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
   try {
     zmq::socket_t router(context, zmq::socket_type::router);
     socket = &router;
-    detail::Gatekeeper keeper(
-        context, router, {.max_connections = connection_limit(options, options.devices.size())},
-        !options.insecure, options.heartbeat_interval,
-        [this](const std::string& address, Clock::time_point from, Clock::time_point to) {
-          return authenticator->admitted(address, from, to);
-        });
+    detail::Gatekeeper keeper(context, router,
+                              {.max_connections = connection_limit(options, options.devices.size())},
+                              !options.insecure, options.heartbeat_interval, *authenticator);
     gatekeeper = &keeper;
     Result<void> result = bind(router);
     bound = result.has_value();

@@ -55,7 +55,8 @@ struct ReceivedFrames {
 /// once a second a key. A message without User-Id is dropped. A gatekeeper watches what the kernel receives
 /// for each connection, because libzmq buffers before anybody can look: beyond 4 KiB before the handshake is
 /// complete, beyond the largest message without completing one, beyond the number of connections or 8 of one
-/// device, a connection is cut off and named in the log, at most once a second.
+/// device, a connection is cut off and named in the log, at most once a second. Who sent more than the
+/// largest message is kept out for a second, and twice as long each further time, up to a minute.
 class ZmqServer {
  public:
   /// Called on the network thread for every message; must not block for long, and must not stop or destroy

@@ -196,8 +196,9 @@ TEST_SUITE("core/transport/gatekeeper") {
     withstand(arena, "endless " + arena.listed_arguments());
     const std::string log = arena.log();
     CHECK(contains(log, "cut off rogue at 127.0.0.1: "));
-    CHECK(
-        contains(log, " bytes came without a complete message, and the largest accepted has 4194304 bytes"));
+    CHECK(contains(log,
+                   " bytes came without a complete message, and the largest accepted has 4194304 bytes; kept "
+                   "out for 1 s"));
   }
 
   TEST_CASE("an endless first message is cut off too, and its sender named by when it was let in") {

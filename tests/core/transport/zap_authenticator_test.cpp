@@ -151,6 +151,41 @@ TEST_SUITE("core/transport/zap_authenticator") {
     CHECK(log.names("192.0.2.1", at(0), at(100)) == Names{"flood"});
   }
 
+  TEST_CASE("who has to be cut off again and again is kept out longer and longer") {
+    Suspensions suspensions;
+    const Suspensions::TimePoint start = Suspensions::TimePoint() + std::chrono::hours(1);
+    auto now = start;
+    CHECK_FALSE(suspensions.is_suspended("cam-1", now));
+    for (const int seconds : {1, 2, 4, 8, 16, 32, 60, 60}) {
+      CHECK(suspensions.suspend("cam-1", now).count() == seconds);
+      // A second connection that is cut off meanwhile changes nothing.
+      CHECK(suspensions.suspend("cam-1", now).count() == seconds);
+      CHECK(suspensions.is_suspended("cam-1", now + std::chrono::milliseconds(1000 * seconds - 1)));
+      CHECK_FALSE(suspensions.is_suspended("cam-2", now));
+      now += std::chrono::seconds(seconds);
+      CHECK_FALSE(suspensions.is_suspended("cam-1", now));
+    }
+    CHECK(suspensions.suspend("cam-1", now + std::chrono::minutes(11)).count() == 1);
+  }
+
+  TEST_CASE("a suspended device is refused for now, the others are not") {
+    const KeyPair keys[] = {generate_key_pair(), generate_key_pair()};
+    zmq::context_t context;
+    const auto handler = ZapAuthenticator::start(
+        context, {.devices = {{keys[0].public_key, {"cam-1"}}, {keys[1].public_key, {"cam-2"}}}});
+    REQUIRE(handler);
+    zmq::socket_t socket(context, zmq::socket_type::req);
+    socket.set(zmq::sockopt::linger, 0);
+    socket.set(zmq::sockopt::rcvtimeo, 10000);
+    socket.connect("inproc://zeromq.zap.01");
+    CHECK((*handler)->suspend("cam-1").count() == 1);
+    const auto reply = ask(socket, curve_request(raw_key(keys[0].public_key)));
+    CHECK(reply.at(2) == "300");
+    CHECK(reply.at(4) == "");
+    CHECK(reply.at(5) == "");
+    CHECK(ask(socket, curve_request(raw_key(keys[1].public_key))).at(2) == "200");
+  }
+
   TEST_CASE("a replaced list decides what comes after it, and the answer carries the key") {
     const KeyPair before = generate_key_pair();
     const KeyPair after = generate_key_pair();
