@@ -155,13 +155,13 @@ TEST_SUITE("core/wire/message_codec") {
     REQUIRE_FALSE(damaged.has_value());
     CHECK((damaged.error().code == ErrorCode::kCorrupt));
     CHECK(damaged.error().message ==
-          "message header: protocol version: expected 1.x, found 2.1; run the same release on both sides, or "
+          "message header: protocol version: expected 1.x, found 2.2; run the same release on both sides, or "
           "the message is damaged");
     const auto newer = decode(with_checksum(to_frames(bytes)), {});
     REQUIRE_FALSE(newer.has_value());
     CHECK((newer.error().code == ErrorCode::kUnsupported));
     CHECK(newer.error().message ==
-          "message header: protocol version: expected 1.x, found 2.1; run the same release on both sides");
+          "message header: protocol version: expected 1.x, found 2.2; run the same release on both sides");
   }
 
   TEST_CASE("the same message gives the same bytes, and any change another checksum") {
