@@ -36,10 +36,11 @@ class SurvivingFleet(Fleet):
     def alive(self, name):
         return self.running[name].process.poll() is None
 
-    def position(self):
-        """(rounds, steps) of the aggregator's newest checkpoint."""
+    def position(self, name=None):
+        """(rounds, steps) of a program's newest checkpoint."""
         newest = (0, 0)
-        for path in (self.run_dir / "checkpoints").glob("round-*-step-*.json"):
+        folder = self.run_dir if name is None else self.folder / name
+        for path in (folder / "checkpoints").glob("round-*-step-*.json"):
             _, rounds, _, steps = path.stem.split("-")
             newest = max(newest, (int(rounds), int(steps)))
         return newest

@@ -39,13 +39,15 @@ class Survival(unittest.TestCase):
         return fleet.weights()
 
     def wait_for_progress(self, fleet, since, what):
-        wait_until(lambda: fleet.position() > since or not fleet.alive(None), what, 60)
+        """Until everybody named has made and kept a step of its own."""
+        for name, kept in since.items():
+            wait_until(lambda: fleet.position(name) > kept or not fleet.alive(None), what, 60)
 
     def kill_and_restart(self, fleet, victims):
-        """Seconds from the last start to the first step that is kept after it."""
+        """Seconds from the first start until each of those that died has made and kept a step of its own."""
         for victim in victims:
             fleet.kill(victim)
-        kept = fleet.position()
+        kept = {victim: fleet.position(victim) for victim in victims}
         began = time.monotonic()
         for victim in victims:
             if victim is None:
@@ -90,7 +92,7 @@ class Survival(unittest.TestCase):
             self.check_nobody_went_far_back(fleet)
             if i == kills // 2:
                 self.proxy.cut()
-                kept = fleet.position()
+                kept = {name: fleet.position(name) for name in everybody}
                 wait_until(lambda: "waiting for the aggregator" in fleet.running[DEVICES[0]].output, "the outage to be said")
                 self.proxy.cut(False)
                 self.wait_for_progress(fleet, kept, "the first step after the outage")
