@@ -157,7 +157,8 @@ void TrainingFlags::add_to(Flags& flags) {
 
   flags.group("Participation");
   flags.add("clients", clients, "Clients to wait for before the first round");
-  flags.add("min-clients", min_clients, "Fewest clients with which a later round begins");
+  flags.add("min-clients", min_clients,
+            "Fewest clients with which the run goes on: with fewer it waits, also within a round");
   flags.add("clients-per-round", clients_per_round,
             "Clients that take part in a round, drawn by the seed; 0 takes all");
   flags.add("fraction", fraction, "The same as a fraction of --clients, in (0, 1]");

@@ -180,9 +180,10 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
     }
     member->last_heard = received_at;
     if (!member->present && !std::holds_alternative<wire::Bye>(message.body)) {
+      const bool awaited = std::exchange(member->awaited, false);
       member->present = true;
-      messenger_.event("join", client.name, "back after a silence");
-      training_->join(client);
+      messenger_.event(awaited ? "reconnect" : "join", client.name, "back after a silence");
+      if (!awaited) training_->join(client);
       if (phase_ == Phase::kFinishing) send_finish(client);
     }
     handle(client, *member, std::move(message));
@@ -401,7 +402,12 @@ void AggregatorSession::follow_up() {
   while (!done()) {
     if (messenger_.failure()) return fail(*messenger_.failure());
     for (const ClientId& client : messenger_.take_condemned()) quarantine(client);
-    if (phase_ == Phase::kRound && training_->idle()) phase_ = Phase::kGathering;
+    wait_or_go_on();
+    if (phase_ == Phase::kRound && training_->idle()) {
+      phase_ = Phase::kGathering;
+      for (const ClientId& client : messenger_.roster().awaited()) messenger_.roster().depart(client);
+      wait_or_go_on();
+    }
     if (phase_ == Phase::kFinishing && messenger_.roster().present().empty()) return end();
     if (phase_ != Phase::kGathering || training_ == nullptr) return;
     if (training_->figures().completed_rounds >= options_.plan.rounds) {
@@ -424,9 +430,34 @@ std::string AggregatorSession::waiting_for() const {
   }
   const auto present = std::to_string(messenger_.roster().present().size());
   if (phase_ == Phase::kFinishing) return "the goodbyes of " + present + " client(s)";
-  if (phase_ != Phase::kGathering) return "";
-  return (started() ? "clients for the next round: " : "clients for the first round: ") + present + " of " +
-         std::to_string(clients_needed()) + " are here" + (absent.empty() ? "" : "; gone: " + absent);
+  if (phase_ != Phase::kGathering && !waiting_) return "";
+  const char* what = waiting_    ? "clients to go on with the round: "
+                     : started() ? "clients for the next round: "
+                                 : "clients for the first round: ";
+  return what + present + " of " + std::to_string(clients_needed()) + " are here" +
+         (absent.empty() ? "" : "; gone: " + absent);
+}
+
+bool AggregatorSession::short_of_clients() const {
+  return phase_ == Phase::kRound && static_cast<int>(messenger_.roster().present().size()) < clients_needed();
+}
+
+/// Called as soon as anybody came or went: nothing may be learned in between.
+void AggregatorSession::wait_or_go_on() {
+  if (short_of_clients() == waiting_) return;
+  waiting_ = !waiting_;
+  if (waiting_) {
+    training_->pause();
+    return messenger_.event("waiting", "", waiting_for());
+  }
+  if (phase_ == Phase::kRound) {
+    messenger_.event("going-on", "",
+                     std::to_string(messenger_.roster().present().size()) + " clients are here");
+    // Those that are still away have as long again to come back.
+    for (const ClientId& client : messenger_.roster().awaited())
+      messenger_.roster().find(client)->last_heard = dependencies_.now();
+  }
+  training_->go_on();
 }
 
 bool AggregatorSession::begin_round_when_ready() {
@@ -475,17 +506,32 @@ std::optional<TimePoint> AggregatorSession::next_deadline() const {
 }
 
 void AggregatorSession::drop_silent_clients(TimePoint as_of) {
-  for (const ClientId& client : messenger_.roster().silent_since(as_of - options_.client_timeout)) {
-    leave(client, "silent for " + std::to_string(options_.client_timeout.count()) + " ms");
+  // All of them first: where the network is cut, they fall silent together.
+  const std::vector<ClientId> silent = messenger_.roster().silent_since(as_of - options_.client_timeout);
+  for (const ClientId& client : silent) {
+    if (!messenger_.roster().find(client)->present) continue;
+    messenger_.roster().depart(client, true);
+    messenger_.event("leave", client.name,
+                     "silent for " + std::to_string(options_.client_timeout.count()) + " ms");
+  }
+  if (training_ == nullptr) return;
+  wait_or_go_on();
+  if (waiting_) return;
+  for (const ClientId& client : silent) {
+    messenger_.roster().depart(client);
+    training_->leave(client);
   }
 }
 
 void AggregatorSession::leave(const ClientId& client, const std::string& reason) {
   const Member* member = messenger_.roster().find(client);
-  if (member == nullptr || !member->present) return;
+  if (member == nullptr || (!member->present && !member->awaited)) return;
+  const bool known = !member->present;  // that it is gone
   messenger_.roster().depart(client);
-  messenger_.event("leave", client.name, reason);
-  if (training_) training_->leave(client);
+  if (!known) messenger_.event("leave", client.name, reason);
+  if (training_ == nullptr) return;
+  wait_or_go_on();
+  training_->leave(client);
 }
 
 void AggregatorSession::revoke(const ClientId& client, const std::string& reason) {

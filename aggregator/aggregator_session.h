@@ -45,7 +45,8 @@ struct SessionDependencies {
 ///
 /// gathering -> a round -> gathering -> a round ... -> finishing -> done
 ///
-/// Gathering waits for clients; finishing hands out the final front and waits for the goodbyes.
+/// Gathering waits for clients; finishing hands out the final front and waits for the goodbyes. A round in
+/// which fewer than `min_clients` are left waits too, and keeps the places of those that fell silent.
 class AggregatorSession {
  public:
   /// Throws std::invalid_argument for options out of range.
@@ -89,8 +90,8 @@ class AggregatorSession {
   bool started() const { return training_ != nullptr && training_->sequence() > 0; }
   bool completed() const { return done() && completed_; }
 
-  /// What a round cannot begin without, for a person: "3 of 4 clients (not here: cam-2)". Empty when nothing
-  /// is waited for.
+  /// What a round cannot begin or go on without, for a person: "3 of 4 clients (not here: cam-2)". Empty when
+  /// nothing is waited for.
   std::string waiting_for() const;
 
   /// Figures of the run so far, without `peak_rss_bytes`.
@@ -126,6 +127,8 @@ class AggregatorSession {
   void quarantine(const ClientId& client);
   void follow_up();
   int clients_needed() const;
+  bool short_of_clients() const;
+  void wait_or_go_on();
   bool begin_round_when_ready();
   void begin_finish();
   void send_finish(const ClientId& client);
@@ -140,6 +143,7 @@ class AggregatorSession {
   Messenger messenger_;
   std::unique_ptr<TrainedModel> model_;  // null until the data's shape is known
   std::unique_ptr<Training> training_;   // of the model
+  bool waiting_ = false;                 // in a round, for more clients
   bool completed_ = false;
   std::optional<Error> failure_;
   NamedTensors final_weights_;

@@ -55,6 +55,19 @@ void BufferedTraining::leave(const ClientId& client) {
   if (tasks_.erase(client) > 0 && !idle()) take_updates();
 }
 
+void BufferedTraining::go_on() {
+  const auto paused = now_() - *std::exchange(paused_since_, std::nullopt);
+  std::vector<ClientId> came;
+  for (auto& [client, task] : tasks_) {
+    task.deadline += paused;
+    if (task.update) came.push_back(client);
+  }
+  if (options_.update_order == UpdateOrder::kPlanned) return take_updates();
+  for (const ClientId& client : came) {
+    if (!idle() && !messenger_.failure()) take(client);
+  }
+}
+
 void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
   Member& member = *messenger_.roster().find(client);
   RoundPlan plan = planner_.plan(
@@ -137,7 +150,7 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
 }
 
 void BufferedTraining::tick(TimePoint as_of) {
-  if (idle() || options_.stragglers == StragglerRule::kWait) return;
+  if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return;
   std::vector<ClientId> late;
   for (const auto& [client, task] : tasks_) {
     if (!task.update && as_of >= task.deadline) late.push_back(client);
@@ -150,7 +163,7 @@ void BufferedTraining::tick(TimePoint as_of) {
 
 std::optional<TimePoint> BufferedTraining::next_deadline() const {
   std::optional<TimePoint> next;
-  if (idle() || options_.stragglers == StragglerRule::kWait) return next;
+  if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
     if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
   }
@@ -164,6 +177,7 @@ void BufferedTraining::handle_front_update(const ClientId& client, Task& task, w
                              .examples = std::min(update.examples, task.part.examples),
                              .steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, task.part.steps)),
                              .base = *task.base};
+  if (paused_since_) return;
   if (options_.update_order == UpdateOrder::kArrival) {
     take(client);
   } else {
@@ -193,7 +207,8 @@ std::map<ClientId, BufferedTraining::Task>::iterator BufferedTraining::next_to_t
 }
 
 void BufferedTraining::take_updates() {
-  while (options_.update_order == UpdateOrder::kPlanned && !idle() && !messenger_.failure()) {
+  while (options_.update_order == UpdateOrder::kPlanned && !paused_since_ && !idle() &&
+         !messenger_.failure()) {
     const auto next = next_to_take();
     if (next == tasks_.end() || !next->second.update) return;
     take(ClientId(next->first));

@@ -38,6 +38,8 @@ class BufferedTraining : public Training {
   void join(const ClientId& client) override;
   void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) override;
   void leave(const ClientId& client) override;
+  void pause() override { paused_since_ = now_(); }
+  void go_on() override;
   void tick(TimePoint as_of) override;
   std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
@@ -88,6 +90,7 @@ class BufferedTraining : public Training {
   LrScheduleOptions lr_schedule_;
 
   bool begun_ = false;
+  std::optional<TimePoint> paused_since_;
   uint32_t sequence_ = 0;
   std::shared_ptr<const NamedTensors> weights_;  // as BeginRound carries them
   std::map<ClientId, Task> tasks_;

@@ -135,7 +135,7 @@ nlohmann::json Messenger::state(NamedTensors& tensors) const {
                             {"num_classes", member.data.num_classes},
                             {"num_examples", member.data.num_examples},
                             {"held_out_examples", member.held_out_examples},
-                            {"present", member.present && !member.said_bye},
+                            {"present", (member.present || member.awaited) && !member.said_bye},
                             {"position", member.position},
                             {"bytes_up", member.bytes_up},
                             {"bytes_down", member.bytes_down},

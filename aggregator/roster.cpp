@@ -6,7 +6,7 @@ Roster::Admission Roster::admit(const ClientId& client, ConnectionId connection,
                                 const DataDescription& data, TimePoint now) {
   Member& member = members_[client];
   Admission admission{.previous = member.connection};
-  if (member.present) {
+  if (member.present || member.awaited) {
     admission.arrival = member.instance == instance ? Arrival::kReconnected : Arrival::kReplaced;
   }
   if (member.instance != instance) member.replies.clear();
@@ -14,6 +14,7 @@ Roster::Admission Roster::admit(const ClientId& client, ConnectionId connection,
   member.instance = instance;
   member.data = data;
   member.present = true;
+  member.awaited = false;
   member.said_bye = false;
   member.last_heard = now;
   return admission;
@@ -34,8 +35,19 @@ const Member* Roster::find(const ClientId& client) const {
   return found == members_.end() ? nullptr : &found->second;
 }
 
-void Roster::depart(const ClientId& client) {
-  if (Member* member = find(client)) member->present = false;
+void Roster::depart(const ClientId& client, bool awaited) {
+  Member* member = find(client);
+  if (member == nullptr) return;
+  member->present = false;
+  member->awaited = awaited;
+}
+
+std::vector<ClientId> Roster::awaited() const {
+  std::vector<ClientId> clients;
+  for (const auto& [client, member] : members_) {
+    if (member.awaited) clients.push_back(client);
+  }
+  return clients;
 }
 
 std::vector<ClientId> Roster::present() const {
@@ -49,7 +61,7 @@ std::vector<ClientId> Roster::present() const {
 std::vector<ClientId> Roster::silent_since(TimePoint since) const {
   std::vector<ClientId> clients;
   for (const auto& [client, member] : members_) {
-    if (member.present && member.last_heard < since) clients.push_back(client);
+    if ((member.present || member.awaited) && member.last_heard < since) clients.push_back(client);
   }
   return clients;
 }

@@ -32,6 +32,8 @@ struct Member {
   DataDescription data;
   uint64_t held_out_examples = 0;
   bool present = false;
+  /// It fell silent when the run had too few clients to go on without it: its place in the round is kept.
+  bool awaited = false;
   /// It left by itself: until its next Hello nothing of it counts.
   bool said_bye = false;
   TimePoint last_heard;
@@ -53,7 +55,7 @@ class Roster {
  public:
   enum class Arrival {
     kNew,          ///< first time, or back after it left
-    kReconnected,  ///< the same program instance on a new connection
+    kReconnected,  ///< the same program instance on a new connection, or back to a place that was kept
     kReplaced,     ///< another program instance with the same key; the old connection is `previous`
   };
   struct Admission {
@@ -70,12 +72,14 @@ class Roster {
   Member* find(const ClientId& client);
   const Member* find(const ClientId& client) const;
 
-  void depart(const ClientId& client);
+  /// Gone; `awaited`: its place is kept.
+  void depart(const ClientId& client, bool awaited = false);
   /// A member as a checkpoint has it.
   void restore(const ClientId& client, Member member) { members_[client] = std::move(member); }
 
   std::vector<ClientId> present() const;
-  /// Present clients from which nothing came since `since`.
+  std::vector<ClientId> awaited() const;
+  /// Clients that are present or awaited and from which nothing came since `since`.
   std::vector<ClientId> silent_since(TimePoint since) const;
 
   const std::map<ClientId, Member>& members() const { return members_; }

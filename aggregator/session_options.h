@@ -39,8 +39,8 @@ struct SessionOptions {
   /// `input_shape` and `num_classes` may be left open: the first client's data decides them then.
   TrainingPlan plan;
 
-  /// Clients to wait for before the first round, and the fewest with which a round begins; 1 <= min_clients
-  /// <= clients.
+  /// Clients to wait for before the first round, and the fewest with which the run goes on: with fewer it
+  /// waits, between rounds and within them; 1 <= min_clients <= clients.
   int clients = 1;
   int min_clients = 1;
   /// Who takes part in a round: so many of the clients that are there, drawn by the seed; 0 takes all.

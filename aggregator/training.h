@@ -43,6 +43,11 @@ class Training {
   /// `went_back` it stands where `position_for` said.
   virtual void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) = 0;
   virtual void leave(const ClientId& client) = 0;
+  /// Too few clients are there: until `go_on` nothing that was learned is applied, and no deadline passes.
+  /// Messages are still taken.
+  virtual void pause() = 0;
+  /// After a pause; whatever had a deadline has as long as was left then.
+  virtual void go_on() = 0;
   /// Where a device whose past is not this incarnation's, or that died, goes on: the newest of the positions
   /// it offers from which every answer it lacks can still be given. Nothing: it joins as if for the first
   /// time.

@@ -380,6 +380,7 @@ void TrainingRounds::advance() {
       // In relay the front of an earlier turn may have come back.
       return merged_clients_ > 0 ? finish_merge() : abandon();
     }
+    if (is_paused()) return;
     moved = false;
     for (size_t lane = 0; lane < round_->lanes(); ++lane) moved = advance_lane(lane) || moved;
     if (is_relay()) {
@@ -627,8 +628,23 @@ void TrainingRounds::restart_deadline(size_t lane) {
   lane_deadlines_[lane] = now_() + patience;
 }
 
+/// An evaluation changes nothing: it ends with those that are there.
+bool TrainingRounds::is_paused() const {
+  return paused_since_ && (state_ == State::kTraining || state_ == State::kMerging);
+}
+
+void TrainingRounds::go_on() {
+  const auto paused = now_() - *std::exchange(paused_since_, std::nullopt);
+  for (TimePoint& deadline : lane_deadlines_) deadline += paused;
+  if (round_deadline_) *round_deadline_ += paused;
+  local_started_ += paused;
+  phase_deadline_ += paused;
+  if (state_ == State::kTraining) return advance();
+  if (state_ == State::kMerging) advance_merge();
+}
+
 std::optional<TimePoint> TrainingRounds::next_deadline() const {
-  if (state_ == State::kIdle) return std::nullopt;
+  if (state_ == State::kIdle || is_paused()) return std::nullopt;
   if (state_ != State::kTraining) return phase_deadline_;
   std::optional<TimePoint> next = round_deadline_;
   const auto consider = [&](TimePoint deadline) { next = next ? std::min(*next, deadline) : deadline; };
@@ -665,6 +681,7 @@ TimePoint TrainingRounds::local_deadline(const Participant& part) const {
 }
 
 void TrainingRounds::tick(TimePoint as_of) {
+  if (is_paused()) return;
   if (state_ == State::kTraining) return expire_steps(as_of);
   if (state_ == State::kIdle || as_of < phase_deadline_) return;
   if (state_ == State::kMerging) {
@@ -827,7 +844,7 @@ void TrainingRounds::advance_merge() {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
   if (!asked.empty()) phase_deadline_ = now_() + options_.update_deadline;
-  if (!messenger_.failure() && merge_->complete()) finish_merge();
+  if (!messenger_.failure() && merge_->complete() && !is_paused()) finish_merge();
 }
 
 void TrainingRounds::finish_merge() {

@@ -43,6 +43,8 @@ class TrainingRounds : public Training {
   void join(const ClientId& client) override;
   void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) override;
   void leave(const ClientId& client) override;
+  void pause() override { paused_since_ = now_(); }
+  void go_on() override;
   std::optional<wire::DevicePosition> position_for(
       const ClientId& client, const std::vector<wire::DevicePosition>& offered) const override;
   void tick(TimePoint as_of) override;
@@ -111,6 +113,7 @@ class TrainingRounds : public Training {
   bool trains_against_time(const ClientId& client) const;
   TimePoint local_deadline(const Participant& part) const;
   void restart_deadline(size_t lane);
+  bool is_paused() const;
   void abandon();
 
   void begin_merge(bool now);
@@ -154,6 +157,7 @@ class TrainingRounds : public Training {
   std::optional<TimePoint> round_deadline_;
   TimePoint local_started_;  // of the devices that train by themselves, in relay of the turn
   TimePoint phase_deadline_;
+  std::optional<TimePoint> paused_since_;
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;

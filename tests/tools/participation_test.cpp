@@ -95,11 +95,13 @@ TEST_SUITE("tools/participation") {
     REQUIRE(network.run([&] { return rounds() == 1; }));
     network.edge(2).leave("off");
     REQUIRE(network.run([&] { return rounds() == 2; }));
-    // Round 3 has begun with two; the one that stays ends it alone, and no other begins.
+    // Round 3 has begun with two; the one that stays does not go on alone.
     network.edge(1).leave("off");
     REQUIRE(network.run(after(std::chrono::seconds(60))));
-    CHECK(rounds() == 3);
-    CHECK(network.observer.rounds[2].clients == 1);
+    CHECK(rounds() == 2);
+    REQUIRE(network.observer.find("waiting") != nullptr);
+    CHECK(network.observer.find("waiting")->detail ==
+          "clients to go on with the round: 1 of 2 are here; gone: client-2, client-3");
     CHECK_FALSE(network.session().done());
     CHECK(network.observer.count("leave") == 2);
     network.restart(1);
@@ -107,6 +109,7 @@ TEST_SUITE("tools/participation") {
     REQUIRE(network.session().completed());
     const auto by_round = participants(network.observer);
     CHECK(by_round.at(1) == Names{"client-1", "client-2", "client-3"});
+    CHECK(network.observer.rounds[2].clients == 1);  // the other's place went with its goodbye
     CHECK(by_round.at(4) == Names{"client-1", "client-2"});
   }
 
@@ -189,6 +192,102 @@ TEST_SUITE("tools/participation") {
       REQUIRE(network.session().completed());
       CHECK(network.observer.rounds[3].clients == 3);
       CHECK(network.edge(1).phase() == edge_client::EdgeSession::Phase::kFinished);
+    }
+  }
+
+  TEST_CASE("with too few clients a round stands still, and goes on as if nothing had happened") {
+    for (const Flow& flow : all_flows()) {
+      for (const int silent : {1, 3}) {
+        CAPTURE(flow.name);
+        CAPTURE(silent);
+        auto options = flow_options(flow);
+        options.min_clients = 3;
+        options.round_deadline = std::chrono::seconds(100);
+        const auto outcome = [&](bool cut) {
+          SessionNetwork network(options);
+          add_clients(network, {40, 25, 31});
+          network.connect_all();
+          int messages = 0;
+          network.on_message = [&](size_t, bool up, wire::Message&) {
+            messages += up;
+            return Fate::kDeliver;
+          };
+          if (cut) {
+            REQUIRE(network.run([&] { return messages >= 9; }));
+            const size_t rounds = network.observer.rounds.size();
+            for (int i = 0; i < silent; ++i) network.kill(static_cast<size_t>(i));
+            REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
+            CHECK(network.observer.count("leave") == silent);
+            CHECK(network.session().waiting_for() ==
+                  "clients to go on with the round: " + std::to_string(3 - silent) +
+                      " of 3 are here; gone: client-1" + (silent == 3 ? ", client-2, client-3" : ""));
+            network.pass(std::chrono::minutes(6));
+            CHECK(network.observer.rounds.size() == rounds);
+            for (int i = 0; i < silent; ++i) network.connect(static_cast<size_t>(i));
+          }
+          REQUIRE(network.run());
+          REQUIRE(network.session().completed());
+          CHECK(network.observer.count("reconnect") == (cut ? silent : 0));
+          CHECK(network.observer.count("going-on") == (cut ? 1 : 0));
+          for (const char* event : {"missed-step", "missed-merge", "excluded", "round-deadline"})
+            CHECK(network.observer.count(event) == 0);
+          return weights_of(network);
+        };
+        check_bitwise_equal(outcome(true), outcome(false));
+      }
+    }
+  }
+
+  TEST_CASE("once enough are there again, those still away have as long again to come back") {
+    auto options = small_options(4, "parallel");
+    options.min_clients = 2;
+    options.plan.rounds = 1;
+    options.step_deadline = std::chrono::minutes(10);
+    SessionNetwork network(options);
+    add_clients(network, {40, 40, 40, 40});
+    network.connect_all();
+    int messages = 0;
+    network.on_message = [&](size_t, bool up, wire::Message&) {
+      messages += up;
+      return Fate::kDeliver;
+    };
+    REQUIRE(network.run([&] { return messages >= 9; }));
+    for (size_t i = 0; i < 4; ++i) network.kill(i);
+    REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
+    CHECK(network.observer.count("leave") == 4);
+    network.pass(std::chrono::minutes(6));
+    network.connect(0);
+    network.connect(1);
+    REQUIRE(network.run([&] { return network.observer.count("going-on") == 1; }));
+    network.pass(options.client_timeout / 2);
+    network.connect(2);
+    REQUIRE(network.run());
+    REQUIRE(network.session().completed());
+    CHECK(network.observer.rounds[0].clients == 3);  // all but the one that stayed away
+    CHECK(network.observer.count("excluded") == 0);
+  }
+
+  TEST_CASE("fedbuff takes no update while too few clients are there, and loses none") {
+    for (const auto order : {aggregator::UpdateOrder::kArrival, aggregator::UpdateOrder::kPlanned}) {
+      auto options = small_options(3);
+      options.strategy = "fedbuff?buffer=2";
+      options.update_order = order;
+      options.min_clients = 3;
+      options.plan.rounds = 6;
+      SessionNetwork network(options);
+      add_clients(network, {40, 40, 40});
+      network.connect_all();
+      REQUIRE(network.run([&] { return network.observer.rounds.size() == 2; }));
+      network.kill(1);
+      REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
+      const size_t merges = network.observer.rounds.size();
+      network.pass(std::chrono::minutes(6));
+      CHECK(network.observer.rounds.size() == merges);
+      network.connect(1);
+      REQUIRE(network.run());
+      REQUIRE(network.session().completed());
+      CHECK(network.observer.rounds.size() == 6);
+      CHECK(network.observer.count("excluded") == 0);
     }
   }
 }
