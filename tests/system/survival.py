@@ -14,7 +14,9 @@ class SurvivingFleet(Fleet):
 
     def __init__(self, folder, devices, *flags, data=DATA):
         super().__init__(folder, devices)
-        self.flags = [*flags, "--stragglers", "wait", "--client-timeout", "600", "--update-deadline", "600", "--resume"]
+        # Whoever is away for longer than the timeout is waited for: nobody loses its place.
+        self.flags = [*flags, "--stragglers", "wait", "--min-clients", str(len(devices)),
+                      "--client-timeout", "3", "--update-deadline", "600", "--resume"]
         self.data = data
         self.running = {}  # name -> program; the aggregator is None
 

@@ -94,6 +94,7 @@ class Survival(unittest.TestCase):
                 self.proxy.cut()
                 kept = {name: fleet.position(name) for name in everybody}
                 wait_until(lambda: "waiting for the aggregator" in fleet.running[DEVICES[0]].output, "the outage to be said")
+                wait_until(lambda: fleet.metrics("waiting"), "the aggregator to wait for its devices")
                 self.proxy.cut(False)
                 self.wait_for_progress(fleet, kept, "the first step after the outage")
         fleet.finish(300)
