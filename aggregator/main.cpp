@@ -59,7 +59,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                  .make_augmenter = augment::build_pipeline,
                  .initial_weights = std::move(*initial_weights),
                  .now = std::chrono::steady_clock::now,
-                 .checkpoints = &stored->checkpoints});
+                 .checkpoints = &stored->storage.checkpoints});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
   Aggregator aggregator(session, limits);

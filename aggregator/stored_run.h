@@ -6,16 +6,14 @@
 #include "tandem/aggregator/aggregator_flags.h"
 #include "tandem/core/base/result.h"
 #include "tandem/core/run/run_directory.h"
-#include "tandem/core/storage/checkpoint.h"
-#include "tandem/core/storage/run_lock.h"
+#include "tandem/core/storage/run_storage.h"
 
 namespace tandem::aggregator {
 
 /// A run's directory with its checkpoints, of a run that begins or goes on.
 struct StoredRun {
-  RunLock lock;  ///< held by one process at a time
+  RunStorage storage;
   RunDirectory directory;
-  CheckpointStore checkpoints;
   /// Where it goes on; nothing when it begins.
   std::optional<Checkpoint> newest;
 };

@@ -5,11 +5,11 @@
 #include <filesystem>
 #include <random>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/storage/run_storage.h"
 
 namespace tandem::edge_client {
 namespace {
@@ -49,22 +49,10 @@ Result<StoredDevice> open_stored_device(const EdgeFlags& flags) {
     return StoredDevice{random_instance(), std::make_unique<CheckpointMemory>(kKeptCheckpoints),
                         std::nullopt};
   }
-  std::error_code error;
-  std::filesystem::create_directories(flags.run_dir, error);
-  if (error) {
-    return Error{ErrorCode::kIo,
-                 "cannot create --run-dir " + flags.run_dir.string() + ": " + error.message()};
-  }
-  auto lock = RunLock::acquire(flags.run_dir);
-  if (!lock) return lock.error();
-  CheckpointStoreOptions options{
-      .directory = flags.run_dir / "checkpoints", .keep = kKeptCheckpoints, .owner = "device"};
-  if (!flags.seal_key.empty()) {
-    auto key = load_seal_key(flags.seal_key);
-    if (!key) return key.error();
-    options.seal_key = std::move(*key);
-  }
-  auto store = std::make_unique<CheckpointStore>(std::move(options));
+  auto storage =
+      open_run_storage(flags.run_dir, flags.seal_key, {.keep = kKeptCheckpoints, .owner = "device"});
+  if (!storage) return storage.error();
+  auto store = std::make_unique<CheckpointStore>(std::move(storage->checkpoints));
   const std::vector<CheckpointPosition> kept = store->positions();
   if (!flags.resume && !kept.empty()) {
     return Error{ErrorCode::kInvalidArgument, flags.run_dir.string() +
@@ -78,7 +66,7 @@ Result<StoredDevice> open_stored_device(const EdgeFlags& flags) {
   }
   auto instance = instance_in(flags.run_dir / "instance");
   if (!instance) return instance.error();
-  return StoredDevice{*instance, std::move(store), std::move(*lock)};
+  return StoredDevice{*instance, std::move(store), std::move(storage->lock)};
 }
 
 }  // namespace tandem::edge_client

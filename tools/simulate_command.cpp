@@ -101,7 +101,7 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   Simulation simulation(
       *options, recorder, eval_data.get(), std::move(*initial_weights), std::move(*edges),
       {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1},
-      &stored->checkpoints);
+      &stored->storage.checkpoints);
   recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested, stored->newest ? &*stored->newest : nullptr);
   if (!ran && !simulation.session().started()) return ran.error();

@@ -11,6 +11,7 @@
 #include "tandem/core/run/log.h"
 #include "tandem/core/run/log_detail.h"
 #include "tandem/core/run/progress_format_detail.h"
+#include "tandem/core/run/record_json_detail.h"
 
 namespace tandem {
 namespace {
@@ -46,10 +47,6 @@ bool json() {
   return log_format() == LogFormat::kJson;
 }
 
-detail::LogFields or_null(const std::optional<double>& value) {
-  return value ? detail::LogFields(*value) : detail::LogFields(nullptr);
-}
-
 detail::LogFields fields_of(const ProgressState& state) {
   return {{"event", "progress"},
           {"done", state.done},
@@ -59,7 +56,7 @@ detail::LogFields fields_of(const ProgressState& state) {
           {"examples_per_second", state.examples_per_second},
           {"bytes_up", state.bytes_up},
           {"bytes_down", state.bytes_down},
-          {"seconds_left", or_null(state.seconds_left)}};
+          {"seconds_left", detail::json_of(state.seconds_left)}};
 }
 
 detail::LogFields fields_of(const RoundRecord& record) {
@@ -67,8 +64,8 @@ detail::LogFields fields_of(const RoundRecord& record) {
           {"round", record.round},
           {"loss", record.loss},
           {"accuracy", record.accuracy},
-          {"eval_loss", or_null(record.eval_loss)},
-          {"eval_accuracy", or_null(record.eval_accuracy)},
+          {"eval_loss", detail::json_of(record.eval_loss)},
+          {"eval_accuracy", detail::json_of(record.eval_accuracy)},
           {"clients", record.clients},
           {"examples", record.examples},
           {"seconds", record.seconds},
@@ -84,22 +81,10 @@ detail::LogFields fields_of(const EventRecord& event) {
 }
 
 detail::LogFields fields_of(const RunSummary& summary, const std::string& report_path) {
-  return {{"event", "summary"},
-          {"status", summary.status},
-          {"algorithm", summary.algorithm},
-          {"strategy", summary.strategy},
-          {"model", summary.model},
-          {"cut", summary.cut},
-          {"rounds", summary.rounds},
-          {"clients", summary.clients},
-          {"eval_accuracy", or_null(summary.eval_accuracy)},
-          {"eval_loss", or_null(summary.eval_loss)},
-          {"seconds", summary.seconds},
-          {"examples_per_second", summary.examples_per_second},
-          {"bytes_up", summary.bytes_up},
-          {"bytes_down", summary.bytes_down},
-          {"peak_rss_bytes", summary.peak_rss_bytes},
-          {"report", report_path}};
+  detail::LogFields fields = {{"event", "summary"}};
+  fields.update(detail::json_of(summary));
+  fields["report"] = report_path;
+  return fields;
 }
 
 std::string text_of(const EventRecord& event) {

@@ -14,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tandem/core/run/record_json_detail.h"
 #include "tandem/core/run/report.h"
 #include "tandem/core/storage/atomic_file.h"
 
@@ -27,10 +28,6 @@ constexpr const char* kMetricsName = "metrics.jsonl";
 
 Error io_error(const std::filesystem::path& path, const std::string& action, int error) {
   return {ErrorCode::kIo, "cannot " + action + " " + path.string() + ": " + std::strerror(error)};
-}
-
-Json or_null(const std::optional<double>& value) {
-  return value ? Json(*value) : Json(nullptr);
 }
 
 /// Names and details may hold bytes that are not UTF-8; they become U+FFFD rather than an exception.
@@ -61,6 +58,23 @@ KeptLines lines_up_to(const std::string& metrics, uint32_t completed_rounds) {
 }
 
 }  // namespace
+
+Json detail::json_of(const RunSummary& summary) {
+  return {{"status", summary.status},
+          {"algorithm", summary.algorithm},
+          {"strategy", summary.strategy},
+          {"model", summary.model},
+          {"cut", summary.cut},
+          {"rounds", summary.rounds},
+          {"clients", summary.clients},
+          {"eval_accuracy", json_of(summary.eval_accuracy)},
+          {"eval_loss", json_of(summary.eval_loss)},
+          {"seconds", summary.seconds},
+          {"examples_per_second", summary.examples_per_second},
+          {"bytes_up", summary.bytes_up},
+          {"bytes_down", summary.bytes_down},
+          {"peak_rss_bytes", summary.peak_rss_bytes}};
+}
 
 struct RunDirectory::Impl {
   Impl(std::filesystem::path metrics, int descriptor, double already)
@@ -156,8 +170,8 @@ Result<void> RunDirectory::append(const RoundRecord& record) {
                         {"round", record.round},
                         {"loss", record.loss},
                         {"accuracy", record.accuracy},
-                        {"eval_loss", or_null(record.eval_loss)},
-                        {"eval_accuracy", or_null(record.eval_accuracy)},
+                        {"eval_loss", detail::json_of(record.eval_loss)},
+                        {"eval_accuracy", detail::json_of(record.eval_accuracy)},
                         {"clients", record.clients},
                         {"examples", record.examples},
                         {"steps", record.steps},
@@ -181,8 +195,8 @@ Result<void> RunDirectory::append(const ClientRecord& record) {
                         {"bytes_down", record.bytes_down},
                         {"bytes_up_formula", record.bytes_up_formula},
                         {"bytes_down_formula", record.bytes_down_formula},
-                        {"eval_loss", or_null(record.eval_loss)},
-                        {"eval_accuracy", or_null(record.eval_accuracy)}});
+                        {"eval_loss", detail::json_of(record.eval_loss)},
+                        {"eval_accuracy", detail::json_of(record.eval_accuracy)}});
 }
 
 Result<void> RunDirectory::append(const EventRecord& record) {
@@ -193,21 +207,7 @@ Result<void> RunDirectory::append(const EventRecord& record) {
 }
 
 Result<void> RunDirectory::write_summary(const RunSummary& summary) {
-  const Json json = {{"status", summary.status},
-                     {"algorithm", summary.algorithm},
-                     {"strategy", summary.strategy},
-                     {"model", summary.model},
-                     {"cut", summary.cut},
-                     {"rounds", summary.rounds},
-                     {"clients", summary.clients},
-                     {"eval_accuracy", or_null(summary.eval_accuracy)},
-                     {"eval_loss", or_null(summary.eval_loss)},
-                     {"seconds", summary.seconds},
-                     {"examples_per_second", summary.examples_per_second},
-                     {"bytes_up", summary.bytes_up},
-                     {"bytes_down", summary.bytes_down},
-                     {"peak_rss_bytes", summary.peak_rss_bytes}};
-  return write_file_atomically(path_ / "summary.json", {dump(json, 2)});
+  return write_file_atomically(path_ / "summary.json", {dump(detail::json_of(summary), 2)});
 }
 
 Result<void> RunDirectory::write_report() const {
