@@ -412,8 +412,7 @@ bool TrainingRounds::advance_lane(size_t lane) {
     send_outputs(lane, std::move(clients));
     return true;
   }
-  const bool keep = checkpoint_is_due(lane);
-  if (keep) messenger_.hold();
+  hold_answers(lane);
   if (!clients.empty()) run_step(lane, clients);
   finish_lane_step(lane);
   if (!clients.empty()) report_progress();
@@ -425,8 +424,12 @@ bool TrainingRounds::checkpoint_is_due(size_t lane) const {
   return every > 0 && (round_->applied(lane) + 1) % every == 0;
 }
 
-/// The lane's current step is done. Where it is kept, its answers leave only afterwards: a device is never
-/// ahead of what this side would go on from.
+/// Of a step that is kept the answers leave only afterwards, with finish_lane_step: a device is never ahead
+/// of what this side would go on from.
+void TrainingRounds::hold_answers(size_t lane) {
+  if (checkpoint_is_due(lane)) messenger_.hold();
+}
+
 void TrainingRounds::finish_lane_step(size_t lane) {
   const bool keep = checkpoint_is_due(lane);
   round_->advance(lane);
@@ -516,7 +519,7 @@ bool TrainingRounds::has_every_answer(const OpenStep& step) const {
 
 void TrainingRounds::finish_open_step(size_t lane) {
   const OpenStep step = *std::exchange(open_steps_[lane], std::nullopt);
-  if (checkpoint_is_due(lane)) messenger_.hold();
+  hold_answers(lane);
   std::vector<at::Tensor> gradients;
   for (const ClientActivations& request : step.clients) {
     const auto answer = step.answers.find(request.client);

@@ -85,6 +85,7 @@ class TrainingRounds : public Training {
   void advance();
   bool advance_lane(size_t lane);
   bool checkpoint_is_due(size_t lane) const;
+  void hold_answers(size_t lane);
   void finish_lane_step(size_t lane);
   bool can_answer(const ClientId& client, uint32_t from) const;
   NamedTensors settled_model() const;

@@ -15,12 +15,7 @@
 namespace tandem::edge_client {
 namespace {
 
-// Requests of a round that belong to no step.
-constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
-constexpr uint32_t kTrainedRequest = 0xFFFFFFFE;
-constexpr uint32_t kFirstSpecialRequest = kTrainedRequest;
 constexpr std::chrono::seconds kHelloInterval{1};
-constexpr std::chrono::seconds kSaveComplaintInterval{30};
 
 }  // namespace
 
@@ -138,175 +133,6 @@ void EdgeSession::handle_refuse(const wire::Refuse& refuse) {
   note("the aggregator did not accept a message: " + refuse.reason);
   // At most once a second: a message that is refused again and again must not become a flood.
   if (dependencies_.now() - last_hello_ >= kHelloInterval) say_hello();
-}
-
-// ---------------------------------------------------------------------------------------------------------
-// Checkpoints, and going back to them.
-
-bool EdgeSession::resume() {
-  if (dependencies_.checkpoints == nullptr) return false;
-  for (const CheckpointPosition& at : dependencies_.checkpoints->positions()) {
-    auto checkpoint = dependencies_.checkpoints->load(at);
-    auto state = checkpoint ? edge_checkpoint_of(*checkpoint) : Result<EdgeCheckpoint>(checkpoint.error());
-    if (!state) {
-      note("a checkpoint is passed over: " + state.error().message);
-      continue;
-    }
-    if (run_.run_id != 0 && state->run_id != run_.run_id) continue;  // left over from another run
-    run_.run_id = state->run_id;
-    options_.instance = state->instance;
-    kept_.push_back(state->position);
-  }
-  if (kept_.empty()) return false;
-  note("going on from the checkpoint after " + std::to_string(kept_.front().step) + " steps of round " +
-       std::to_string(kept_.front().round));
-  return true;
-}
-
-/// Where this device stands, when it could begin anew from there.
-std::optional<wire::DevicePosition> EdgeSession::live_position() const {
-  if (!plan_ || round_.excluded) return std::nullopt;
-  if (phase_ != Phase::kWaiting && phase_ != Phase::kTraining && phase_ != Phase::kUpdating)
-    return std::nullopt;
-  // U-shaped: the head has made its step, the front has not.
-  if (plan_->u_shaped() && phase_ == Phase::kTraining &&
-      round_.labels.size() < trainer_->front().open_steps()) {
-    return std::nullopt;
-  }
-  wire::DevicePosition position{
-      .round = round_.number, .step = round_.next_apply, .unanswered = round_.next_apply};
-  for (const auto& [step, request] : open_requests_) {
-    if (step < kFirstSpecialRequest) position.unanswered = std::min(position.unanswered, step);
-  }
-  return position;
-}
-
-std::vector<wire::DevicePosition> EdgeSession::positions() const {
-  std::vector<wire::DevicePosition> positions;
-  if (const auto live = live_position()) positions.push_back(*live);
-  for (const wire::DevicePosition& kept : kept_) {
-    if (positions.empty() || !(kept == positions.front())) positions.push_back(kept);
-  }
-  // Before its first round a device has nothing to go back to, and can always.
-  if (kept_.empty() || kept_.back().round > 0) positions.push_back({});
-  return positions;
-}
-
-EdgeCheckpoint EdgeSession::state() const {
-  EdgeCheckpoint state{
-      .run_id = run_.run_id,
-      .instance = options_.instance,
-      .position = {.round = round_.number, .step = round_.next_apply, .unanswered = round_.next_apply},
-      .round = round_,
-      .lr_schedule = lr_schedule_,
-      .trainer = trainer_->state()};
-  for (const auto& [step, request] : open_requests_) {
-    if (step >= kFirstSpecialRequest) continue;
-    state.position.unanswered = std::min(state.position.unanswered, step);
-    state.requests.emplace(step, request.message);
-  }
-  return state;
-}
-
-void EdgeSession::save_checkpoint(bool front_sent, const NamedTensors& control_change) {
-  if (dependencies_.checkpoints == nullptr) return;
-  EdgeCheckpoint current = state();
-  current.front_sent = front_sent;
-  current.control_change = control_change;
-  if (const auto saved = dependencies_.checkpoints->save(to_checkpoint(current)); !saved) {
-    // Training goes on; what is kept already stays good.
-    if (dependencies_.now() < next_save_complaint_) return;
-    next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
-    return note("this moment cannot be kept: " + saved.error().message);
-  }
-  const std::vector<CheckpointPosition> stored = dependencies_.checkpoints->positions();
-  kept_.insert(kept_.begin(), current.position);
-  // The storage has dropped the oldest, what stood at the same place, and what was newer.
-  std::vector<wire::DevicePosition> kept;
-  for (const CheckpointPosition& at : stored) {
-    const auto known = std::find_if(kept_.begin(), kept_.end(), [&](const wire::DevicePosition& position) {
-      return position.round == at.round && position.step == at.step;
-    });
-    if (known != kept_.end()) kept.push_back(*known);
-  }
-  kept_ = std::move(kept);
-}
-
-Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {
-  if (live_position() == position) return {};
-  answers_.clear();
-  open_requests_.clear();
-  evaluation_ = {};
-  round_ = {};
-  phase_ = Phase::kWaiting;
-  if (position == wire::DevicePosition{}) {
-    trainer_.reset();
-    return {};
-  }
-  if (dependencies_.checkpoints == nullptr) {
-    return Error{ErrorCode::kProtocol, "the aggregator wants this device to go back to step " +
-                                           std::to_string(position.step) + " of round " +
-                                           std::to_string(position.round) + ", which it never offered"};
-  }
-  auto checkpoint = dependencies_.checkpoints->load({.round = position.round, .step = position.step});
-  if (!checkpoint) return checkpoint.error();
-  auto state = edge_checkpoint_of(*checkpoint);
-  if (!state) return state.error();
-  note("going back to step " + std::to_string(position.step) + " of round " +
-       std::to_string(state->round.ordinal));
-  return load(std::move(*state));
-}
-
-Result<void> EdgeSession::load(EdgeCheckpoint checkpoint) {
-  if (auto built = build_trainer(checkpoint.lr_schedule); !built) return built;
-  if (auto loaded = trainer_->load_state(checkpoint.trainer); !loaded) {
-    return Error{loaded.error().code, "the checkpoint does not fit this run: " + loaded.error().message};
-  }
-  static_cast<DeviceRound&>(round_) = std::move(checkpoint.round);
-  const TimePoint now = dependencies_.now();
-  for (auto& [step, message] : checkpoint.requests) {
-    open_requests_.emplace(step, Request{.message = std::move(message), .sent_at = now});
-  }
-  const bool done = round_.next_apply == round_.batch_sizes.size();
-  phase_ = done && open_requests_.empty() ? Phase::kUpdating : Phase::kTraining;
-  if (checkpoint.front_sent) {
-    // As after send_front: the front is still that of the round's end.
-    wire::Message update{.key = run_,
-                         .body = wire::FrontUpdate{.examples = round_.examples,
-                                                   .front = trainer_->weights(),
-                                                   .steps = round_.steps,
-                                                   .control_change = checkpoint.control_change}};
-    update.key.round = round_.number;
-    open_requests_.emplace(kUpdateRequest, Request{.message = std::move(update), .sent_at = now});
-  }
-  if (phase_ == Phase::kTraining) reopen_steps(checkpoint.trainer);
-  return {};
-}
-
-/// Prepares the batches from the first open step on, and computes the open ones again.
-void EdgeSession::reopen_steps(const NamedTensors& trainer) {
-  const std::vector<uint32_t>& sizes = round_.batch_sizes;
-  const uint32_t first = plan_->trains_locally() ? round_.next_forward : round_.next_apply;
-  const uint64_t before = std::accumulate(sizes.begin(), sizes.begin() + first, uint64_t{0});
-  loader_->start(round_.first_example + before, {sizes.begin() + first, sizes.end()});
-  const NamedTensors front = without_prefix(trainer, "front.");
-  size_t open = 0;
-  for (uint32_t step = first; step < round_.next_forward; ++step) {
-    const Batch batch = loader_->next();
-    if (sizes[step] > 0) (void)trainer_->front().reopen(front, open++, batch.inputs).value();
-  }
-}
-
-/// From where this device stands now, under the aggregator's present incarnation.
-void EdgeSession::go_on() {
-  note("going on with round " + std::to_string(round_.ordinal) + ", step " +
-       std::to_string(round_.next_apply));
-  for (auto& [step, request] : open_requests_) request.message.key.incarnation = run_.incarnation;
-  resend_requests();
-  if (phase_ == Phase::kTraining && !plan_->trains_locally()) return forward_open_steps();
-  if (phase_ == Phase::kTraining) return report_trained();
-  // The aggregator may have forgotten that this device is done.
-  if (phase_ == Phase::kUpdating && plan_->trains_locally()) request_trained();
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -606,11 +432,15 @@ void EdgeSession::send_front() {
   if (known != open_requests_.end()) return transmit(known->second.message);
   const NamedTensors control_change = cpu_snapshot(trainer_->end_round());
   save_checkpoint(true, control_change);
-  request(wire::FrontUpdate{.examples = round_.examples,
-                            .front = trainer_->weights(),
-                            .steps = round_.steps,
-                            .control_change = control_change},
-          kUpdateRequest);
+  request(front_update(control_change), kUpdateRequest);
+}
+
+/// This device's part of the merge, once every step of the round is done.
+wire::FrontUpdate EdgeSession::front_update(const NamedTensors& control_change) const {
+  return {.examples = round_.examples,
+          .front = trainer_->weights(),
+          .steps = round_.steps,
+          .control_change = control_change};
 }
 
 // ---------------------------------------------------------------------------------------------------------

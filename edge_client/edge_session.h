@@ -137,6 +137,10 @@ class EdgeSession {
     at::Tensor labels;  ///< of the batch that was sent
     wire::Evaluated totals;
   };
+  // Requests of a round that belong to no step.
+  static constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
+  static constexpr uint32_t kTrainedRequest = 0xFFFFFFFE;
+  static constexpr uint32_t kFirstSpecialRequest = kTrainedRequest;
   /// A request that waits for its answer.
   struct Request {
     wire::Message message;
@@ -181,6 +185,7 @@ class EdgeSession {
   void add_evaluated(int64_t examples, double loss, uint64_t correct);
   void exclude();
   void send_front();
+  wire::FrontUpdate front_update(const NamedTensors& control_change) const;
   void say_hello();
   void resend_requests();
   void send(wire::Body body, uint32_t step = 0);
@@ -208,7 +213,7 @@ class EdgeSession {
   Round round_;
   HeldOutEvaluation evaluation_;
   std::map<uint32_t, wire::Message> answers_;  // arrived, by step, waiting for their turn
-  std::map<uint32_t, Request> open_requests_;  // by step, and the numbers above all steps in the .cpp
+  std::map<uint32_t, Request> open_requests_;  // by step, or one of the numbers above
   std::optional<Error> failure_;
   bool bye_received_ = false;
   bool leaving_ = false;

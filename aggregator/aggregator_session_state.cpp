@@ -1,0 +1,102 @@
+// AggregatorSession in a checkpoint, and where its clients go on after it.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "tandem/aggregator/aggregator_session.h"
+#include "tandem/aggregator/round_figures.h"
+#include "tandem/core/storage/checkpoint_values.h"
+
+namespace tandem::aggregator {
+
+void AggregatorSession::save_checkpoint() {
+  if (dependencies_.checkpoints == nullptr || messenger_.failure()) return;
+  NamedTensors tensors;
+  const TrainingPlan& plan = options_.plan;
+  const nlohmann::json values = {
+      {"run_id", options_.run_id},
+      {"incarnation", options_.incarnation},
+      {"input_shape", plan.input_shape},
+      {"num_classes", plan.num_classes},
+      {"seconds", seconds_before_ + seconds_between(run_started_, dependencies_.now())},
+      {"training", training_->state(tensors)},
+      {"clients", messenger_.state(tensors)}};
+  const TimePoint begun = dependencies_.now();
+  messenger_.observe(dependencies_.checkpoints->save(make_checkpoint(
+      {.round = training_->figures().completed_rounds, .step = training_->steps_since_round()}, values,
+      std::move(tensors),
+      {{"model", plan.model},
+       {"cut", std::to_string(plan.cut)},
+       {"algorithm", plan.algorithm},
+       {"seed", std::to_string(plan.seed)}})));
+  dependencies_.observer->on_checkpoint(seconds_between(begun, dependencies_.now()));
+}
+
+Result<void> AggregatorSession::resume(const Checkpoint& checkpoint) {
+  auto loaded = load_checkpoint_values(
+      checkpoint, [&](const nlohmann::json& values) { return load(values, checkpoint); });
+  if (!loaded) return loaded;
+  phase_ = training_->idle() ? Phase::kGathering : Phase::kRound;
+  messenger_.event("resume", "",
+                   "incarnation " + std::to_string(options_.incarnation) + ", after round " +
+                       std::to_string(checkpoint.position.round) + " and " +
+                       std::to_string(checkpoint.position.step) + " steps more");
+  // Before anybody hears of this incarnation: the next start must take another one.
+  save_checkpoint();
+  return messenger_.failure() ? Result<void>(*messenger_.failure()) : Result<void>();
+}
+
+Result<void> AggregatorSession::load(const nlohmann::json& values, const Checkpoint& checkpoint) {
+  options_.run_id = values.at("run_id").get<uint64_t>();
+  options_.incarnation = values.at("incarnation").get<uint32_t>() + 1;
+  messenger_.identify(options_.run_id, options_.incarnation);
+  seconds_before_ = values.at("seconds").get<double>();
+  const DataDescription data{.input_shape = values.at("input_shape").get<std::vector<int64_t>>(),
+                             .num_classes = values.at("num_classes").get<int64_t>()};
+  if (model_ == nullptr) {
+    if (auto built = build_model(data); !built) return built;
+  } else if (data.input_shape != options_.plan.input_shape || data.num_classes != options_.plan.num_classes) {
+    return Error{ErrorCode::kShapeMismatch,
+                 "the run was on examples of shape " + shape_to_string(data.input_shape) + " in " +
+                     std::to_string(data.num_classes) + " classes, the evaluation data has " +
+                     shape_to_string(options_.plan.input_shape) + " in " +
+                     std::to_string(options_.plan.num_classes)};
+  }
+  const TimePoint now = dependencies_.now();
+  if (auto loaded = messenger_.load_state(values.at("clients"), checkpoint.tensors, now); !loaded)
+    return loaded;
+  return training_->load_state(values.at("training"), checkpoint.tensors);
+}
+
+/// Says where a device goes on. The same program on a new connection is where it was, with all that it waits
+/// for. One that knows another incarnation, or that died and was started again, goes where both sides can.
+void AggregatorSession::greet(const ClientId& client, const wire::Message& hello, bool same_program) {
+  wire::Welcome welcome{.plan = options_.plan, .client = client.name, .resumed = same_program};
+  wire::MessageKey progress = hello.key;
+  const bool knows_all = messenger_.is_of_this_run(hello.key);
+  if (same_program && !knows_all) {
+    const bool of_run = hello.key.run_id == options_.run_id;
+    // One that died before it heard of the run has nothing of it, and may have lost nothing.
+    const std::vector<wire::DevicePosition> nothing(hello.key.run_id == 0 ? 1 : 0);
+    const auto position =
+        training_->position_for(client, of_run ? std::get<wire::Hello>(hello.body).positions : nothing);
+    welcome.resumed = position.has_value();
+    if (position) {
+      welcome.position = *position;
+      progress = messenger_.key(position->round, position->step);
+    } else if (of_run && started()) {
+      messenger_.event("not-resumed", client.name,
+                       "it cannot go back to where this run goes on; it takes part from the next round on");
+    }
+  }
+  messenger_.send(client, welcome, sequence());
+  if (welcome.resumed) {
+    training_->resume(client, progress, !knows_all);
+  } else {
+    training_->join(client);
+  }
+}
+
+}  // namespace tandem::aggregator
