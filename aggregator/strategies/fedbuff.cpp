@@ -16,6 +16,17 @@ class FedBuff final : public StrategyBase {
   FedBuff(std::set<std::string> buffers, double eta)
       : StrategyBase("fedbuff", std::move(buffers)), eta_(eta) {}
 
+  NamedTensors added() const override { return updates() > 0 ? change_->state() : NamedTensors{}; }
+
+  Result<void> load_added(const NamedTensors& added) override {
+    if (added.empty()) return {};
+    const auto updates = change_->load(added);
+    if (!updates)
+      return Error{updates.error().code, "updates added to " + name() + ": " + updates.error().message};
+    set_updates(*updates);
+    return {};
+  }
+
  private:
   void reset() override { change_.emplace(global(), buffers()); }
 

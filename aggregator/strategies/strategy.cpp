@@ -205,6 +205,11 @@ void Strategy::set_population(int clients) {
                               std::to_string(clients));
 }
 
+Result<void> Strategy::load_added(const NamedTensors& added) {
+  if (added.empty()) return {};
+  return Error{ErrorCode::kInvalidArgument, name() + " does not go on with a merge under way"};
+}
+
 Result<std::unique_ptr<Strategy>> make_strategy(const StrategyOptions& options) {
   if (!(options.momentum >= 0 && options.momentum < 1)) {
     return Error{

@@ -79,6 +79,14 @@ class Strategy {
   /// the first tensor that does not fit, and the state is then as it was.
   virtual Result<void> load_state(const NamedTensors& state) = 0;
 
+  /// Of a merge under way what was added so far, copied for a checkpoint; empty before the first `add`, and
+  /// where merges are not interrupted (all but fedbuff).
+  virtual NamedTensors added() const { return {}; }
+
+  /// Takes what `added` gave, after `begin` with the same weights. kShapeMismatch, kNonFinite, kCorrupt or
+  /// kInvalidArgument say what does not fit; the merge is then to be begun again.
+  virtual Result<void> load_added(const NamedTensors& added);
+
   /// Whether it must see each update by itself (median, Krum, ...): such a strategy cannot work with secure
   /// aggregation, which shows sums only.
   virtual bool needs_single_updates() const { return false; }

@@ -178,6 +178,11 @@ NamedTensors rest_of(const NamedTensors& tensors, const std::set<std::string>& b
   return rest;
 }
 
+// Names in the state of a sum.
+constexpr const char* kChange = "change.";
+constexpr const char* kRest = "rest.";
+constexpr const char* kCounts = "counts";
+
 at::Tensor double_zeros(const at::Tensor& like) {
   return at::zeros_like(like, like.options().dtype(at::kDouble));
 }
@@ -204,6 +209,43 @@ void DeltaSum::add(const ClientUpdate& update, const NamedTensors& base, double 
     sums_[next++].add_(delta, factor);
   }
   rest_.add(update.client, rest, update.examples).value();
+}
+
+NamedTensors DeltaSum::state() const {
+  if (rest_.clients() == 0) return {};
+  NamedTensors state;
+  size_t next = 0;
+  for (size_t i = 0; i < global_.size(); ++i) {
+    if (is_parameter_[i]) state.push_back({kChange + global_[i].name, sums_[next++].clone()});
+  }
+  append(state, snapshot(rest_.sums()), kRest);
+  state.push_back({kCounts, at::tensor({int64_t{rest_.clients()}, static_cast<int64_t>(rest_.examples())})});
+  return state;
+}
+
+Result<int> DeltaSum::load(const NamedTensors& state) {
+  const at::Tensor* counts = find_tensor(state, kCounts);
+  if (counts == nullptr || counts->scalar_type() != at::kLong || counts->numel() != 2) {
+    return Error{ErrorCode::kCorrupt, std::string("\"") + kCounts + "\" of the updates added is missing"};
+  }
+  NamedTensors expected, rest;
+  for (size_t i = 0; i < global_.size(); ++i) {
+    if (is_parameter_[i]) {
+      expected.push_back({global_[i].name, double_zeros(global_[i].tensor)});
+    } else {
+      rest.push_back(global_[i]);
+    }
+  }
+  const NamedTensors changes = named_like(expected, without_prefix(state, kChange));
+  if (auto checked = check_same_layout(expected, changes); !checked) return checked.error();
+  if (auto checked = check_finite(changes); !checked) return checked.error();
+  const auto updates = static_cast<int>(counts->flatten()[0].item<int64_t>());
+  const auto examples = static_cast<uint64_t>(counts->flatten()[1].item<int64_t>());
+  if (auto loaded = rest_.load(named_like(rest, without_prefix(state, kRest)), updates, examples); !loaded)
+    return loaded.error();
+  sums_.clear();
+  for (const NamedTensor& entry : changes) sums_.push_back(entry.tensor.clone());
+  return updates;
 }
 
 NamedTensors DeltaSum::moved_by(const std::vector<at::Tensor>& steps) const {

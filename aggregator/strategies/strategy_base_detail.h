@@ -76,6 +76,8 @@ class StrategyBase : public Strategy {
 
   const NamedTensors& global() const { return global_; }
   const std::set<std::string>& buffers() const { return buffers_; }
+  /// After a merge under way was loaded.
+  void set_updates(int updates) { updates_ = updates; }
   /// Layout as global() and finite, else an error that names client and tensor.
   Result<void> check_weights(const ClientUpdate& update) const;
 
@@ -103,6 +105,12 @@ class DeltaSum {
   /// One double tensor per parameter, in model order. Requires one `add`.
   const std::vector<at::Tensor>& sums() const { return sums_; }
   uint64_t examples() const { return rest_.examples(); }
+
+  /// What was added, copied: "change.<name>" in double, the sums of the rest as "rest.<name>", "counts" of
+  /// updates and examples. Empty before `add`.
+  NamedTensors state() const;
+  /// Takes what `state` gave, and returns the number of updates.
+  Result<int> load(const NamedTensors& state);
 
   /// Parameters w + steps[i], in model order; the rest averaged. Storage of its own, formats of `global`.
   NamedTensors moved_by(const std::vector<at::Tensor>& steps) const;

@@ -17,9 +17,12 @@ bool is_averaged(const at::Tensor& tensor) {
   return at::isFloatingType(tensor.scalar_type());
 }
 
+at::TensorOptions sum_options(const at::Tensor& layout) {
+  return layout.options().dtype(is_averaged(layout) ? at::kDouble : layout.scalar_type());
+}
+
 at::Tensor initial_sum(const at::Tensor& update, const at::Tensor& layout, uint64_t examples) {
-  at::Tensor sum = at::empty_like(
-      layout, layout.options().dtype(is_averaged(layout) ? at::kDouble : layout.scalar_type()));
+  at::Tensor sum = at::empty_like(layout, sum_options(layout));
   sum.copy_(update);
   if (is_averaged(layout)) sum.mul_(static_cast<double>(examples));
   return sum;
@@ -55,6 +58,30 @@ Result<void> FederatedAverage::add(const ClientId& client, const NamedTensors& u
   }
   ++clients_;
   examples_ += examples;
+  return {};
+}
+
+NamedTensors FederatedAverage::sums() const {
+  NamedTensors named;
+  for (size_t i = 0; i < sums_.size(); ++i) named.push_back({layout_[i].name, sums_[i]});
+  return named;
+}
+
+Result<void> FederatedAverage::load(const NamedTensors& sums, int clients, uint64_t examples) {
+  NamedTensors layout;
+  for (const NamedTensor& entry : layout_) {
+    layout.push_back({entry.name, at::empty_like(entry.tensor, sum_options(entry.tensor))});
+  }
+  if (auto checked = check_same_layout(layout, sums); !checked) return checked;
+  if (auto checked = check_finite(sums); !checked) return checked;
+  if (clients < 1 || examples < static_cast<uint64_t>(clients)) {
+    return Error{ErrorCode::kInvalidArgument, "sums of " + std::to_string(clients) + " clients and " +
+                                                  std::to_string(examples) + " examples"};
+  }
+  sums_.clear();
+  for (const NamedTensor& entry : sums) sums_.push_back(entry.tensor.clone());
+  clients_ = clients;
+  examples_ = examples;
   return {};
 }
 

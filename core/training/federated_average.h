@@ -23,6 +23,12 @@ class FederatedAverage {
   /// std::invalid_argument unless `examples` >= 1.
   Result<void> add(const ClientId& client, const NamedTensors& update, uint64_t examples);
 
+  /// What was added so far, aliases for a checkpoint: one tensor for each of the layout; empty before `add`.
+  NamedTensors sums() const;
+  /// Takes what `sums` gave after so many clients and examples, copied. kShapeMismatch, kNonFinite or
+  /// kInvalidArgument name what does not fit, and nothing is changed.
+  Result<void> load(const NamedTensors& sums, int clients, uint64_t examples);
+
   int clients() const { return clients_; }
   uint64_t examples() const { return examples_; }
 
