@@ -61,8 +61,10 @@ void add_to_client(const Json& line, ReportClient& client) {
   client.name = text(line, "client");
   client.rounds += 1;
   add(client.examples, whole(line, "examples"));
-  client.last_loss = number(line, "loss");
-  client.last_accuracy = number(line, "accuracy");
+  if (whole(line, "examples") > 0) {
+    client.last_loss = number(line, "loss");
+    client.last_accuracy = number(line, "accuracy");
+  }
   add(client.missed_steps, whole(line, "missed_steps"));
   add(client.bytes_up, whole(line, "bytes_up"));
   add(client.bytes_down, whole(line, "bytes_down"));

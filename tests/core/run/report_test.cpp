@@ -94,6 +94,20 @@ TEST_SUITE("core/run/report") {
     CHECK_FALSE(has(*html, "class=\"note\""));
   }
 
+  TEST_CASE("a client's loss is that of the last round in which it trained") {
+    TemporaryFolder folder;
+    auto run = RunDirectory::create(folder.path).value();
+    run.append(tandem::ClientRecord{1, "cam-1", 0.5, 0.75, 600, 10, 0, 0, 0}).value();
+    run.append(tandem::ClientRecord{2, "cam-1", 0, 0, 0, 0, 0, 0, 0}).value();
+    run.append(round_record(1)).value();
+    run.append(round_record(2)).value();
+    const auto html = render_report(folder.path);
+    REQUIRE(html.has_value());
+    CHECK(has(*html,
+              "<tr><td>cam-1</td><td class=\"n\">2</td><td class=\"n\">600</td><td "
+              "class=\"n\">0.5000</td><td class=\"n\">75.00 %</td>"));
+  }
+
   TEST_CASE("the page is self-contained and runs no script") {
     TemporaryFolder folder;
     auto run = RunDirectory::create(folder.path).value();
