@@ -16,6 +16,19 @@ constexpr int kMaxFailuresInARow = 100;
 /// Begins the names of the strategy's tensors in a checkpoint.
 constexpr const char* kStrategy = "strategy.";
 
+/// To each client's last record; one that evaluated without an update in the merge gets a record for it.
+void add_evaluations(std::vector<ClientRecord>& records, const std::map<ClientId, wire::Evaluated>& results) {
+  for (const auto& [client, result] : results) {
+    auto record = std::find_if(records.rbegin(), records.rend(),
+                               [&](const ClientRecord& entry) { return entry.client == client.name; });
+    if (record == records.rend()) {
+      records.push_back({.client = client.name});
+      record = records.rbegin();
+    }
+    add_evaluation(*record, result);
+  }
+}
+
 }  // namespace
 
 BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
@@ -43,6 +56,7 @@ void BufferedTraining::begin(const std::vector<ClientId>& present) {
 
 void BufferedTraining::join(const ClientId& client) {
   if (idle()) return;
+  if (evaluation_) return leave(client);  // there is nothing left to train, the final weights will come
   tasks_.erase(client);
   // It starts when the updates that are taken now were finished.
   uint64_t from = 0;
@@ -52,6 +66,10 @@ void BufferedTraining::join(const ClientId& client) {
 }
 
 void BufferedTraining::leave(const ClientId& client) {
+  if (evaluation_) {
+    evaluation_->give_up(client);
+    return advance_evaluation();
+  }
   if (tasks_.erase(client) > 0 && !idle()) take_updates();
 }
 
@@ -62,6 +80,7 @@ void BufferedTraining::go_on() {
     task.deadline += paused;
     if (task.update) came.push_back(client);
   }
+  if (evaluation_) return;
   if (options_.update_order == UpdateOrder::kPlanned) return take_updates();
   for (const ClientId& client : came) {
     if (!idle() && !messenger_.failure()) take(client);
@@ -109,6 +128,10 @@ void BufferedTraining::send_begin_round(const ClientId& client, const Task& task
 // Messages in.
 
 bool BufferedTraining::receive(const ClientId& client, wire::Message message) {
+  if (std::holds_alternative<wire::Evaluated>(message.body)) {
+    handle_evaluated(client, message);
+    return true;
+  }
   const bool known = std::holds_alternative<wire::Trained>(message.body) ||
                      std::holds_alternative<wire::FrontUpdate>(message.body);
   const auto found = tasks_.find(client);
@@ -150,6 +173,7 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
 }
 
 void BufferedTraining::tick(TimePoint as_of) {
+  if (evaluation_) return expire_evaluation(as_of);
   if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return;
   std::vector<ClientId> late;
   for (const auto& [client, task] : tasks_) {
@@ -163,6 +187,7 @@ void BufferedTraining::tick(TimePoint as_of) {
 
 std::optional<TimePoint> BufferedTraining::next_deadline() const {
   std::optional<TimePoint> next;
+  if (evaluation_) return evaluation_deadline_;
   if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
     if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
@@ -186,6 +211,10 @@ void BufferedTraining::handle_front_update(const ClientId& client, Task& task, w
 }
 
 void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress, bool) {
+  if (evaluation_) {
+    if (evaluation_->waits_for(client)) send_evaluate(client);
+    return;
+  }
   const auto found = tasks_.find(client);
   if (found == tasks_.end()) return join(client);
   const Task& task = found->second;
@@ -230,7 +259,7 @@ void BufferedTraining::take(const ClientId& client) {
     buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));
   }
   if (strategy_->updates() >= buffer_) merge();
-  if (!idle() && !messenger_.failure()) dispatch(client, task.finish);
+  if (!idle() && !evaluation_ && !messenger_.failure()) dispatch(client, task.finish);
 }
 
 void BufferedTraining::merge() {
@@ -240,15 +269,89 @@ void BufferedTraining::merge() {
   } else {
     messenger_.event("merge-skipped", "", finite.error().message + "; the weights stay as they were");
   }
-  ++figures_.completed_rounds;
+  weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
+  evaluate_or_complete();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Evaluation, and the end of a merge.
+
+void BufferedTraining::evaluate_or_complete() {
+  figures_.eval_loss.reset();
+  figures_.eval_accuracy.reset();
+  // What stays on the devices the aggregator cannot evaluate.
   if (eval_data_ != nullptr && !model_.device.keeps_something()) {
     const Evaluation evaluation =
         evaluate(model_.whole, *eval_data_, *model_.augmenter, options_.eval_batch_size, options_.device);
     figures_.eval_loss = evaluation.loss;
     figures_.eval_accuracy = evaluation.accuracy;
+    return complete_merge();
   }
-  weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
+  std::map<ClientId, uint64_t> examples = held_out_examples();
+  if (examples.empty() && eval_data_ != nullptr && figures_.completed_rounds == 0) {
+    messenger_.event("no-evaluation", "",
+                     "with --batch-norm local the merged model is whole on the devices only, and none holds "
+                     "back examples (--hold-out)");
+  }
+  const bool is_last = figures_.completed_rounds + 1 >= options_.plan.rounds;
+  if (examples.empty() || !is_last) return complete_merge();
+  begin_evaluation(std::move(examples));
+}
+
+/// Of everybody who trains and holds some back.
+std::map<ClientId, uint64_t> BufferedTraining::held_out_examples() const {
+  std::map<ClientId, uint64_t> examples;
+  for (const auto& [client, member] : messenger_.roster().members()) {
+    // Without a connection: not back yet since this aggregator was started.
+    const bool trains = member.present && member.connection != ConnectionId{};
+    if (trains && member.held_out_examples > 0) examples[client] = member.held_out_examples;
+  }
+  return examples;
+}
+
+void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
+  for (const auto& [client, task] : std::exchange(tasks_, {})) {
+    messenger_.send(
+        client,
+        wire::Skip{.until_next_round = true, .reason = "the last merge is done, without what it trains now"},
+        task.round);
+  }
+  evaluation_.emplace(++sequence_, std::move(examples), 0);
+  evaluation_deadline_ = now_() + options_.update_deadline;
+  for (const ClientId& client : evaluation_->outstanding()) send_evaluate(client);
+}
+
+void BufferedTraining::send_evaluate(const ClientId& client) {
+  messenger_.send(client, wire::Evaluate{.front = *weights_}, evaluation_->round());
+}
+
+void BufferedTraining::handle_evaluated(const ClientId& client, const wire::Message& message) {
+  if (!evaluation_ || message.key.round != evaluation_->round()) return;
+  const auto recorded = evaluation_->record(client, std::get<wire::Evaluated>(message.body));
+  if (!recorded) messenger_.offence(client, "bad-evaluation", recorded.error().message);
+  advance_evaluation();
+}
+
+void BufferedTraining::expire_evaluation(TimePoint as_of) {
+  if (as_of < evaluation_deadline_) return;
+  for (const ClientId& client : evaluation_->outstanding()) {
+    messenger_.event("missed-evaluation", client.name, "nothing came within the update deadline");
+    evaluation_->give_up(client);
+  }
+  advance_evaluation();
+}
+
+void BufferedTraining::advance_evaluation() {
+  if (!evaluation_->complete()) return;
+  figures_.eval_loss = evaluation_->loss();
+  figures_.eval_accuracy = evaluation_->accuracy();
+  complete_merge();
+}
+
+void BufferedTraining::complete_merge() {
+  ++figures_.completed_rounds;
   report_merge();
+  evaluation_.reset();
   strategy_->begin(*weights_);
   checkpoint_();
   messenger_.begin_round(figures_.completed_rounds + 1);
@@ -267,6 +370,7 @@ void BufferedTraining::report_merge() {
   record.seconds = seconds_between(std::exchange(merge_started_, now), now);
   record.bytes_up = messenger_.bytes_up() - std::exchange(bytes_up_before_, messenger_.bytes_up());
   record.bytes_down = messenger_.bytes_down() - std::exchange(bytes_down_before_, messenger_.bytes_down());
+  if (evaluation_) add_evaluations(report.clients, evaluation_->results());
   for (ClientRecord& client : report.clients) client.round = record.round;
   figures_.training_seconds += record.seconds;
   messenger_.observe(messenger_.observer().on_round(report));
@@ -280,6 +384,7 @@ nlohmann::json BufferedTraining::state(NamedTensors& tensors) const {
   append(tensors, strategy_->state(), kStrategy);
   return {{"completed_rounds", figures_.completed_rounds}, {"applied_examples", figures_.applied_examples},
           {"training_seconds", figures_.training_seconds}, {"sequence", sequence_},
+          {"eval_loss", json_of(figures_.eval_loss)},      {"eval_accuracy", json_of(figures_.eval_accuracy)},
           {"lr_period_steps", lr_schedule_.period_steps},  {"planner", planner_.state()}};
 }
 
@@ -289,6 +394,9 @@ Result<void> BufferedTraining::load_state(const nlohmann::json& state, const Nam
   figures_.completed_rounds = state.at("completed_rounds").get<uint32_t>();
   figures_.applied_examples = state.at("applied_examples").get<int64_t>();
   figures_.training_seconds = state.at("training_seconds").get<double>();
+  // Not in older checkpoints.
+  figures_.eval_loss = figure_of(state.value("eval_loss", nlohmann::json()));
+  figures_.eval_accuracy = figure_of(state.value("eval_accuracy", nlohmann::json()));
   sequence_ = state.at("sequence").get<uint32_t>();
   lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();
   planner_.load_state(state.at("planner"));

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/round_planner.h"
@@ -21,6 +22,9 @@ namespace tandem::aggregator {
 /// Asynchronous federated learning (FedBuff, Nguyen et al. 2022): every client trains from the newest weights
 /// as soon as its last update was taken, nobody waits for anybody, and the weights move whenever the
 /// strategy's buffer is full. One such merge is what a round is to the others.
+///
+/// Where the devices evaluate (on the examples they hold back), they do so once, after the last merge: what
+/// they are training on then would come too late anyway, and before it nobody is interrupted.
 ///
 /// Updates are taken as they arrive, or (UpdateOrder::kPlanned) in the order in which they would arrive if
 /// every step took equally long on every device: then a run can be repeated to the bit, and an update that is
@@ -49,8 +53,9 @@ class BufferedTraining : public Training {
                                                    const std::vector<wire::DevicePosition>&) const override {
     return std::nullopt;
   }
-  /// Kept are merges only.
-  bool settled() const override { return strategy_->updates() == 0; }
+  /// Kept are merges only, the last one with its evaluation: that is gone through anew, with the updates
+  /// that led to it.
+  bool settled() const override { return strategy_->updates() == 0 && !evaluation_; }
   uint32_t steps_since_round() const override { return 0; }
   nlohmann::json state(NamedTensors& tensors) const override;
   Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors) override;
@@ -76,6 +81,14 @@ class BufferedTraining : public Training {
   std::map<ClientId, Task>::iterator next_to_take();
   void take(const ClientId& client);
   void merge();
+  void evaluate_or_complete();
+  std::map<ClientId, uint64_t> held_out_examples() const;
+  void begin_evaluation(std::map<ClientId, uint64_t> examples);
+  void send_evaluate(const ClientId& client);
+  void handle_evaluated(const ClientId& client, const wire::Message& message);
+  void expire_evaluation(TimePoint as_of);
+  void advance_evaluation();
+  void complete_merge();
   void report_merge();
 
   const SessionOptions& options_;
@@ -95,6 +108,8 @@ class BufferedTraining : public Training {
   std::shared_ptr<const NamedTensors> weights_;  // as BeginRound carries them
   std::map<ClientId, Task> tasks_;
   std::vector<ClientRecord> buffered_;  // of the updates in the buffer
+  std::optional<HeldOutEvaluation> evaluation_;
+  TimePoint evaluation_deadline_;
   int failed_in_a_row_ = 0;
   TrainingFigures figures_;
   TimePoint merge_started_;

@@ -7,6 +7,8 @@
 #include <limits>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 namespace tandem::aggregator {
 
 double seconds_between(TimePoint from, TimePoint to) {
@@ -15,6 +17,14 @@ double seconds_between(TimePoint from, TimePoint to) {
 
 double value_or_nan(const std::optional<double>& value) {
   return value.value_or(std::numeric_limits<double>::quiet_NaN());
+}
+
+nlohmann::json json_of(const std::optional<double>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
+}
+
+std::optional<double> figure_of(const nlohmann::json& value) {
+  return value.is_null() ? std::nullopt : std::optional(value.get<double>());
 }
 
 std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels) {
@@ -78,6 +88,12 @@ ClientRecord client_record(const ClientId& client, const Participant& part, cons
   return record;
 }
 
+void add_evaluation(ClientRecord& record, const wire::Evaluated& result) {
+  const auto count = static_cast<double>(result.examples);
+  record.eval_loss = result.loss_sum / count;
+  record.eval_accuracy = static_cast<double>(result.correct) / count;
+}
+
 RoundRecord sum_of(const std::vector<ClientRecord>& clients) {
   RoundRecord sum;
   for (const ClientRecord& client : clients) {
@@ -118,9 +134,7 @@ RoundReport round_report(const Round& round, const Roster& roster, const Traffic
   for (const auto& [client, part] : round.participants()) {
     ClientRecord record = client_record(client, part, *roster.find(client), traffic);
     if (const auto found = evaluations.find(client); found != evaluations.end()) {
-      const auto count = static_cast<double>(found->second.examples);
-      record.eval_loss = found->second.loss_sum / count;
-      record.eval_accuracy = static_cast<double>(found->second.correct) / count;
+      add_evaluation(record, found->second);
     }
     report.clients.push_back(std::move(record));
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <ATen/core/Tensor.h>
+#include <nlohmann/json_fwd.hpp>
 
 #include "tandem/aggregator/roster.h"
 #include "tandem/aggregator/round.h"
@@ -37,6 +38,8 @@ TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan);
 /// A client's part of a round, without the round's number and evaluations.
 ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,
                            const TrafficModel& traffic);
+/// What the client found when it evaluated the merged model.
+void add_evaluation(ClientRecord& record, const wire::Evaluated& result);
 /// What clients' records add up to: losses weighted by examples.
 RoundRecord sum_of(const std::vector<ClientRecord>& clients);
 
@@ -57,5 +60,8 @@ double seconds_between(TimePoint from, TimePoint to);
 
 /// How a figure that may not exist travels.
 double value_or_nan(const std::optional<double>& value);
+/// How it is kept in a checkpoint: null where it does not exist.
+nlohmann::json json_of(const std::optional<double>& value);
+std::optional<double> figure_of(const nlohmann::json& value);
 
 }  // namespace tandem::aggregator

@@ -16,14 +16,6 @@ constexpr const char* kTails = "tails.";
 constexpr const char* kStrategy = "strategy.";
 constexpr const char* kSmashed = "smashed.";
 
-nlohmann::json json_of(const std::optional<double>& value) {
-  return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
-}
-
-std::optional<double> figure_of(const nlohmann::json& value) {
-  return value.is_null() ? std::nullopt : std::optional(value.get<double>());
-}
-
 std::string smashed_prefix(const ClientId& client, size_t batch) {
   return kSmashed + client.name + "/" + std::to_string(batch) + "/";
 }

@@ -2,9 +2,11 @@
 // merged weights, clients that die or lie, and what follows it.
 #include "tandem/aggregator/held_out_evaluation.h"
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -100,6 +102,53 @@ bool everybody_finished(SessionNetwork& network) {
     if (network.edge(i).phase() != edge_client::EdgeSession::Phase::kFinished) return false;
   }
   return true;
+}
+
+/// Two merges of two updates each.
+aggregator::SessionOptions fedbuff_options(
+    aggregator::UpdateOrder order = aggregator::UpdateOrder::kPlanned) {
+  auto options = flow_options(kFederated);
+  options.strategy = "fedbuff?buffer=2";
+  options.update_order = order;
+  return options;
+}
+
+bool is_evaluated(const wire::Message& message) {
+  return std::holds_alternative<wire::Evaluated>(message.body);
+}
+
+/// Records of this client in the last merge that have its figures.
+std::vector<ClientRecord> evaluated_records(SessionNetwork& network, int client) {
+  std::vector<ClientRecord> records;
+  for (const ClientRecord& record : network.observer.clients) {
+    if (record.client == client_name(client) && record.eval_loss) records.push_back(record);
+  }
+  return records;
+}
+
+/// A complete run of two merges, of which only the last was evaluated, on the final weights by these clients.
+void check_last_merge(SessionNetwork& network, const aggregator::SessionOptions& options,
+                      const std::vector<int>& evaluated_by) {
+  REQUIRE(network.session().completed());
+  REQUIRE(network.observer.rounds.size() == 2);
+  CHECK_FALSE(network.observer.rounds[0].eval_loss.has_value());
+  CHECK_FALSE(network.observer.rounds[0].eval_accuracy.has_value());
+  CHECK(network.observer.rounds[1].clients == 2);
+  const ModelPart merged = merged_model(network, options);
+  Figures all;
+  for (int client = 0; client < 3; ++client) {
+    CAPTURE(client);
+    const std::vector<ClientRecord> records = evaluated_records(network, client);
+    const bool evaluated = std::find(evaluated_by.begin(), evaluated_by.end(), client) != evaluated_by.end();
+    REQUIRE(records.size() == (evaluated ? 1 : 0));
+    if (!evaluated) continue;
+    CHECK(records[0].round == 2);
+    const Figures own = figures_of_client(merged, options, client);
+    check_figures(records[0].eval_loss, records[0].eval_accuracy, own);
+    all += own;
+  }
+  check_figures(network.observer.rounds[1].eval_loss, network.observer.rounds[1].eval_accuracy, all);
+  check_figures(network.session().summary().eval_loss, network.session().summary().eval_accuracy, all);
 }
 
 using Lie = std::function<bool(wire::Message&)>;
@@ -311,5 +360,213 @@ TEST_SUITE("aggregator/held_out_evaluation") {
     REQUIRE(network.observer.rounds.size() == 3);
     CHECK_FALSE(network.observer.rounds[2].eval_loss.has_value());
     CHECK_FALSE(network.observer.rounds[2].eval_accuracy.has_value());
+  }
+
+  TEST_CASE("fedbuff: the final weights are evaluated once, by everybody who holds examples back") {
+    for (const auto order : {aggregator::UpdateOrder::kPlanned, aggregator::UpdateOrder::kArrival}) {
+      CAPTURE(static_cast<int>(order));
+      const auto options = fedbuff_options(order);
+      SessionNetwork network(options);
+      add_clients(network, kExamples, kHeldOut);
+      bool evaluating = false;
+      int skipped = 0;
+      bool begun_after = false;
+      network.on_message = [&](size_t, bool up, wire::Message& message) {
+        evaluating = evaluating || std::holds_alternative<wire::Evaluate>(message.body);
+        if (!up && std::holds_alternative<wire::Skip>(message.body)) ++skipped;
+        begun_after = begun_after || (evaluating && std::holds_alternative<wire::BeginRound>(message.body));
+        return Fate::kDeliver;
+      };
+      network.connect_all();
+      const auto start = network.now();
+      REQUIRE(network.run());
+      check_last_merge(network, options, {0, 1});
+      CHECK(everybody_finished(network));
+      CHECK(network.now() == start);  // nobody waited for anything
+      CHECK_FALSE(begun_after);
+      CHECK(skipped == 2);  // of three clients one had just brought the last update
+      CHECK(network.session().refused_messages() == 0);
+      CHECK(network.edge(2).final_accuracy() ==
+            doctest::Approx(network.session().summary().eval_accuracy.value()));
+    }
+  }
+
+  TEST_CASE("fedbuff: in planned order the evaluation changes no weight, and its figures repeat") {
+    const auto options = fedbuff_options();
+    std::optional<double> loss;
+    std::optional<NamedTensors> weights;
+    for (const uint64_t seed : {0, 1, 2}) {
+      SessionNetwork network(options, nullptr, seed);
+      add_clients(network, kExamples, kHeldOut);
+      network.connect_all();
+      REQUIRE(network.run());
+      REQUIRE(network.session().completed());
+      if (!loss) loss = network.session().summary().eval_loss;
+      CHECK(network.session().summary().eval_loss.value() == loss.value());
+      if (!weights) weights = weights_of(network);
+      check_bitwise_equal(weights_of(network), *weights);
+    }
+    SessionNetwork plain(options);
+    add_clients(plain, kExamples);
+    plain.connect_all();
+    REQUIRE(plain.run());
+    CHECK_FALSE(plain.session().summary().eval_loss.has_value());
+    check_bitwise_equal(weights_of(plain), *weights);
+  }
+
+  TEST_CASE(
+      "fedbuff: where the aggregator has data of its own it evaluates every merge, and no device does") {
+    const auto options = fedbuff_options();
+    const auto data = images(40, 8, 1, 55);
+    SessionNetwork network(options, data.get());
+    add_clients(network, kExamples, kHeldOut);
+    int asked = 0;
+    network.on_message = [&](size_t, bool, wire::Message& message) {
+      if (std::holds_alternative<wire::Evaluate>(message.body)) ++asked;
+      return Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run());
+    CHECK(asked == 0);
+    REQUIRE(network.observer.rounds.size() == 2);
+    CHECK(network.observer.rounds[0].eval_loss.has_value());
+    check_figures(network.observer.rounds[1].eval_loss, network.observer.rounds[1].eval_accuracy,
+                  figures_of(merged_model(network, options), options, *data));
+  }
+
+  TEST_CASE("fedbuff: a client that dies or leaves during the evaluation is left out of it") {
+    for (const bool dies : {true, false}) {
+      CAPTURE(dies);
+      const auto options = fedbuff_options();
+      SessionNetwork network(options);
+      add_clients(network, kExamples, kHeldOut);
+      network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+        if (!up || edge != 1 || !is_evaluated(message)) return Fate::kDeliver;
+        if (dies) {
+          network.kill(1);
+        } else {
+          network.edge(1).leave("off");
+        }
+        return Fate::kLose;
+      };
+      network.connect_all();
+      REQUIRE(network.run());
+      CHECK(network.observer.find("leave", "client-2") != nullptr);
+      check_last_merge(network, options, {0});
+    }
+  }
+
+  TEST_CASE("fedbuff: an evaluation that never comes is given up after the update deadline") {
+    for (const auto rule : {aggregator::StragglerRule::kDrop, aggregator::StragglerRule::kWait}) {
+      CAPTURE(static_cast<int>(rule));
+      auto options = fedbuff_options();
+      options.stragglers = rule;
+      SessionNetwork network(options);
+      add_clients(network, kExamples, kHeldOut);
+      network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+        return up && edge == 1 && is_evaluated(message) ? Fate::kLose : Fate::kDeliver;
+      };
+      network.connect_all();
+      const auto start = network.now();
+      REQUIRE(network.run());
+      const EventRecord* missed = network.observer.find("missed-evaluation", "client-2");
+      REQUIRE(missed != nullptr);
+      CHECK(missed->detail == "nothing came within the update deadline");
+      CHECK(network.now() - start == options.update_deadline);
+      CHECK(network.session().refused_messages() == 0);
+      check_last_merge(network, options, {0});
+    }
+  }
+
+  TEST_CASE("fedbuff: an evaluation that was lost with the connection comes again") {
+    const auto options = fedbuff_options();
+    for (const bool up : {true, false}) {
+      CAPTURE(up);
+      int lost = 0;
+      SessionNetwork network(options);
+      add_clients(network, kExamples, kHeldOut);
+      network.on_message = [&](size_t edge, bool upwards, wire::Message& message) {
+        const bool chosen = up ? is_evaluated(message) : std::holds_alternative<wire::Evaluate>(message.body);
+        if (edge != 1 || upwards != up || !chosen || lost > 0) return Fate::kDeliver;
+        ++lost;
+        return Fate::kLose;
+      };
+      network.connect_all();
+      REQUIRE(network.run([&] { return lost > 0; }));
+      network.connect(1);
+      REQUIRE(network.run());
+      CHECK(network.observer.find("reconnect", "client-2") != nullptr);
+      CHECK(network.observer.find("missed-evaluation") == nullptr);
+      check_last_merge(network, options, {0, 1});
+    }
+  }
+
+  TEST_CASE("fedbuff: a program that starts anew during the evaluation waits for the final weights") {
+    const auto options = fedbuff_options();
+    SessionNetwork network(options);
+    add_clients(network, kExamples, kHeldOut);
+    bool hold = false;
+    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+      if (!up || !is_evaluated(message)) return Fate::kDeliver;
+      hold = hold || edge == 1;
+      return edge == 1 ? Fate::kLose : Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run([&] { return hold; }));
+    network.restart(1);
+    REQUIRE(network.run());
+    CHECK(everybody_finished(network));
+    check_last_merge(network, options, {0});
+    check_bitwise_equal(network.edge(1).final_front(), weights_of(network));
+  }
+
+  TEST_CASE("fedbuff: figures that cannot be are refused with the reason, and do not count") {
+    const auto options = fedbuff_options();
+    SessionNetwork network(options);
+    add_clients(network, kExamples, kHeldOut);
+    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+      auto* body = std::get_if<wire::Evaluated>(&message.body);
+      if (up && edge == 1 && body != nullptr) body->correct = 21;
+      return Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run());
+    const EventRecord* event = network.observer.find("bad-evaluation", "client-2");
+    REQUIRE(event != nullptr);
+    CHECK(event->detail.find("says 21 of 20 right") != std::string::npos);
+    CHECK(network.session().refused_messages() == 1);
+    check_last_merge(network, options, {0});
+  }
+
+  TEST_CASE("fedbuff: an aggregator that dies during the evaluation goes through the last merge again") {
+    const auto options = fedbuff_options();
+    SessionNetwork network(options);
+    add_clients(network, kExamples, kHeldOut);
+    bool evaluated = false;
+    network.on_message = [&](size_t, bool up, wire::Message& message) {
+      evaluated = evaluated || (up && is_evaluated(message));
+      return Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run([&] { return evaluated; }));
+    REQUIRE(network.observer.rounds.size() == 1);  // the record waits for the figures
+    network.restart_aggregator();
+    network.connect_all();
+    REQUIRE(network.run());
+    CHECK(everybody_finished(network));
+    check_last_merge(network, options, {0, 1});
+  }
+
+  TEST_CASE("fedbuff: the figures outlive an aggregator that dies while it hands out the final weights") {
+    const auto options = fedbuff_options();
+    SessionNetwork network(options);
+    add_clients(network, kExamples, kHeldOut);
+    network.connect_all();
+    REQUIRE(network.run([&] { return network.observer.rounds.size() == 2; }));
+    network.restart_aggregator();
+    network.connect_all();
+    REQUIRE(network.run());
+    CHECK(everybody_finished(network));
+    check_last_merge(network, options, {0, 1});
   }
 }
