@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/unused_flags.h"
 #include "tandem/core/config/specification.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
@@ -263,10 +264,12 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   if (!compute_device) return compute_device.error();
   options.device = *compute_device;
   try {
-    return options.validated();
+    options = options.validated();
   } catch (const std::invalid_argument& mistake) {
     return Error{ErrorCode::kInvalidArgument, std::string("--") + mistake.what()};
   }
+  if (auto checked = check_no_flag_is_unused(*this); !checked) return checked.error();
+  return options;
 }
 
 Result<void> TrainingFlags::choose_strategy(SessionOptions& options) const {
@@ -368,6 +371,17 @@ Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
                  "--max-frame-mib must be between 1 and 16384, got " + std::to_string(max_frame_mib)};
   }
   options.max_frame_bytes = max_frame_mib << 20;
+  if (fault.empty() && fault_seed != NetworkFlags().fault_seed) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--fault-seed " + std::to_string(fault_seed) +
+                     " does nothing without --fault: nothing is disturbed; leave it out or give --fault"};
+  }
+  if (insecure && !(key_file.empty() && devices_file.empty())) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--insecure and " + std::string(key_file.empty() ? "--devices-file" : "--key-file") +
+                     " cannot be combined: without encryption nobody shows a key and anybody is let in; "
+                     "leave out --insecure (or, for a trial, the keys and the device list)"};
+  }
   if (max_connections < 0) {
     return Error{ErrorCode::kInvalidArgument,
                  "--max-connections must be at least 1, or 0 to follow the device list, got " +

@@ -52,6 +52,12 @@ Result<void> AggregatorSession::prepare() {
   phase_ = Phase::kGathering;
   if (dependencies_.eval_data != nullptr) {
     DataDescription data = dependencies_.eval_data->describe();
+    if (!options_.plan.input_shape.empty() && options_.plan.input_shape != data.input_shape) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "--input-shape is " + shape_to_string(options_.plan.input_shape) +
+                       ", the examples of --eval-data have " + shape_to_string(data.input_shape) +
+                       "; leave out --input-shape or evaluate on data of that shape"};
+    }
     data.num_classes = std::max(data.num_classes, options_.plan.num_classes);
     return build_model(data);
   }

@@ -1,4 +1,6 @@
 // tandem-aggregator: trains the tail of a split model and merges the fronts of its clients.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -12,6 +14,7 @@
 #include "tandem/aggregator/status_observer.h"
 #include "tandem/aggregator/stored_run.h"
 #include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/unused_flags.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
@@ -27,6 +30,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                 const std::string& config) {
   auto options = training.session_options();
   if (!options) return options.error();
+  if (const auto unused = harmless_unused_flag(training)) spdlog::warn("{}", *unused);
   auto server_options = network.server_options(training.window);
   if (!server_options) return server_options.error();
 

@@ -38,7 +38,8 @@ void check_strategy(const SessionOptions& options) {
            "updates that come one by one are those of whole models; choose --algorithm federated");
   }
   if (traits->buffer > 0 && options.clients_per_round > 0) {
-    refuse("clients-per-round", "there are no rounds: everybody who is there trains all the time");
+    refuse("clients-per-round or --fraction",
+           "there are no rounds: everybody who is there trains all the time");
   }
   if (traits->buffer > 0 && options.round_deadline.count() > 0) {
     refuse("round-deadline", "there are no rounds, and nobody waits for anybody");

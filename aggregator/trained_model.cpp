@@ -16,8 +16,23 @@ int64_t float_bytes(const std::vector<int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{4}, std::multiplies<>());
 }
 
+/// The mode would be taken for an effect that it cannot have.
+Result<void> check_batch_norm(const ModelDefinition& definition, const TrainingPlan& plan) {
+  const bool local = plan.batch_norm == BatchNormMode::kLocal;
+  if (plan.batch_norm == BatchNormMode::kAverage ||
+      definition.uses_batch_statistics(0, definition.num_blocks())) {
+    return {};
+  }
+  return Error{ErrorCode::kInvalidArgument,
+               "--batch-norm " + std::string(local ? "local" : "freeze") + " does nothing with --model " +
+                   plan.model +
+                   ": it has no batch norm; leave it out or choose a model that has, such as "
+                   "resnet18"};
+}
+
 Result<ModelSplit> split_for(const ModelDefinition& definition, TrainingPlan& plan) {
   if (auto checked = plan.check(); !checked) return checked.error();
+  if (auto checked = check_batch_norm(definition, plan); !checked) return checked.error();
   // Whatever the cut was: plain federated learning is the cut behind the last block.
   if (plan.schedule() == Algorithm::kFederated) plan.cut = definition.num_blocks();
   return split_model(definition, plan);

@@ -47,6 +47,30 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.add("quiet", quiet, "No progress, only what a person must know");
 }
 
+Result<void> EdgeFlags::check_no_flag_is_unused() const {
+  const EdgeFlags defaults;
+  const auto unused = [](const std::string& flag, const std::string& reason, const std::string& remedy) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--" + flag + " does nothing " + reason + "; leave it out or " + remedy};
+  };
+  if (fault.empty() && fault_seed != defaults.fault_seed) {
+    return unused("fault-seed", "without --fault: nothing is disturbed", "give --fault");
+  }
+  if (shard.empty() && partition != defaults.partition) {
+    return unused("partition", "without --shard: all of the data is this device's", "give --shard I/N");
+  }
+  if (run_dir.empty() && !seal_key.empty()) {
+    return unused("seal-key", "without --run-dir: nothing is written to the disk", "give --run-dir");
+  }
+  if (insecure && !(key_file.empty() && server_key.empty())) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--insecure and " + std::string(key_file.empty() ? "--server-key" : "--key-file") +
+                     " cannot be combined: without encryption neither side shows a key; leave out "
+                     "--insecure (or, for a trial, both keys)"};
+  }
+  return {};
+}
+
 Result<ZmqClientOptions> EdgeFlags::client_options() const {
   if (insecure && name.empty()) {
     return Error{ErrorCode::kInvalidArgument,
@@ -74,6 +98,7 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
     return Error{ErrorCode::kInvalidArgument,
                  "--resend-after must be between 0.01 and 3600 seconds, got " + std::to_string(resend_after)};
   }
+  if (auto checked = check_no_flag_is_unused(); !checked) return checked.error();
   ZmqClientOptions options;
   options.max_frame_bytes = max_frame_mib << 20;
   options.endpoint = endpoint;

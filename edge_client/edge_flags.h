@@ -41,6 +41,9 @@ struct EdgeFlags {
   void add_to(Flags& flags);
   /// Reads the key. Errors name the flag or file.
   Result<ZmqClientOptions> client_options() const;
+
+ private:
+  Result<void> check_no_flag_is_unused() const;
 };
 
 }  // namespace tandem::edge_client

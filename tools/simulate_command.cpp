@@ -10,6 +10,7 @@
 #include "tandem/aggregator/aggregator_flags.h"
 #include "tandem/aggregator/run_recorder.h"
 #include "tandem/aggregator/stored_run.h"
+#include "tandem/aggregator/unused_flags.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/run/operation_flags.h"
@@ -77,6 +78,7 @@ Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
 Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   auto options = flags.training.session_options();
   if (!options) return options.error();
+  if (const auto unused = aggregator::harmless_unused_flag(flags.training)) spdlog::warn("{}", *unused);
   std::shared_ptr<const Dataset> eval_data;
   if (!flags.training.eval_data.empty()) {
     auto opened = datasets::open_dataset(flags.training.eval_data, datasets::Split::kTest);

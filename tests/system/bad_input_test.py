@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from processes import BIN, DATA, TRAINING, Fleet, wait_until
+from processes import BIN, DATA, TRAINING, Fleet, overriding, wait_until
 
 
 def run(*arguments):
@@ -51,6 +51,41 @@ class BadInputTest(unittest.TestCase):
         self.check(self.aggregator("--learning-rate", "0"), 2, "learning_rate", "got 0")
         self.check(self.aggregator("--device", "tpu"), 2, '"tpu", expected cpu, cuda or cuda:N')
         self.check(run(BIN / "tandem", "provison"), 2, 'did you mean "provision"')
+
+    def test_a_flag_that_would_do_nothing_is_refused(self):
+        key = self.folder / "some.key"
+        self.check(self.simulate("--data", DATA, "--algorithm", "federated", "--window", "2"), 2,
+                   "--window 2 does nothing with --algorithm federated", "leave it out or choose another algorithm")
+        self.check(self.simulate("--data", DATA, "--batch-norm", "freeze"), 2,
+                   "--batch-norm freeze does nothing with --model cnn: it has no batch norm", "such as resnet18")
+        self.check(self.aggregator("--batch-norm", "local"), 2, "--batch-norm local does nothing with --model cnn")
+        self.check(self.aggregator("--input-shape", "3x8x8", "--eval-data", DATA), 2,
+                   "--input-shape is 3x8x8, the examples of --eval-data have 1x8x8; leave out --input-shape")
+        self.check(self.aggregator("--fault-seed", "3"), 2, "--fault-seed 3 does nothing without --fault", "give --fault")
+        self.check(self.aggregator("--key-file", key), 2, "--insecure and --key-file cannot be combined", "anybody is let in")
+        self.check(self.aggregator("--devices-file", key), 2, "--insecure and --devices-file cannot be combined")
+        config = self.folder / "a.toml"
+        config.write_text('update-order = "planned"\n')
+        self.check(self.aggregator("--config", config), 2, "--update-order planned does nothing with --strategy fedavg",
+                   "leave it out or choose fedbuff")
+        edge = [BIN / "tandem-edge", "--insecure", "--name", "x", "--data", DATA]
+        self.check(run(*edge, "--fault-seed", "3"), 2, "--fault-seed does nothing without --fault")
+        self.check(run(*edge, "--partition", "dirichlet:1"), 2, "--partition does nothing without --shard", "give --shard I/N")
+        self.check(run(*edge, "--seal-key", key), 2, "--seal-key does nothing without --run-dir", "give --run-dir")
+        self.check(run(*edge, "--key-file", key), 2, "--insecure and --key-file cannot be combined", "neither side shows a key")
+        self.check(run(*edge, "--server-key", "x"), 2, "--insecure and --server-key cannot be combined")
+
+    def test_a_cut_that_does_nothing_is_said_once_and_the_run_recorded_with_it_goes_on(self):
+        flags = ["--data", DATA, "--algorithm", "federated", "--rounds", "1", "--quiet"]
+        training = overriding(TRAINING, ["--cut", "2"])
+        status, output = run(BIN / "tandem", "simulate", "--run-dir", self.run_dir, *training, *flags,
+                             "--checkpoint-steps", "5")
+        self.assertEqual(status, 0, output)
+        line = "--cut 2 does nothing with --algorithm federated: the whole model is on the device"
+        self.assertEqual(output.count(line), 1, output)
+        # What a run records holds every flag; that none of them is refused then is what counts here.
+        status, output = run(BIN / "tandem", "simulate", "--config", self.run_dir / "config.toml", "--resume")
+        self.assertEqual(status, 0, output)
 
     def test_a_device_this_build_does_not_have(self):
         status, output = self.aggregator("--device", "cuda")

@@ -1,0 +1,167 @@
+// Flags that would change nothing in a run are refused with what to do, and all others are not.
+#include "tandem/aggregator/unused_flags.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "support/test.h"
+
+using namespace tandem;
+using aggregator::TrainingFlags;
+
+namespace {
+
+using Change = std::function<void(TrainingFlags&)>;
+
+TrainingFlags flags_with(const Change& change) {
+  TrainingFlags flags;
+  flags.clients = 9;
+  change(flags);
+  return flags;
+}
+
+std::string refusal_of(const Change& change) {
+  const auto options = flags_with(change).session_options();
+  return options ? "" : options.error().message;
+}
+
+void federated(TrainingFlags& flags, const std::string& strategy) {
+  flags.algorithm = "federated";
+  flags.strategy = strategy;
+}
+
+}  // namespace
+
+TEST_SUITE("aggregator/unused_flags") {
+  TEST_CASE("a flag that would do nothing is refused: which, why, and what to do") {
+    struct Case {
+      Change change;
+      std::string refusal;
+    };
+    const std::vector<Case> cases = {
+        {[](auto& flags) {
+           flags.algorithm = "federated";
+           flags.window = 4;
+         },
+         "--window 4 does nothing with --algorithm federated: no step crosses the network, the whole model "
+         "is "
+         "on the device; leave it out or choose another algorithm"},
+        {[](auto& flags) { flags.auxiliary_head = "mlp?hidden=8"; },
+         "--auxiliary-head mlp?hidden=8 does nothing with --edge-objective end-to-end: the front learns on "
+         "the "
+         "tail's gradient; leave it out or choose local or aligned"},
+        {[](auto& flags) {
+           flags.edge_objective = "local";
+           flags.align_interval = 2;
+         },
+         "--align-interval 2 does nothing with --edge-objective local: no auxiliary head is fitted to the "
+         "tail's gradients; leave it out or choose aligned"},
+        {[](auto& flags) { flags.align_examples = 64; },
+         "--align-examples 64 does nothing with --edge-objective end-to-end: no auxiliary head is fitted to "
+         "the tail's gradients; leave it out or choose aligned"},
+        {[](auto& flags) { flags.align_epochs = 2; },
+         "--align-epochs 2 does nothing with --edge-objective end-to-end: no auxiliary head is fitted to the "
+         "tail's gradients; leave it out or choose aligned"},
+        {[](auto& flags) { flags.align_learning_rate = 0.5; },
+         "--align-learning-rate 0.5 does nothing with --edge-objective end-to-end: no auxiliary head is "
+         "fitted to the tail's gradients; leave it out or choose aligned"},
+        {[](auto& flags) { flags.update_order = "planned"; },
+         "--update-order planned does nothing with --strategy fedavg: updates are merged once a round, in "
+         "the "
+         "order of names; leave it out or choose fedbuff"},
+        {[](auto& flags) {
+           federated(flags, "fedbuff");
+           flags.min_clients = 3;
+         },
+         "--min-clients 3 does nothing with --strategy fedbuff: there are no rounds, whoever is there "
+         "trains; "
+         "leave it out"},
+        {[](auto& flags) {
+           federated(flags, "krum?f=2");
+           flags.min_clients = 3;
+         },
+         "--min-clients 3 is below what --strategy krum needs, the updates of 7 clients in a round; leave it "
+         "out or give at least 7"},
+        {[](auto& flags) {
+           flags.optimizer = "adam";
+           flags.momentum = 0.9;
+         },
+         "--momentum 0.9 does nothing with --optimizer adam: it has moments of its own; leave it out or "
+         "choose "
+         "sgd"},
+        {[](auto& flags) {
+           flags.local_steps = 10;
+           flags.local_epochs = 2;
+         },
+         "--local-epochs 2 does nothing with --local-steps 10: a round is so many steps, not passes; leave "
+         "it "
+         "out or leave out --local-steps"},
+        {[](auto& flags) {
+           flags.stragglers = "wait";
+           flags.step_deadline = 5;
+         },
+         "--step-deadline 5 does nothing with --stragglers wait: no step goes on without a client; leave it "
+         "out or choose drop"},
+    };
+    for (const Case& one : cases) CHECK(refusal_of(one.change) == one.refusal);
+  }
+
+  TEST_CASE("the same flags are taken where they count, and every flag at its default everywhere") {
+    const std::vector<Change> changes = {
+        [](auto& flags) { flags.window = 4; },
+        [](auto& flags) {
+          flags.edge_objective = "local";
+          flags.auxiliary_head = "mlp?hidden=8";
+          flags.window = 2;
+          flags.tail_interval = 3;
+        },
+        [](auto& flags) {
+          flags.edge_objective = "aligned";
+          flags.align_interval = 2;
+          flags.align_examples = 64;
+          flags.align_epochs = 2;
+          flags.align_learning_rate = 0.5;
+        },
+        [](auto& flags) {
+          federated(flags, "fedbuff");
+          flags.update_order = "planned";
+          flags.step_deadline = 5;
+        },
+        [](auto& flags) {
+          federated(flags, "krum?f=2");
+          flags.min_clients = 7;
+        },
+        [](auto& flags) { federated(flags, "krum?f=2"); },
+        [](auto& flags) { flags.momentum = 0.9; },
+        [](auto& flags) { flags.local_epochs = 2; },
+        [](auto& flags) {
+          flags.stragglers = "late";
+          flags.step_deadline = 5;
+        },
+        [](auto& flags) {
+          flags.stragglers = "wait";
+          flags.round_deadline = 5;
+        },
+    };
+    for (const Change& change : changes) CHECK(refusal_of(change) == "");
+    for (const char* algorithm : {"parallel", "splitfed-v1", "splitfed-v2", "relay", "federated"}) {
+      CHECK(refusal_of([&](auto& flags) { flags.algorithm = algorithm; }) == "");
+    }
+  }
+
+  TEST_CASE(
+      "the cut may stay when algorithms are compared: with federated it is taken, and said to do nothing") {
+    const Change change = [](auto& flags) {
+      flags.algorithm = "federated";
+      flags.cut = 2;
+    };
+    CHECK(refusal_of(change) == "");
+    CHECK(aggregator::harmless_unused_flag(flags_with(change)) ==
+          "--cut 2 does nothing with --algorithm federated: the whole model is on the device; leave it out");
+    CHECK_FALSE(aggregator::harmless_unused_flag(flags_with([](auto& flags) { flags.cut = 2; })).has_value());
+    CHECK_FALSE(aggregator::harmless_unused_flag(flags_with([](auto& flags) {
+                  flags.algorithm = "federated";
+                })).has_value());
+  }
+}
