@@ -67,6 +67,7 @@ void BufferedTraining::join(const ClientId& client) {
 
 void BufferedTraining::leave(const ClientId& client) {
   if (evaluation_) {
+    tasks_.erase(client);
     evaluation_->give_up(client);
     return advance_evaluation();
   }
@@ -146,6 +147,11 @@ bool BufferedTraining::receive(const ClientId& client, wire::Message message) {
 
 void BufferedTraining::handle_trained(const ClientId& client, Task& task, const wire::Trained& trained) {
   if (task.part.trained) return;
+  if (evaluation_) {  // too late for a merge, and now it can evaluate
+    tasks_.erase(client);
+    evaluation_deadline_ = std::max(evaluation_deadline_, now_() + options_.update_deadline);
+    return send_evaluate(client);
+  }
   if (const auto checked = check_trained(trained, task.part.planned_examples()); !checked) {
     messenger_.count_refused();
     messenger_.count_offence(client, checked.error().message);
@@ -187,7 +193,7 @@ void BufferedTraining::tick(TimePoint as_of) {
 
 std::optional<TimePoint> BufferedTraining::next_deadline() const {
   std::optional<TimePoint> next;
-  if (evaluation_) return evaluation_deadline_;
+  if (evaluation_ && !waits_for_training()) return evaluation_deadline_;
   if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
     if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
@@ -211,12 +217,12 @@ void BufferedTraining::handle_front_update(const ClientId& client, Task& task, w
 }
 
 void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress, bool) {
-  if (evaluation_) {
+  const auto found = tasks_.find(client);
+  if (found == tasks_.end()) {
+    if (!evaluation_) return join(client);
     if (evaluation_->waits_for(client)) send_evaluate(client);
     return;
   }
-  const auto found = tasks_.find(client);
-  if (found == tasks_.end()) return join(client);
   const Task& task = found->second;
   if (task.update) return;
   if (!messenger_.is_of_this_run(progress) || progress.round != task.round) {
@@ -310,15 +316,31 @@ std::map<ClientId, uint64_t> BufferedTraining::held_out_examples() const {
 }
 
 void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
-  for (const auto& [client, task] : std::exchange(tasks_, {})) {
+  evaluation_deadline_ = now_() + options_.update_deadline;
+  // What stays on a device is part of what it evaluates, and how far it has come is chance: where a run can
+  // be repeated to the bit, it finishes what it trains.
+  const bool finishes = options_.update_order == UpdateOrder::kPlanned && model_.device.keeps_something();
+  for (auto entry = tasks_.begin(); entry != tasks_.end();) {
+    const auto& [client, task] = *entry;
+    if (finishes && examples.contains(client) && !task.part.trained) {
+      evaluation_deadline_ = std::max(evaluation_deadline_, task.deadline);
+      ++entry;
+      continue;
+    }
     messenger_.send(
         client,
         wire::Skip{.until_next_round = true, .reason = "the last merge is done, without what it trains now"},
         task.round);
+    entry = tasks_.erase(entry);
   }
   evaluation_.emplace(++sequence_, std::move(examples), 0);
-  evaluation_deadline_ = now_() + options_.update_deadline;
-  for (const ClientId& client : evaluation_->outstanding()) send_evaluate(client);
+  for (const ClientId& client : evaluation_->outstanding()) {
+    if (!tasks_.contains(client)) send_evaluate(client);
+  }
+}
+
+bool BufferedTraining::waits_for_training() const {
+  return options_.stragglers == StragglerRule::kWait && !tasks_.empty();
 }
 
 void BufferedTraining::send_evaluate(const ClientId& client) {
@@ -333,7 +355,7 @@ void BufferedTraining::handle_evaluated(const ClientId& client, const wire::Mess
 }
 
 void BufferedTraining::expire_evaluation(TimePoint as_of) {
-  if (as_of < evaluation_deadline_) return;
+  if (waits_for_training() || as_of < evaluation_deadline_) return;
   for (const ClientId& client : evaluation_->outstanding()) {
     messenger_.event("missed-evaluation", client.name, "nothing came within the update deadline");
     evaluation_->give_up(client);
@@ -343,6 +365,7 @@ void BufferedTraining::expire_evaluation(TimePoint as_of) {
 
 void BufferedTraining::advance_evaluation() {
   if (!evaluation_->complete()) return;
+  tasks_.clear();
   figures_.eval_loss = evaluation_->loss();
   figures_.eval_accuracy = evaluation_->accuracy();
   complete_merge();

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -412,6 +413,85 @@ TEST_SUITE("aggregator/held_out_evaluation") {
     REQUIRE(plain.run());
     CHECK_FALSE(plain.session().summary().eval_loss.has_value());
     check_bitwise_equal(weights_of(plain), *weights);
+  }
+
+  TEST_CASE("fedbuff with local batch norm: in planned order the figures repeat, to the bit") {
+    for (const auto rule : {aggregator::StragglerRule::kDrop, aggregator::StragglerRule::kWait}) {
+      CAPTURE(static_cast<int>(rule));
+      auto options = fedbuff_options();
+      options.plan.model = "resnet18?norm=batch&width=8";
+      options.plan.batch_norm = BatchNormMode::kLocal;
+      options.stragglers = rule;
+      std::optional<std::vector<double>> losses;
+      for (const uint64_t seed : {0, 1, 2, 3, 4, 5}) {
+        SessionNetwork network(options, nullptr, seed);
+        add_clients(network, {24, 40, 56}, {20, 20, 20});
+        network.connect_all();
+        REQUIRE(network.run());
+        REQUIRE(network.session().completed());
+        CHECK(everybody_finished(network));
+        std::vector<double> own;
+        for (int client = 0; client < 3; ++client) {
+          const std::vector<ClientRecord> records = evaluated_records(network, client);
+          REQUIRE(records.size() == 1);
+          own.push_back(records[0].eval_loss.value());
+        }
+        if (!losses) losses = own;
+        CHECK(own == *losses);
+      }
+      CHECK(std::set<double>(losses->begin(), losses->end()).size() == 3);
+    }
+  }
+
+  TEST_CASE("fedbuff with local batch norm: who never finishes its training is given up too") {
+    auto options = fedbuff_options();
+    options.plan.model = "resnet18?norm=batch&width=8";
+    options.plan.batch_norm = BatchNormMode::kLocal;
+    SessionNetwork network(options);
+    add_clients(network, {24, 40, 56}, {20, 20, 20});
+    // It starts again and again; the merges are those of the others.
+    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+      return up && edge == 2 && std::holds_alternative<wire::Trained>(message.body) ? Fate::kLose
+                                                                                    : Fate::kDeliver;
+    };
+    network.connect_all();
+    REQUIRE(network.run());
+    REQUIRE(network.session().completed());
+    CHECK(network.observer.find("missed-evaluation", "client-3") != nullptr);
+    CHECK(evaluated_records(network, 0).size() == 1);
+    CHECK(evaluated_records(network, 2).empty());
+  }
+
+  TEST_CASE("fedbuff with local batch norm: who reconnects or dies while it finishes its training") {
+    for (const bool dies : {true, false}) {
+      CAPTURE(dies);
+      auto options = fedbuff_options();
+      options.plan.model = "resnet18?norm=batch&width=8";
+      options.plan.batch_norm = BatchNormMode::kLocal;
+      SessionNetwork network(options);
+      add_clients(network, {24, 40, 400}, {20, 20, 20});  // the last one is far from done
+      bool evaluating = false, trained_since = false;
+      network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+        evaluating = evaluating || std::holds_alternative<wire::Evaluate>(message.body);
+        trained_since = trained_since || (evaluating && up && edge == 2 &&
+                                          std::holds_alternative<wire::Trained>(message.body));
+        return Fate::kDeliver;
+      };
+      network.connect_all();
+      REQUIRE(network.run([&] { return evaluating; }));
+      REQUIRE_FALSE(trained_since);
+      if (dies) {
+        network.kill(2);
+      } else {
+        network.connect(2);
+      }
+      REQUIRE(network.run());
+      REQUIRE(network.session().completed());
+      CHECK(trained_since == !dies);
+      CHECK(evaluated_records(network, 0).size() == 1);
+      CHECK(evaluated_records(network, 2).size() == (dies ? 0 : 1));
+      CHECK(network.observer.find("missed-evaluation") == nullptr);
+    }
   }
 
   TEST_CASE(

@@ -31,6 +31,8 @@ COMBINATIONS = {
     "sampled": ["--clients-per-round", "2", "--rounds", "4"],
     "FedBN, evaluated where the data is": ["--model", "resnet18?norm=batch&width=8", "--batch-norm", "local",
                                            "--local-steps", "3", "--algorithm", "federated"],
+    "FedBN, fedbuff": ["--model", "resnet18?norm=batch&width=8", "--batch-norm", "local", "--local-steps", "3",
+                       "--algorithm", "federated", "--strategy", "fedbuff?buffer=2", "--update-order", "planned"],
 }
 
 # Robust strategies need more clients than three; the rest is here so that nothing in the lists is left out.
