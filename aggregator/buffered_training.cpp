@@ -4,8 +4,6 @@
 #include <cmath>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/core/training/evaluation.h"
 
@@ -13,9 +11,6 @@ namespace tandem::aggregator {
 namespace {
 
 constexpr int kMaxFailuresInARow = 100;
-/// Begins the names of the strategy's tensors in a checkpoint.
-constexpr const char* kStrategy = "strategy.";
-
 /// To each client's last record; one that evaluated without an update in the merge gets a record for it.
 void add_evaluations(std::vector<ClientRecord>& records, const std::map<ClientId, wire::Evaluated>& results) {
   for (const auto& [client, result] : results) {
@@ -51,7 +46,20 @@ void BufferedTraining::begin(const std::vector<ClientId>& present) {
   messenger_.begin_round(1);
   weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
   strategy_->begin(*weights_);
-  for (const ClientId& client : present) dispatch(client, 0);
+  keep([&] {
+    for (const ClientId& client : present) dispatch(client, 0);
+  });
+}
+
+/// With --checkpoint-steps devices hear of what changes only once it is kept: none is ever ahead of what this
+/// side would go on from. Without, merges are kept.
+void BufferedTraining::keep(const std::function<void()>& change) {
+  const uint32_t merges = figures_.completed_rounds;
+  messenger_.hold();
+  change();
+  const bool is_due = options_.plan.checkpoint_steps > 0 || figures_.completed_rounds > merges;
+  if (is_due && settled()) checkpoint_();
+  messenger_.release();
 }
 
 void BufferedTraining::join(const ClientId& client) {
@@ -61,7 +69,7 @@ void BufferedTraining::join(const ClientId& client) {
   // It starts when the updates that are taken now were finished.
   uint64_t from = 0;
   for (const auto& [other, task] : tasks_) from = std::max(from, task.finish);
-  dispatch(client, from);
+  keep([&] { dispatch(client, from); });
   take_updates();
 }
 
@@ -104,13 +112,16 @@ void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
   task.part.first_example = member.position;
   task.part.bytes_up_before = member.bytes_up;
   task.part.bytes_down_before = member.bytes_down;
-  task.deadline =
-      now_() + options_.step_deadline * int64_t{task.part.planned_steps()} + options_.update_deadline;
+  task.deadline = deadline_of(task);
   task.finish = from + std::max(1u, task.part.planned_steps());
   member.position += task.part.planned_examples();
   member.took_part = true;
   send_begin_round(client, task);
   tasks_.insert_or_assign(client, std::move(task));
+}
+
+TimePoint BufferedTraining::deadline_of(const Task& task) const {
+  return now_() + options_.step_deadline * int64_t{task.part.planned_steps()} + options_.update_deadline;
 }
 
 void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
@@ -174,7 +185,7 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
                                 "excluded clients in metrics.jsonl, lower --learning-rate or raise "
                                 "--step-deadline"});
   }
-  dispatch(client, node.mapped().finish);
+  keep([&] { dispatch(client, node.mapped().finish); });
   take_updates();
 }
 
@@ -251,6 +262,10 @@ void BufferedTraining::take_updates() {
 }
 
 void BufferedTraining::take(const ClientId& client) {
+  keep([&] { take_and_dispatch(client); });
+}
+
+void BufferedTraining::take_and_dispatch(const ClientId& client) {
   auto node = tasks_.extract(client);
   Task& task = node.mapped();
   ClientUpdate update = std::move(*task.update);
@@ -368,7 +383,7 @@ void BufferedTraining::advance_evaluation() {
   tasks_.clear();
   figures_.eval_loss = evaluation_->loss();
   figures_.eval_accuracy = evaluation_->accuracy();
-  complete_merge();
+  keep([&] { complete_merge(); });
 }
 
 void BufferedTraining::complete_merge() {
@@ -376,7 +391,6 @@ void BufferedTraining::complete_merge() {
   report_merge();
   evaluation_.reset();
   strategy_->begin(*weights_);
-  checkpoint_();
   messenger_.begin_round(figures_.completed_rounds + 1);
 }
 
@@ -397,37 +411,6 @@ void BufferedTraining::report_merge() {
   for (ClientRecord& client : report.clients) client.round = record.round;
   figures_.training_seconds += record.seconds;
   messenger_.observe(messenger_.observer().on_round(report));
-}
-
-// ---------------------------------------------------------------------------------------------------------
-// In a checkpoint.
-
-nlohmann::json BufferedTraining::state(NamedTensors& tensors) const {
-  append(tensors, model_.whole.state());
-  append(tensors, strategy_->state(), kStrategy);
-  return {{"completed_rounds", figures_.completed_rounds}, {"applied_examples", figures_.applied_examples},
-          {"training_seconds", figures_.training_seconds}, {"sequence", sequence_},
-          {"eval_loss", json_of(figures_.eval_loss)},      {"eval_accuracy", json_of(figures_.eval_accuracy)},
-          {"lr_period_steps", lr_schedule_.period_steps},  {"planner", planner_.state()}};
-}
-
-Result<void> BufferedTraining::load_state(const nlohmann::json& state, const NamedTensors& tensors) {
-  if (auto loaded = model_.whole.load(named_like(model_.whole.state(), tensors)); !loaded) return loaded;
-  if (auto loaded = strategy_->load_state(without_prefix(tensors, kStrategy)); !loaded) return loaded;
-  figures_.completed_rounds = state.at("completed_rounds").get<uint32_t>();
-  figures_.applied_examples = state.at("applied_examples").get<int64_t>();
-  figures_.training_seconds = state.at("training_seconds").get<double>();
-  // Not in older checkpoints.
-  figures_.eval_loss = figure_of(state.value("eval_loss", nlohmann::json()));
-  figures_.eval_accuracy = figure_of(state.value("eval_accuracy", nlohmann::json()));
-  sequence_ = state.at("sequence").get<uint32_t>();
-  lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();
-  planner_.load_state(state.at("planner"));
-  bytes_up_before_ = messenger_.bytes_up();
-  bytes_down_before_ = messenger_.bytes_down();
-  begin({});
-  messenger_.begin_round(figures_.completed_rounds + 1);
-  return {};
 }
 
 }  // namespace tandem::aggregator

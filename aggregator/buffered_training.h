@@ -48,15 +48,12 @@ class BufferedTraining : public Training {
   std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
   uint32_t sequence() const override { return sequence_; }
-  /// Everybody who comes back begins anew from the newest weights: whose update comes when is left to chance.
-  std::optional<wire::DevicePosition> position_for(const ClientId&,
-                                                   const std::vector<wire::DevicePosition>&) const override {
-    return std::nullopt;
-  }
-  /// Kept are merges only, the last one with its evaluation: that is gone through anew, with the updates
-  /// that led to it.
-  bool settled() const override { return strategy_->updates() == 0 && !evaluation_; }
-  uint32_t steps_since_round() const override { return 0; }
+  std::optional<wire::DevicePosition> position_for(
+      const ClientId& client, const std::vector<wire::DevicePosition>& offered) const override;
+  /// The last merge is kept with its evaluation: that is gone through anew, with the update that led to it.
+  bool settled() const override { return !evaluation_; }
+  /// Updates, here.
+  uint32_t steps_since_round() const override { return static_cast<uint32_t>(strategy_->updates()); }
   nlohmann::json state(NamedTensors& tensors) const override;
   Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors) override;
 
@@ -79,7 +76,9 @@ class BufferedTraining : public Training {
   void start_again(const ClientId& client, const std::string& reason);
   void take_updates();
   std::map<ClientId, Task>::iterator next_to_take();
+  void keep(const std::function<void()>& change);
   void take(const ClientId& client);
+  void take_and_dispatch(const ClientId& client);
   void merge();
   void evaluate_or_complete();
   std::map<ClientId, uint64_t> held_out_examples() const;
@@ -91,6 +90,8 @@ class BufferedTraining : public Training {
   void advance_evaluation();
   void complete_merge();
   void report_merge();
+  TimePoint deadline_of(const Task& task) const;
+  Result<void> load_tasks(const nlohmann::json& state, const NamedTensors& tensors);
 
   const SessionOptions& options_;
   Messenger& messenger_;

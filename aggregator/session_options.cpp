@@ -13,11 +13,13 @@ void require(bool holds, const std::string& rule, const std::string& found) {
 }
 
 void check_participation(const SessionOptions& options) {
+  const bool federated = options.plan.algorithm == algorithm_name(Algorithm::kFederated);
   if (options.stragglers == StragglerRule::kLate &&
       options.plan.algorithm != algorithm_name(Algorithm::kParallel)) {
     throw std::invalid_argument("stragglers late cannot be combined with --algorithm " +
                                 options.plan.algorithm +
-                                ": a late batch joins others', and only parallel joins batches");
+                                ": a late batch joins others', and only parallel joins batches" +
+                                (federated ? "; --strategy fedbuff takes updates whenever they come" : ""));
   }
 }
 

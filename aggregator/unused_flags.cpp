@@ -64,8 +64,6 @@ void check_strategy(const TrainingFlags& flags, SetFlags& set) {
   set.need(asynchronous, "update-order", &TrainingFlags::update_order,
            with("strategy", traits.name) + "updates are merged once a round, in the order of names",
            "choose fedbuff");
-  set.need(!asynchronous, "min-clients", &TrainingFlags::min_clients,
-           with("strategy", traits.name) + "there are no rounds, whoever is there trains");
   const int fewest = traits.minimum_updates;
   set.need(flags.min_clients >= fewest, "min-clients", &TrainingFlags::min_clients,
            "is below what --strategy " + traits.name + " needs, the updates of " + std::to_string(fewest) +

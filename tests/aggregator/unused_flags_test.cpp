@@ -71,13 +71,6 @@ TEST_SUITE("aggregator/unused_flags") {
          "the "
          "order of names; leave it out or choose fedbuff"},
         {[](auto& flags) {
-           federated(flags, "fedbuff");
-           flags.min_clients = 3;
-         },
-         "--min-clients 3 does nothing with --strategy fedbuff: there are no rounds, whoever is there "
-         "trains; "
-         "leave it out"},
-        {[](auto& flags) {
            federated(flags, "krum?f=2");
            flags.min_clients = 3;
          },

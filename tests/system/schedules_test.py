@@ -117,7 +117,7 @@ class SchedulesTest(unittest.TestCase):
             ("--algorithm", "federated", "--strategy", "fedbuff", "--round-deadline", "9"): "there are no rounds",
             ("--strategy", "krum?f=2"): "at least 7 clients",
             ("--strategy", "krum?f=0", "--clients-per-round", "2"): "at least 3 clients in a round",
-            ("--algorithm", "federated", "--stragglers", "late"): "only parallel joins batches",
+            ("--algorithm", "federated", "--stragglers", "late"): "only parallel joins batches; --strategy fedbuff takes updates whenever they come",
             ("--strategy", "fedadm"): "fedadam",
             ("--strategy", "fedadam?lr=1"): "lr",
             ("--fraction", "0.5", "--clients-per-round", "1"): "--fraction and --clients-per-round",
