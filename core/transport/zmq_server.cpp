@@ -19,6 +19,7 @@
 #include <zmq.hpp>
 
 #include "tandem/core/base/mailbox.h"
+#include "tandem/core/base/open_files.h"
 #include "tandem/core/transport/gatekeeper_detail.h"
 #include "tandem/core/transport/server_faults_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
@@ -40,6 +41,8 @@ constexpr milliseconds kRetryPause{2};
 constexpr int kReceiveBurst = 64;
 // Without a device list there is nothing to derive a number from.
 constexpr int kInsecureConnections = 4096;
+// Files that are no connections: libraries, libzmq's own, the run's.
+constexpr int64_t kOtherFiles = 128;
 
 struct Outgoing {
   ConnectionId to;
@@ -71,9 +74,35 @@ std::string bind_address(const std::string& endpoint) {
   return parsed.text();
 }
 
-int connection_limit(const ZmqServerOptions& options, size_t devices) {
+int wanted_connections(const ZmqServerOptions& options) {
   if (options.max_connections > 0) return options.max_connections;
-  return options.insecure ? kInsecureConnections : detail::connection_limit_for(devices);
+  return options.insecure ? kInsecureConnections : detail::connection_limit_for(options.devices.size());
+}
+
+std::string too_few_files(int64_t wanted, int64_t files) {
+  return std::to_string(wanted) + " connections need " + std::to_string(wanted + kOtherFiles) +
+         " open files and this process may have " + std::to_string(files) +
+         "; raise its limit (ulimit -Hn, LimitNOFILE= of a systemd unit)";
+}
+
+/// A connection is an open file, and where no more may be opened libzmq's accept() fails again and again. So
+/// the limit is what is wanted where the process may open as many files; else less, and said so.
+int connection_limit(const ZmqServerOptions& options) {
+  const int64_t wanted = wanted_connections(options);
+  const int64_t files = raise_open_files(wanted + kOtherFiles);
+  const int64_t fit = std::clamp<int64_t>(files - kOtherFiles, 1, wanted);
+  if (fit < wanted) spdlog::warn("at most {} connections at a time: {}", fit, too_few_files(wanted, files));
+  return static_cast<int>(fit);
+}
+
+/// What was asked for, or every listed device, must have room.
+Result<void> check_open_files(const ZmqServerOptions& options) {
+  const bool asked = options.max_connections > 0;
+  const int64_t needed = asked ? options.max_connections : static_cast<int64_t>(options.devices.size());
+  const int64_t files = raise_open_files(needed + kOtherFiles);
+  if (files >= needed + kOtherFiles) return {};
+  return Error{ErrorCode::kNetwork,
+               (asked ? "--max-connections: " : "the device list: ") + too_few_files(needed, files)};
 }
 
 /// Whose key `after` no longer lists under the same name.
@@ -195,8 +224,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
   try {
     zmq::socket_t router(context, zmq::socket_type::router);
     socket = &router;
-    detail::Gatekeeper keeper(context, router,
-                              {.max_connections = connection_limit(options, options.devices.size())},
+    detail::Gatekeeper keeper(context, router, {.max_connections = connection_limit(options)},
                               !options.insecure, options.heartbeat_interval, *authenticator);
     gatekeeper = &keeper;
     Result<void> result = bind(router);
@@ -345,7 +373,7 @@ void ZmqServer::Impl::replace_devices() {
   if (!devices) return;
   const std::vector<ClientId> revoked = revoked_devices(options.devices, *devices);
   options.devices = std::move(*devices);
-  gatekeeper->set_max_connections(connection_limit(options, options.devices.size()));
+  gatekeeper->set_max_connections(connection_limit(options));
   if (revoked.empty()) return;
   gatekeeper->observe(Clock::now());  // whoever was let in by the old list is known now
   gatekeeper->keep_only(options.devices, Clock::now());
@@ -402,6 +430,7 @@ Result<std::unique_ptr<ZmqServer>> ZmqServer::start(ZmqServerOptions options, Ha
   if (!handler) throw std::invalid_argument("ZmqServer::start: the handler is empty");
   if (const auto checked = check(options); !checked) return checked.error();
   try {
+    if (const auto room = check_open_files(options); !room) return room.error();
     auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
     if (const auto started = impl->start(); !started) return started.error();
     return std::unique_ptr<ZmqServer>(new ZmqServer(std::move(impl)));

@@ -30,7 +30,8 @@ struct ZmqServerOptions {
   /// Largest frame libzmq accepts from a peer.
   int64_t max_frame_bytes = 256 << 20;
   /// Connections at a time; beyond, one that is still in its handshake is cut off, else the newest. 0 follows
-  /// the device list: two for each and 16, at least 64; without encryption 4096.
+  /// the device list: two for each and 16, at least 64; without encryption 4096. The process's limit of open
+  /// files is raised for them; fewer where it cannot be, but every listed device must have room.
   int max_connections = 0;
   /// Messages libzmq keeps for one peer, each way.
   int high_water_mark = 8;

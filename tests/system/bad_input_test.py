@@ -93,6 +93,17 @@ class BadInputTest(unittest.TestCase):
             self.skipTest("this LibTorch has CUDA")
         self.check((status, output), 1, "--device cuda", "without CUDA", "--device cpu")
 
+    def test_more_devices_than_files_may_be_open(self):
+        kits = self.folder / "fleet"
+        Fleet.provision(kits, [f"cam-{i}" for i in range(200)])
+        config = kits / "aggregator/aggregator.toml"
+        start = [BIN / "tandem-aggregator", "--config", config, "--endpoint", "tcp://127.0.0.1:*", "--run-dir", self.run_dir]
+        limited = ["prlimit", "--nofile=256:300", *start]
+        self.check(run(*limited), 1, "the device list: 200 connections need 328 open files and this process may have 300; "
+                   "raise its limit (ulimit -Hn, LimitNOFILE= of a systemd unit)")
+        self.check(run(*limited, "--max-connections", "173"), 1,
+                   "--max-connections: 173 connections need 301 open files and this process may have 300")
+
     def test_toml(self):
         config = self.folder / "a.toml"
         config.write_text('rounds = 3\nround = 4\n')
