@@ -1,7 +1,8 @@
 // Many edges in one process, each with its own encrypted connection, session and data: what hundreds of
 // devices are to an aggregator, for measuring it on one machine.
 //
-//   many_edges --kits DIR --endpoint tcp://HOST:PORT --data SPEC [--prefix client-] --count N
+//   many_edges --kits DIR --endpoint tcp://HOST:PORT --data SPEC [--prefix client-] --count N [--first I --of
+//   M]
 #include <spdlog/spdlog.h>
 
 #include <atomic>
@@ -13,6 +14,7 @@
 
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
+#include "tandem/core/base/open_files.h"
 #include "tandem/core/config/flags.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/transport/keys.h"
@@ -28,16 +30,23 @@ struct BenchFlags {
   std::string endpoint;
   std::string data = "synthetic:images?examples=8000";
   std::string prefix = "client-";
+  int32_t first = 1;
   int32_t count = 1;
+  int32_t of = 0;
 
   void add_to(Flags& flags) {
     flags.add_path("kits", kits, "Folder that tandem provision made");
     flags.add("endpoint", endpoint, "Address of the aggregator");
     flags.add("data", data, "The data that the edges share out");
     flags.add("prefix", prefix, "Names of the devices without their number, which counts from 1");
+    flags.add("first", first, "Number of the first device here");
     flags.add("count", count, "Edges");
+    flags.add("of", of, "Edges in all such processes, which share out the data; 0: those of this one");
   }
 };
+
+/// A connection, its wake-up, and what libzmq opens for a context with two threads.
+constexpr int64_t kFilesOfEdge = 24;
 
 /// One device; the members' order is that of their making.
 class BenchEdge {
@@ -61,14 +70,21 @@ class BenchEdge {
 };
 
 Result<int> run(const BenchFlags& flags) {
+  const int64_t files = flags.count * kFilesOfEdge + 128;
+  if (const int64_t limit = raise_open_files(files); limit < files) {
+    return Error{ErrorCode::kIo, std::to_string(flags.count) + " edges need " + std::to_string(files) +
+                                     " open files and this process may have " + std::to_string(limit) +
+                                     "; raise its limit (ulimit -Hn) or use more processes"};
+  }
   auto whole = datasets::open_dataset(flags.data, datasets::Split::kTrain);
   if (!whole) return whole.error();
   const auto server = load_key_pair(flags.kits / "aggregator" / "aggregator.key");
   if (!server) return server.error();
   std::vector<std::unique_ptr<BenchEdge>> edges;
-  for (int32_t i = 0; i < flags.count; ++i) {
-    const std::string name = flags.prefix + std::to_string(i + 1);
-    const std::string shard = std::to_string(i) + "/" + std::to_string(flags.count);
+  for (int32_t i = flags.first; i < flags.first + flags.count; ++i) {
+    const std::string name = flags.prefix + std::to_string(i);
+    const std::string shard =
+        std::to_string(i - 1) + "/" + std::to_string(flags.of > 0 ? flags.of : flags.count);
     auto part = datasets::take_shard(*whole, {.shard = shard});
     if (!part) return part.error();
     auto keys = load_key_pair(flags.kits / name / "device.key");
@@ -78,7 +94,7 @@ Result<int> run(const BenchFlags& flags) {
     transport.keys = std::move(*keys);
     transport.server_public_key = server->public_key;
     edges.push_back(
-        std::make_unique<BenchEdge>(std::move(transport), std::move(*part), static_cast<uint64_t>(i) + 1));
+        std::make_unique<BenchEdge>(std::move(transport), std::move(*part), static_cast<uint64_t>(i)));
   }
   std::atomic<int> finished{0};
   std::vector<std::thread> threads;
