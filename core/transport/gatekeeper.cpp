@@ -27,6 +27,9 @@ using std::chrono::milliseconds;
 constexpr char kMonitorEndpoint[] = "inproc://gatekeeper";
 constexpr int kWatchedEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED;
 constexpr milliseconds kPause{5};
+// While somebody is in the handshake, before which a stranger can send without end: libzmq may take 2 MB in a
+// millisecond.
+constexpr milliseconds kPauseOfHandshakes{1};
 constexpr int kTrafficBurst = 256;
 
 // What a server has sent when the handshake is complete and not before: ZMTP's greeting has 64 bytes,
@@ -161,13 +164,17 @@ Gatekeeper::~Gatekeeper() {
   close(epoll_);
 }
 
+milliseconds Gatekeeper::pause() const {
+  return in_handshake_ > 0 ? kPauseOfHandshakes : kPause;
+}
+
 int Gatekeeper::traffic_descriptor(TimePoint now) const {
-  return now - last_look_ >= kPause ? epoll_ : -1;
+  return now - last_look_ >= pause() ? epoll_ : -1;
 }
 
 std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
   if (!looked_since_ && suspects_.empty()) return std::nullopt;
-  return std::max(std::chrono::ceil<milliseconds>(last_look_ + kPause - now), milliseconds(1));
+  return std::max(std::chrono::ceil<milliseconds>(last_look_ + pause() - now), milliseconds(1));
 }
 
 void Gatekeeper::observe(TimePoint now) {
@@ -177,7 +184,7 @@ void Gatekeeper::observe(TimePoint now) {
     if (event.kind == ZMQ_EVENT_DISCONNECTED) closed(event.descriptor);
   }
   make_room(now);
-  if (now - last_look_ >= kPause) read_traffic(now);
+  if (now - last_look_ >= pause()) read_traffic(now);
 }
 
 void Gatekeeper::accepted(int descriptor, TimePoint now) {
@@ -196,13 +203,24 @@ void Gatekeeper::accepted(int descriptor, TimePoint now) {
   epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
   connections_.emplace(descriptor, std::move(connection));
   ++open_;
+  ++in_handshake_;
 }
 
 void Gatekeeper::closed(int descriptor) {
   const auto found = connections_.find(descriptor);
   if (found == connections_.end()) return;
-  if (!found->second.cut) --open_;
+  if (!found->second.cut) no_longer_open(found->second);
   connections_.erase(found);
+}
+
+void Gatekeeper::no_longer_open(const Connection& connection) {
+  --open_;
+  if (!connection.established) --in_handshake_;
+}
+
+void Gatekeeper::establish(Connection& connection) {
+  if (!connection.established && !connection.cut) --in_handshake_;
+  connection.established = true;
 }
 
 void Gatekeeper::make_room(TimePoint now) {
@@ -264,12 +282,12 @@ void Gatekeeper::sample(Connection& connection, TimePoint now) {
   const auto counters = Counters::read(connection.descriptor);
   if (!counters) return;
   if (!connection.established) {
-    connection.established = counters->acknowledged > (encrypted_ ? kBeforeReadyCurve : kBeforeReadyPlain);
-    if (!connection.established) {
+    if (counters->acknowledged <= (encrypted_ ? kBeforeReadyCurve : kBeforeReadyPlain)) {
       if (counters->received > limits_.handshake_bytes)
         cut(connection, bytes_text(counters->received) + " came before its handshake was complete", now);
       return;
     }
+    establish(connection);
     connection.established_at = now;
     connection.delivered = true;  // the handshake belongs to no message
   }
@@ -303,7 +321,7 @@ void Gatekeeper::learn(Connection& connection, const MessageSource& source, Time
   const auto ahead = static_cast<int32_t>(source.connection.value - connection.source.connection.value);
   if (!connection.source.name.empty() && ahead < 0) return;
   connection.source = source;
-  connection.established = true;
+  establish(connection);
   limit_device(source.name, now);
 }
 
@@ -357,8 +375,8 @@ void Gatekeeper::cut_off(const MessageSource& source, const std::string& why, Ti
 
 void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint now) {
   shut_down(connection.descriptor, connection.cookie);
+  no_longer_open(connection);
   connection.cut = true;
-  --open_;
   ++cut_;
   log_cut(connection, why, now);
 }

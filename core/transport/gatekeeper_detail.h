@@ -52,7 +52,8 @@ struct MessageSource {
 /// It follows the socket's monitor to know the accepted descriptors, is woken by their traffic, and compares
 /// what the kernel has received on each with what came out of the socket. A connection beyond a limit is
 /// shut down; libzmq then drops it and frees what it held. Nothing runs while nobody sends, and while
-/// somebody does, only the connections with traffic are looked at, at most every 5 ms.
+/// somebody does, only the connections with traffic are looked at, at most every 5 ms, or every millisecond
+/// while somebody is in the handshake.
 ///
 /// A descriptor's number may belong to a new connection by the time we act on the old one, so a connection
 /// is known by the kernel's socket cookie and checked on a duplicate before it is shut down.
@@ -105,6 +106,9 @@ class Gatekeeper {
 
   void accepted(int descriptor, TimePoint now);
   void closed(int descriptor);
+  void no_longer_open(const Connection& connection);
+  void establish(Connection& connection);
+  std::chrono::milliseconds pause() const;
   void make_room(TimePoint now);
   Connection* dispensable();
   void forget_closed();
@@ -130,6 +134,7 @@ class Gatekeeper {
   Connections connections_;
   std::vector<std::pair<int, uint32_t>> suspects_;  // descriptor and serial
   size_t open_ = 0;
+  size_t in_handshake_ = 0;  // of those
   uint64_t cut_ = 0;
   RefusalLog log_;
 };
