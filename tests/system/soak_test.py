@@ -182,7 +182,7 @@ class Soak(unittest.TestCase):
         self.check(STEPS, keep=False)
 
     def test_memory_is_flat_with_checkpoints(self):
-        self.check(STEPS // 2, keep=True)
+        self.check(STEPS // 4, keep=True)
 
 
 if __name__ == "__main__":
