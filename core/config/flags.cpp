@@ -17,7 +17,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tandem/core/base/version.h"
-#include "tandem/core/config/toml_nesting_detail.h"
+#include "tandem/core/config/toml_text_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {
@@ -77,34 +77,6 @@ std::string number_text(T value) {
   std::array<char, 64> buffer;
   const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
   return std::string(buffer.data(), end);
-}
-
-/// Bytes of the sequence that `text` starts with, 0 when it is not UTF-8 (overlong forms and surrogates
-/// are not).
-size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto follows = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first < 0xE0) return follows(1) ? 2 : 0;
-  if (first >= 0xE0 && first < 0xF0) {
-    if ((first == 0xE0 && byte(1) < 0xA0) || (first == 0xED && byte(1) >= 0xA0)) return 0;
-    return follows(1) && follows(2) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first < 0xF5) {
-    if ((first == 0xF0 && byte(1) < 0x90) || (first == 0xF4 && byte(1) >= 0x90)) return 0;
-    return follows(1) && follows(2) && follows(3) ? 4 : 0;
-  }
-  return 0;
-}
-
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = utf8_length(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
 }
 
 // ---- texts to values ------------------------------------------------------------------------------
@@ -170,7 +142,7 @@ struct Assign {
 Result<void> assign(Flag& flag, const std::string& label, const Texts& texts) {
   for (const std::string& text : texts) {
     // Both the configuration and the metrics are UTF-8 files; other bytes could not be written back.
-    if (!is_utf8(text)) return invalid(label + " is not valid UTF-8");
+    if (!detail::is_utf8(text)) return invalid(label + " is not valid UTF-8");
   }
   const auto stored = std::visit(Assign{flag, label, texts}, flag.target);
   if (stored) flag.given = true;
@@ -179,32 +151,11 @@ Result<void> assign(Flag& flag, const std::string& label, const Texts& texts) {
 
 // ---- values to texts ------------------------------------------------------------------------------
 
-std::string toml_string(std::string_view text) {
-  static constexpr char kHex[] = "0123456789ABCDEF";
-  std::string escaped = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      escaped += '\\';
-      escaped += c;
-    } else if (c == '\n') {
-      escaped += "\\n";
-    } else if (c == '\t') {
-      escaped += "\\t";
-    } else if (byte < 0x20 || byte == 0x7F) {
-      escaped += std::string("\\u00") + kHex[byte >> 4] + kHex[byte & 15];
-    } else {
-      escaped += c;
-    }
-  }
-  return escaped + "\"";
-}
-
 struct TomlValue {
-  std::string operator()(const std::string* value) const { return toml_string(*value); }
+  std::string operator()(const std::string* value) const { return detail::toml_string(*value); }
   std::string operator()(const Path* value) const {
     if (value->empty()) return "\"\"";
-    return toml_string(std::filesystem::absolute(*value).lexically_normal().string());
+    return detail::toml_string(std::filesystem::absolute(*value).lexically_normal().string());
   }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
   std::string operator()(const double* value) const {
@@ -214,11 +165,11 @@ struct TomlValue {
   std::string operator()(const uint64_t* value) const {
     // TOML's integers are signed: a larger number travels as a string, which reading accepts.
     const bool fits = *value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-    return fits ? number_text(*value) : toml_string(number_text(*value));
+    return fits ? number_text(*value) : detail::toml_string(number_text(*value));
   }
   std::string operator()(const Texts* value) const {
     std::string text;
-    for (const std::string& item : *value) text += (text.empty() ? "" : ", ") + toml_string(item);
+    for (const std::string& item : *value) text += (text.empty() ? "" : ", ") + detail::toml_string(item);
     return "[" + text + "]";
   }
   template <class T>

@@ -7,15 +7,15 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <set>
-#include <sstream>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <zmq.hpp>
 
-#include "tandem/core/config/toml_nesting_detail.h"
+#include "tandem/core/config/toml_text_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {
@@ -100,7 +100,8 @@ class DeviceCollector {
   Result<void> add(const std::filesystem::path& path, const std::string& where, const std::string& name,
                    const std::string& key) {
     if (!is_device_name(name))
-      return invalid(path, where + "a device name has 1 to 64 characters, none of them a control character");
+      return invalid(
+          path, where + "a device name has 1 to 64 characters of UTF-8, none of them a control character");
     if (!is_z85_key(key))
       return invalid(path, where + "the key of \"" + name + "\" is not a Z85 key of 40 characters");
     if (!names_.insert(name).second) return invalid(path, where + "\"" + name + "\" is listed twice");
@@ -180,7 +181,8 @@ bool is_z85_key(const std::string& text) {
 
 bool is_device_name(const std::string& name) {
   const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7F; };
-  return !name.empty() && name.size() <= kMaxDeviceName && std::none_of(name.begin(), name.end(), is_control);
+  return !name.empty() && name.size() <= kMaxDeviceName && detail::is_utf8(name) &&
+         std::none_of(name.begin(), name.end(), is_control);
 }
 
 Result<void> save_key_pair(const std::filesystem::path& path, const KeyPair& keys) {
@@ -211,14 +213,14 @@ Result<KeyPair> load_key_pair(const std::filesystem::path& path) {
 
 Result<void> save_device_list(const std::filesystem::path& path, const DeviceList& devices) {
   DeviceCollector collector;
-  toml::table table;
+  std::map<std::string, std::string> by_name;
   for (const auto& [key, client] : devices) {
     if (const auto added = collector.add(path, "", client.name, key); !added) return added.error();
-    table.insert(client.name, key);
+    by_name[client.name] = key;
   }
-  std::ostringstream text;
-  text << "# Devices that may connect: name = \"public key\"\n[devices]\n" << table << "\n";
-  return write_file_atomically(path, {text.str()}, 0600);
+  std::string text = "# Devices that may connect: name = \"public key\"\n[devices]\n";
+  for (const auto& [name, key] : by_name) text += detail::toml_string(name) + " = \"" + key + "\"\n";
+  return write_file_atomically(path, {text}, 0600);
 }
 
 Result<DeviceList> load_device_list(const std::filesystem::path& path) {

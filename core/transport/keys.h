@@ -32,7 +32,8 @@ KeyPair generate_key_pair();
 /// Whether `text` is a Z85 key: 40 characters of the Z85 alphabet that decode to 32 bytes.
 bool is_z85_key(const std::string& text);
 
-/// Whether `name` can name a device: 1 to 64 bytes, no control characters (it goes into logs and paths).
+/// Whether `name` can name a device: 1 to 64 bytes of UTF-8, no control characters (it goes into logs and
+/// paths).
 bool is_device_name(const std::string& name);
 
 /// Key file: TOML with `public = "..."` and `secret = "..."`, mode 0600. Reading refuses a file that

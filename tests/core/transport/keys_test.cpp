@@ -182,7 +182,7 @@ TEST_SUITE("core/transport/keys") {
   TEST_CASE("a saved device list loads again, whatever the names") {
     const Scratch scratch;
     DeviceList devices;
-    for (const char* name : {"cam-1", "Kamera Süd", "with \"quotes\" and \\", "a.b = c", "#", "[x]"})
+    for (const char* name : {"cam-1", "Kamera Süd", "with \"quotes\" and \\", "cam'2", "a.b = c", "#", "[x]"})
       devices.emplace(generate_key_pair().public_key, ClientId{name});
     REQUIRE(save_device_list(scratch.file("devices.toml"), devices));
     const auto loaded = load_device_list(scratch.file("devices.toml"));
@@ -242,6 +242,13 @@ TEST_SUITE("core/transport/keys") {
     CHECK(contains(saved.error().message, "\"a\" is listed twice"));
     CHECK_FALSE(save_device_list(scratch.file("devices.toml"), {{"no key", {"a"}}}));
     CHECK_FALSE(save_device_list(scratch.file("devices.toml"), {{generate_key_pair().public_key, {""}}}));
+    const auto latin1 =
+        save_device_list(scratch.file("devices.toml"), {{generate_key_pair().public_key, {"S\xFC"}}});
+    REQUIRE_FALSE(latin1);
+    CHECK(latin1.error().message ==
+          scratch.file("devices.toml").string() +
+              ": a device name has 1 to 64 characters of UTF-8, none of them a control "
+              "character");
     CHECK_FALSE(fs::exists(scratch.file("devices.toml")));
   }
 }

@@ -20,4 +20,11 @@ struct TomlNesting {
 /// The first line with more than kMaxTomlDots dots, or nothing. (Brackets need no check: toml++ counts them.)
 std::optional<TomlNesting> find_deep_nesting(std::string_view text);
 
+/// Overlong forms and surrogates are not.
+bool is_utf8(std::string_view text);
+
+/// `text`, which is UTF-8, as a quoted TOML string or key that reads back as the same. (What toml++ 3.3
+/// writes itself does not where the text has an apostrophe.)
+std::string toml_string(std::string_view text);
+
 }  // namespace tandem::detail
