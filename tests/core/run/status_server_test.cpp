@@ -1,6 +1,7 @@
 #include "tandem/core/run/status_server.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "tandem/core/base/open_files.h"
+//
 #include "support/test.h"
 
 using namespace std::chrono_literals;
@@ -105,6 +108,20 @@ TEST_SUITE("core/run/status_server") {
     status.set_waiting_for("");
     CHECK(is(get("/readyz"), 200));
     CHECK(body(get("/readyz")) == "ready\n");
+  }
+
+  TEST_CASE_FIXTURE(Fixture, "it answers in a process that holds more files open than select() can count") {
+    constexpr int kMany = 1200;
+    if (tandem::raise_open_files(kMany + 100) < kMany + 100) {
+      MESSAGE("skipped: too few open files are allowed");
+      return;
+    }
+    std::vector<int> open;
+    for (int i = 0; i < kMany; ++i) open.push_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    CHECK(open.back() > 1024);
+    CHECK(is(get("/healthz"), 200));
+    CHECK(is(get("/metrics"), 200));
+    for (const int descriptor : open) ::close(descriptor);
   }
 
   TEST_CASE("a silent main loop answers 503") {
