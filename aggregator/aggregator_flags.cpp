@@ -179,8 +179,10 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("threads", threads, "Threads of one tensor operation; 0 takes every core");
   flags.add_path("run-dir", run_dir,
                  "Directory the run leaves its files in; must not hold a run yet, unless --resume");
-  flags.add("checkpoint-steps", checkpoint_steps,
-            "Both sides keep where they stand every so many steps; 0 only at the end of a round");
+  flags.add(
+      "checkpoint-steps", checkpoint_steps,
+      "Both sides keep where they stand every so many steps (fedbuff: at every update); 0 only at the end "
+      "of a round");
   flags.add("resume", resume,
             "Go on with the run in --run-dir from its newest good checkpoint; begins it if there is none");
   flags.add_path("seal-key", seal_key,

@@ -25,7 +25,7 @@ struct TrainingFlags {
   uint32_t align_interval = 1;
   uint32_t align_examples = 2048;
   int32_t align_epochs = 1;
-  double align_learning_rate = 1e-3;
+  double align_learning_rate = 1e-4;
   std::string update_order = "arrival";
   std::string batch_norm = "average";
   uint32_t rounds = 5;

@@ -190,8 +190,8 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
       if (phase_ == Phase::kFinishing) send_finish(client);
     }
     handle(client, *member, std::move(message));
-  } else if (Member* known = roster.find(client);
-             known != nullptr && known->present && std::holds_alternative<wire::Heartbeat>(message.body)) {
+  } else if (Member* known = roster.find(client); known != nullptr && (known->present || known->awaited) &&
+                                                  std::holds_alternative<wire::Heartbeat>(message.body)) {
     // It reconnected while it computes; its Hello comes when it is done.
     known->last_heard = std::max(known->last_heard, received_at);
   } else if (!std::holds_alternative<wire::Bye>(message.body)) {
@@ -250,6 +250,12 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   }
   // What was on its way when it left; a program that comes back has a new connection.
   if (before != nullptr && before->said_bye && before->connection == connection) return;
+  const bool another_program = before != nullptr && before->instance != hello.instance;
+  if (another_program && before->present && before->connection == connection) {
+    messenger_.count_offence(client, "another program on the same connection");
+    return turn_away({ErrorCode::kProtocol, "another program has said Hello on this connection"});
+  }
+  if (another_program && before->awaited) leave(client, "another program took its place");
   const bool asks_again = before != nullptr && before->present && before->connection == connection &&
                           before->instance == hello.instance;
   const Roster::Admission admission =
@@ -359,15 +365,18 @@ void AggregatorSession::wait_or_go_on() {
   if (short_of_clients() == waiting_) return;
   waiting_ = !waiting_;
   if (waiting_) {
+    waiting_since_ = dependencies_.now();
     training_->pause();
     return messenger_.event("waiting", "", waiting_for());
   }
   if (phase_ == Phase::kRound) {
     messenger_.event("going-on", "",
                      std::to_string(messenger_.roster().present().size()) + " clients are here");
-    // Those that are still away have as long again to come back.
-    for (const ClientId& client : messenger_.roster().awaited())
-      messenger_.roster().find(client)->last_heard = dependencies_.now();
+    // For those that are still away time stood still too.
+    for (const ClientId& client : messenger_.roster().awaited()) {
+      Member& member = *messenger_.roster().find(client);
+      member.last_heard += dependencies_.now() - std::max(waiting_since_, member.last_heard);
+    }
   }
   training_->go_on();
 }
@@ -423,6 +432,7 @@ void AggregatorSession::drop_silent_clients(TimePoint as_of) {
   for (const ClientId& client : silent) {
     if (!messenger_.roster().find(client)->present) continue;
     messenger_.roster().depart(client, true);
+    messenger_.roster().find(client)->last_heard = as_of;  // from now on it has as long again to come back
     messenger_.event("leave", client.name,
                      "silent for " + std::to_string(options_.client_timeout.count()) + " ms");
   }

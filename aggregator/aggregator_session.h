@@ -144,6 +144,7 @@ class AggregatorSession {
   std::unique_ptr<TrainedModel> model_;  // null until the data's shape is known
   std::unique_ptr<Training> training_;   // of the model
   bool waiting_ = false;                 // in a round, for more clients
+  TimePoint waiting_since_;
   bool completed_ = false;
   std::optional<Error> failure_;
   NamedTensors final_weights_;

@@ -89,10 +89,16 @@ void BufferedTraining::go_on() {
     task.deadline += paused;
     if (task.update) came.push_back(client);
   }
-  if (evaluation_) return;
+  if (evaluation_) {
+    evaluation_deadline_ = now_() + options_.update_deadline;
+    for (const auto& [client, task] : tasks_)
+      evaluation_deadline_ = std::max(evaluation_deadline_, task.deadline);
+    return;
+  }
   if (options_.update_order == UpdateOrder::kPlanned) return take_updates();
   for (const ClientId& client : came) {
-    if (!idle() && !messenger_.failure()) take(client);
+    if (idle() || evaluation_ || messenger_.failure()) return;
+    take(client);
   }
 }
 
@@ -121,7 +127,9 @@ void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
 }
 
 TimePoint BufferedTraining::deadline_of(const Task& task) const {
-  return now_() + options_.step_deadline * int64_t{task.part.planned_steps()} + options_.update_deadline;
+  // In a pause time stands still.
+  const TimePoint now = paused_since_.value_or(now_());
+  return now + options_.step_deadline * int64_t{task.part.planned_steps()} + options_.update_deadline;
 }
 
 void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
@@ -190,20 +198,22 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
 }
 
 void BufferedTraining::tick(TimePoint as_of) {
-  if (evaluation_) return expire_evaluation(as_of);
+  if (evaluation_ && !awaits_evaluation()) return expire_evaluation(as_of);
   if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return;
   std::vector<ClientId> late;
   for (const auto& [client, task] : tasks_) {
     if (!task.update && as_of >= task.deadline) late.push_back(client);
   }
   for (const ClientId& client : late) {
-    if (messenger_.failure()) return;
+    // What came of the one before may have been the last merge.
+    if (idle() || evaluation_ || messenger_.failure()) return;
     start_again(client, "no update came within the step deadlines of its steps and the update deadline");
   }
 }
 
 std::optional<TimePoint> BufferedTraining::next_deadline() const {
   std::optional<TimePoint> next;
+  if (evaluation_ && awaits_evaluation()) return next;
   if (evaluation_ && !waits_for_training()) return evaluation_deadline_;
   if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
@@ -231,8 +241,11 @@ void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& pr
   const auto found = tasks_.find(client);
   if (found == tasks_.end()) {
     if (!evaluation_) return join(client);
-    if (evaluation_->waits_for(client)) send_evaluate(client);
-    return;
+    if (!evaluation_->waits_for(client)) return;
+    // While it was away time may have stood still.
+    if (paused_since_)
+      evaluation_deadline_ = std::max(evaluation_deadline_, now_() + options_.update_deadline);
+    return send_evaluate(client);
   }
   const Task& task = found->second;
   if (task.update) return;
@@ -352,6 +365,11 @@ void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
   for (const ClientId& client : evaluation_->outstanding()) {
     if (!tasks_.contains(client)) send_evaluate(client);
   }
+}
+
+/// Whether the run waits for somebody who is to evaluate.
+bool BufferedTraining::awaits_evaluation() const {
+  return paused_since_ && evaluation_->waits_for_any(messenger_.roster().awaited());
 }
 
 bool BufferedTraining::waits_for_training() const {

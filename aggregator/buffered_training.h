@@ -83,6 +83,7 @@ class BufferedTraining : public Training {
   void evaluate_or_complete();
   std::map<ClientId, uint64_t> held_out_examples() const;
   void begin_evaluation(std::map<ClientId, uint64_t> examples);
+  bool awaits_evaluation() const;
   bool waits_for_training() const;
   void send_evaluate(const ClientId& client);
   void handle_evaluated(const ClientId& client, const wire::Message& message);

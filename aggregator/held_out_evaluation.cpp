@@ -13,6 +13,11 @@ HeldOutEvaluation::HeldOutEvaluation(uint32_t round, std::map<ClientId, uint64_t
   for (const auto& [client, count] : examples) outstanding_[client] = {.examples = count};
 }
 
+bool HeldOutEvaluation::waits_for_any(const std::vector<ClientId>& clients) const {
+  return std::any_of(clients.begin(), clients.end(),
+                     [this](const ClientId& client) { return waits_for(client); });
+}
+
 std::vector<ClientId> HeldOutEvaluation::outstanding() const {
   std::vector<ClientId> clients;
   for (const auto& [client, progress] : outstanding_) clients.push_back(client);

@@ -21,15 +21,16 @@ class HeldOutEvaluation {
 
   uint32_t round() const { return round_; }
   bool waits_for(const ClientId& client) const { return outstanding_.contains(client); }
+  bool waits_for_any(const std::vector<ClientId>& clients) const;
   std::vector<ClientId> outstanding() const;
   bool complete() const { return outstanding_.empty(); }
 
   /// Examples of batch `step` of this client, if it is the next one or the one before, which may have to be
   /// answered again.
   std::optional<int64_t> expected_batch(const ClientId& client, uint32_t step) const;
-  /// That batch was answered; true when it was the next one.
   /// Its batches come from the first one on again.
   void start_again(const ClientId& client) { outstanding_.at(client).batches = 0; }
+  /// That batch was answered; true when it was the next one.
   bool count_batch(const ClientId& client, uint32_t step);
 
   /// A client's figures; an error says why they cannot be, and it is left out.

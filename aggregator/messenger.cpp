@@ -34,8 +34,8 @@ wire::Frame frame_of(const at::Tensor& bytes) {
       std::string(static_cast<const char*>(dense.data_ptr()), static_cast<size_t>(dense.numel())));
 }
 
-/// Events that one client's behaviour may add to the record in one round.
-constexpr int kMaxEventsPerClient = 50;
+/// Events of one client, or of one kind, that the record has for one round.
+constexpr int kMaxEventsInRound = 50;
 
 }  // namespace
 
@@ -201,12 +201,13 @@ void Messenger::refuse(ConnectionId connection, const wire::MessageKey& key, Err
 
 void Messenger::begin_round(uint32_t ordinal) {
   ordinal_ = ordinal;
-  events_of_client_.clear();
+  events_in_round_.clear();
 }
 
 void Messenger::event(const std::string& name, const std::string& client, const std::string& detail) {
-  // What a client does must not fill the disk: beyond a number a round, its events are only counted.
-  if (!client.empty() && ++events_of_client_[client] > kMaxEventsPerClient) return;
+  // What a client does must not fill the disk: beyond a number a round, its events are only counted, and
+  // those of all clients together by their kind.
+  if (++events_in_round_[client.empty() ? "(" + name + ")" : client] > kMaxEventsInRound) return;
   observe(observer_.on_event({.event = name, .round = ordinal_, .client = client, .detail = detail}));
 }
 

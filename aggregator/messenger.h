@@ -103,7 +103,7 @@ class Messenger {
   bool holding_ = false;
   std::vector<std::pair<ConnectionId, wire::Frames>> held_;
   uint32_t ordinal_ = 0;
-  std::map<std::string, int> events_of_client_;  // in this round
+  std::map<std::string, int> events_in_round_;  // by client, or by kind
   int64_t bytes_up_ = 0;
   int64_t bytes_down_ = 0;
   uint64_t refused_messages_ = 0;

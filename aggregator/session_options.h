@@ -31,7 +31,7 @@ struct AlignmentSchedule {
   uint32_t interval = 1;         ///< every so many rounds, after the merge
   uint32_t max_examples = 2048;  ///< the newest smashed examples of the round that are kept for it
   int epochs = 1;                ///< passes over them
-  double learning_rate = 1e-3;   ///< of Adam
+  double learning_rate = 1e-4;   ///< of Adam
 };
 
 /// What an AggregatorSession needs to know beyond the plan it sends to the edges.

@@ -327,6 +327,7 @@ void TrainingRounds::handle_front_update(const ClientId& client, wire::Message m
                       .steps = body.steps,
                       .control_change = std::move(body.control_change)};
   if (state_ == State::kTraining && is_relay()) {
+    if (is_paused()) return;
     if (turn_ending_ && round_->turns()[turn_] == client) end_turn(&update);
     return advance();
   }
@@ -359,6 +360,8 @@ void TrainingRounds::leave(const ClientId& client) {
 void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) {
   if (evaluation_ && evaluation_->waits_for(client)) {
     if (went_back) evaluation_->start_again(client);
+    // While it was away time may have stood still.
+    if (paused_since_) phase_deadline_ = now_() + options_.update_deadline;
     return send_evaluate(client);
   }
   if (!round_ || round_->active(client) == nullptr) return;
@@ -376,11 +379,11 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
 void TrainingRounds::advance() {
   bool moved = true;
   while (moved && state_ == State::kTraining && !messenger_.failure()) {
-    if (round_->active_count() == 0) {
-      // In relay the front of an earlier turn may have come back.
-      return merged_clients_ > 0 ? finish_merge() : abandon();
-    }
+    const bool lost_all = round_->active_count() == 0;
+    // In relay the front of an earlier turn may have come back.
+    if (lost_all && merged_clients_ == 0) return abandon();
     if (is_paused()) return;
+    if (lost_all) return finish_merge();
     moved = false;
     for (size_t lane = 0; lane < round_->lanes(); ++lane) moved = advance_lane(lane) || moved;
     if (is_relay()) {
@@ -585,7 +588,7 @@ void TrainingRounds::begin_turn() {
   turn_ending_ = false;
   if (turn_ >= turns.size()) return;
   for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
-  local_started_ = now_();
+  local_started_ = clock();
   send_begin_round(turns[turn_]);
 }
 
@@ -600,7 +603,7 @@ void TrainingRounds::advance_relay() {
     const bool done = round_->answered(client) && (!options_.plan.trains_locally() || part->trained);
     if (!done || turn_ending_) return;
     turn_ending_ = true;
-    phase_deadline_ = now_() + options_.update_deadline;
+    phase_deadline_ = clock() + options_.update_deadline;
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
     return;
   }
@@ -628,12 +631,13 @@ void TrainingRounds::restart_deadline(size_t lane) {
   auto patience = options_.step_deadline * int64_t{options_.plan.tail_interval};
   // Those who are late have as long as a front when nobody else is left.
   if (round_->only_laggards(lane)) patience = std::max(patience, options_.update_deadline);
-  lane_deadlines_[lane] = now_() + patience;
+  lane_deadlines_[lane] = clock() + patience;
 }
 
-/// An evaluation changes nothing: it ends with those that are there.
+/// An evaluation changes nothing: it waits only for those that may come back to it.
 bool TrainingRounds::is_paused() const {
-  return paused_since_ && (state_ == State::kTraining || state_ == State::kMerging);
+  if (!paused_since_ || state_ == State::kIdle) return false;
+  return state_ != State::kEvaluating || evaluation_->waits_for_any(messenger_.roster().awaited());
 }
 
 void TrainingRounds::go_on() {
@@ -641,9 +645,18 @@ void TrainingRounds::go_on() {
   for (TimePoint& deadline : lane_deadlines_) deadline += paused;
   if (round_deadline_) *round_deadline_ += paused;
   local_started_ += paused;
-  phase_deadline_ += paused;
-  if (state_ == State::kTraining) return advance();
-  if (state_ == State::kMerging) advance_merge();
+  if (state_ == State::kEvaluating) {
+    phase_deadline_ = now_() + options_.update_deadline;
+  } else {
+    phase_deadline_ += paused;
+  }
+  if (state_ == State::kMerging) return advance_merge();
+  if (state_ != State::kTraining) return;
+  // Its front may have come meanwhile.
+  if (turn_ending_ && is_relay() && turn_ < round_->turns().size()) {
+    messenger_.send(round_->turns()[turn_], wire::EndRound{.now = end_now_}, round_->id().value);
+  }
+  advance();
 }
 
 std::optional<TimePoint> TrainingRounds::next_deadline() const {
@@ -846,7 +859,7 @@ void TrainingRounds::advance_merge() {
   for (const ClientId& client : asked) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
-  if (!asked.empty()) phase_deadline_ = now_() + options_.update_deadline;
+  if (!asked.empty()) phase_deadline_ = clock() + options_.update_deadline;
   if (!messenger_.failure() && merge_->complete() && !is_paused()) finish_merge();
 }
 

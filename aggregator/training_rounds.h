@@ -115,6 +115,8 @@ class TrainingRounds : public Training {
   TimePoint local_deadline(const Participant& part) const;
   void restart_deadline(size_t lane);
   bool is_paused() const;
+  /// The present moment for deadlines: it stands still in a pause.
+  TimePoint clock() const { return paused_since_.value_or(now_()); }
   void abandon();
 
   void begin_merge(bool now);

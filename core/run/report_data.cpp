@@ -59,8 +59,9 @@ ReportRound read_round(const Json& line) {
 
 void add_to_client(const Json& line, ReportClient& client) {
   client.name = text(line, "client");
-  client.rounds += 1;
   add(client.examples, whole(line, "examples"));
+  // One that only evaluated took no part in the training.
+  if (whole(line, "examples") > 0 || whole(line, "missed_steps") > 0) client.rounds += 1;
   if (whole(line, "examples") > 0) {
     client.last_loss = number(line, "loss");
     client.last_accuracy = number(line, "accuracy");

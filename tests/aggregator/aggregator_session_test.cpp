@@ -381,6 +381,44 @@ TEST_SUITE("aggregator/session") {
     CHECK(bench.observer.find("leave") == nullptr);
   }
 
+  TEST_CASE("a client whose place is kept counts as alive, too, before it says Hello on its new connection") {
+    Bench bench(2, [](SessionOptions& options) {
+      options.min_clients = 2;
+      options.client_timeout = std::chrono::seconds(2);
+    });
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.pass(std::chrono::seconds(3));
+    CHECK(bench.observer.count("leave") == 2);
+    CHECK(bench.observer.count("waiting") == 1);
+    bench.hello(3, kBob);
+    for (int i = 0; i < 4; ++i) {
+      bench.receive(7, kAnn, {.body = wire::Heartbeat{}});
+      bench.receive(3, kBob, {.body = wire::Heartbeat{}});
+      bench.pass(std::chrono::seconds(1));
+    }
+    bench.hello(7, kAnn);
+    CHECK(bench.observer.count("going-on") == 1);
+    CHECK(bench.last<wire::Welcome>(7)->second.resumed);
+    CHECK(bench.count<wire::Refuse>(7) == 0);
+  }
+
+  TEST_CASE("a connection stands for one program: another instance on it is refused and counted") {
+    Bench bench(1, [](SessionOptions& options) { options.quarantine_after = 3; });
+    bench.hello(1, kAnn, 1);
+    for (uint64_t instance = 2; instance < 4; ++instance) {
+      bench.hello(1, kAnn, instance);
+      CHECK(bench.last<wire::Refuse>(1)->second.reason ==
+            "another program has said Hello on this connection");
+    }
+    CHECK(bench.observer.count("join") == 1);
+    CHECK(bench.observer.count("quarantined") == 0);
+    bench.hello(1, kAnn, 4);
+    CHECK(bench.observer.count("quarantined") == 1);
+    bench.hello(2, kAnn, 5);
+    CHECK(bench.last<wire::Refuse>(2)->second.reason.find("this device is in quarantine") == 0);
+  }
+
   TEST_CASE("rounds that lose every client again and again end the run with the reason") {
     Bench bench(1, [](SessionOptions& options) { options.local_steps = 4; });
     bench.hello(1, kAnn);

@@ -536,6 +536,31 @@ TEST_SUITE("aggregator/held_out_evaluation") {
     }
   }
 
+  TEST_CASE("fedbuff: the last merge in the middle of what a deadline sets going is the last") {
+    auto options = fedbuff_options();
+    options.strategy = "fedbuff?buffer=1";
+    options.plan.rounds = 1;
+    options.client_timeout = std::chrono::hours(5);
+    SessionNetwork network(options);
+    add_clients(network, {24, 24, 24}, {20, 20, 20});
+    network.connect_all();
+    bool finished = false;
+    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
+      finished = finished || (up && edge == 1 && std::holds_alternative<wire::FrontUpdate>(message.body));
+      return up && edge != 1 && std::holds_alternative<wire::Trained>(message.body) ? Fate::kLose
+                                                                                    : Fate::kDeliver;
+    };
+    REQUIRE(network.run([&] { return finished; }));
+    // client-2's update waits behind client-1, and both others miss their deadlines in the same moment.
+    network.kill(0);
+    network.kill(2);
+    REQUIRE(network.run());
+    REQUIRE(network.session().completed());
+    CHECK(network.observer.rounds.size() == 1);
+    CHECK(network.observer.count("excluded") == 1);
+    CHECK(network.session().summary().eval_accuracy.has_value());
+  }
+
   TEST_CASE("fedbuff: an evaluation that never comes is given up after the update deadline") {
     for (const auto rule : {aggregator::StragglerRule::kDrop, aggregator::StragglerRule::kWait}) {
       CAPTURE(static_cast<int>(rule));

@@ -1,7 +1,9 @@
 // Who takes part in a round: drawn, fewest, come late, gone and back.
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/session_network.h"
@@ -40,6 +42,57 @@ std::map<uint32_t, std::set<std::string>> asked_in(SessionNetwork& network) {
 }
 
 using Names = std::set<std::string>;
+
+/// Lets so many messages go up, and then these devices fall silent.
+std::function<Fate(size_t, bool, wire::Message&)> kill_after(SessionNetwork& network, int messages,
+                                                             std::vector<size_t> edges) {
+  return [&network, messages, edges = std::move(edges), count = 0](size_t, bool up, wire::Message&) mutable {
+    count += up;
+    if (count == messages && up) {
+      for (const size_t edge : edges) network.kill(edge);
+    }
+    return Fate::kDeliver;
+  };
+}
+
+struct Outage {
+  int after = 0;  ///< messages that went up; 0: none
+  int silent = 0;
+  bool aggregator_dies = false;
+};
+
+/// The weights of a run of three devices, and how many messages went up. An outage is longer than any
+/// deadline.
+std::pair<NamedTensors, int> outcome_of_outage(const aggregator::SessionOptions& options,
+                                               const Outage& outage) {
+  SessionNetwork network(options);
+  add_clients(network, {40, 25, 31}, {20, 0, 30});
+  network.connect_all();
+  int messages = 0;
+  network.on_message = [&](size_t, bool up, wire::Message&) {
+    messages += up;
+    return Fate::kDeliver;
+  };
+  if (outage.after > 0) {
+    REQUIRE(network.run([&] { return messages >= outage.after; }));
+    for (int i = 0; i < outage.silent; ++i) network.kill(static_cast<size_t>(i));
+    REQUIRE(network.run([&] { return network.observer.count("leave") == outage.silent; }));
+    const NamedTensors before = weights_of(network);
+    network.pass(std::chrono::minutes(6));
+    check_bitwise_equal(weights_of(network), before);
+    if (outage.aggregator_dies) network.restart_aggregator();
+    for (int i = 0; i < (outage.aggregator_dies ? 3 : outage.silent); ++i)
+      network.connect(static_cast<size_t>(i));
+  }
+  REQUIRE(network.run());
+  REQUIRE(network.session().completed());
+  for (const char* event :
+       {"missed-step", "missed-merge", "missed-evaluation", "excluded", "round-deadline", "not-resumed"}) {
+    CHECK_MESSAGE(network.observer.count(event) == 0, std::string(event));
+  }
+  CHECK(network.observer.rounds.back().clients == 3);
+  return {weights_of(network), messages};
+}
 
 }  // namespace
 
@@ -195,47 +248,111 @@ TEST_SUITE("tools/participation") {
     }
   }
 
-  TEST_CASE("with too few clients a round stands still, and goes on as if nothing had happened") {
+  TEST_CASE(
+      "with too few clients a run stands still wherever it is, and goes on as if nothing had happened") {
     for (const Flow& flow : all_flows()) {
+      CAPTURE(flow.name);
+      auto options = flow_options(flow);
+      options.min_clients = 3;
+      options.round_deadline = std::chrono::seconds(100);
+      options.plan.checkpoint_steps = 1;
+      const auto [calm, messages] = outcome_of_outage(options, {});
       for (const int silent : {1, 3}) {
-        CAPTURE(flow.name);
-        CAPTURE(silent);
-        auto options = flow_options(flow);
-        options.min_clients = 3;
-        options.round_deadline = std::chrono::seconds(100);
-        const auto outcome = [&](bool cut) {
-          SessionNetwork network(options);
-          add_clients(network, {40, 25, 31});
-          network.connect_all();
-          int messages = 0;
-          network.on_message = [&](size_t, bool up, wire::Message&) {
-            messages += up;
-            return Fate::kDeliver;
-          };
-          if (cut) {
-            REQUIRE(network.run([&] { return messages >= 9; }));
-            const size_t rounds = network.observer.rounds.size();
-            for (int i = 0; i < silent; ++i) network.kill(static_cast<size_t>(i));
-            REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
-            CHECK(network.observer.count("leave") == silent);
-            CHECK(network.session().waiting_for() ==
-                  "clients to go on with the round: " + std::to_string(3 - silent) +
-                      " of 3 are here; gone: client-1" + (silent == 3 ? ", client-2, client-3" : ""));
-            network.pass(std::chrono::minutes(6));
-            CHECK(network.observer.rounds.size() == rounds);
-            for (int i = 0; i < silent; ++i) network.connect(static_cast<size_t>(i));
-          }
-          REQUIRE(network.run());
-          REQUIRE(network.session().completed());
-          CHECK(network.observer.count("reconnect") == (cut ? silent : 0));
-          CHECK(network.observer.count("going-on") == (cut ? 1 : 0));
-          for (const char* event : {"missed-step", "missed-merge", "excluded", "round-deadline"})
-            CHECK(network.observer.count(event) == 0);
-          return weights_of(network);
-        };
-        check_bitwise_equal(outcome(true), outcome(false));
+        for (const int sixth : {1, 2, 3, 4, 5}) {
+          CAPTURE(silent);
+          CAPTURE(sixth);
+          const Outage outage{.after = messages * sixth / 6, .silent = silent};
+          check_bitwise_equal(outcome_of_outage(options, outage).first, calm);
+        }
       }
+      CAPTURE("the aggregator dies in the outage");
+      const Outage outage{.after = messages / 2, .silent = 1, .aggregator_dies = true};
+      check_bitwise_equal(outcome_of_outage(options, outage).first, calm);
     }
+  }
+
+  TEST_CASE("within a round it says what it waits for") {
+    auto options = small_options(3, "parallel");
+    options.min_clients = 2;
+    SessionNetwork network(options);
+    add_clients(network, {40, 25, 31});
+    network.connect_all();
+    network.on_message = kill_after(network, 4, {0, 1});
+    REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
+    CHECK(network.session().waiting_for() ==
+          "clients to go on with the round: 1 of 2 are here; gone: client-1, client-2");
+    network.connect(0);
+    REQUIRE(network.run([&] { return network.observer.count("going-on") == 1; }));
+    CHECK(network.session().waiting_for() == "");
+    CHECK(network.observer.find("going-on")->detail == "2 clients are here");
+    REQUIRE(network.run());
+  }
+
+  TEST_CASE("a place that is kept goes to nobody else, and not to a device that may come no more") {
+    for (const bool revoked : {false, true}) {
+      CAPTURE(revoked);
+      auto options = small_options(3, "parallel");
+      options.min_clients = 2;
+      options.plan.rounds = 1;
+      options.client_timeout = std::chrono::hours(1);
+      options.step_deadline = std::chrono::hours(9);
+      SessionNetwork network(options);
+      add_clients(network, {40, 40, 40});
+      network.connect_all();
+      network.on_message = kill_after(network, 4, {0, 1});
+      REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
+      if (revoked) {
+        network.session().revoke({"client-1"}, "its key was taken off the device list");
+      } else {
+        network.restart(0);  // another program with its key: the place is gone, and it takes part next time
+      }
+      network.connect(1);
+      const auto since = network.now();
+      REQUIRE(network.run());
+      REQUIRE(network.session().completed());
+      CHECK(network.now() - since < std::chrono::minutes(1));
+      CHECK(network.observer.rounds[0].clients == 2);
+      CHECK(network.observer.find("leave", "client-1")->detail == "silent for 3600000 ms");
+      CHECK(network.observer.count("missed-step") == 0);
+    }
+  }
+
+  TEST_CASE("rounds that lost everybody to silence are no sign of divergence") {
+    auto options = small_options(1, "parallel");
+    options.plan.rounds = 1;
+    SessionNetwork network(options);
+    add_clients(network, {40});
+    network.connect_all();
+    for (int i = 1; i <= 5; ++i) {
+      int messages = 0;
+      network.on_message = [&](size_t, bool up, wire::Message&) {
+        messages += up;
+        return Fate::kDeliver;
+      };
+      REQUIRE(network.run([&] { return messages >= 2; }));
+      network.kill(0);
+      REQUIRE(network.run([&] { return network.observer.count("waiting") == i; }));
+      network.restart(0);
+    }
+    REQUIRE(network.run());
+    CHECK(network.session().completed());
+    CHECK(network.observer.count("round-abandoned") == 5);
+  }
+
+  TEST_CASE("a client that comes and goes does not fill the record") {
+    auto options = small_options(2, "parallel");
+    options.min_clients = 2;
+    SessionNetwork network(options);
+    add_clients(network, {40, 40});
+    network.connect_all();
+    REQUIRE(network.run([&] { return network.session().started(); }));
+    for (int i = 0; i < 200; ++i) {
+      network.session().revoke({"client-1"}, "flapping");
+      network.restart(0);
+      REQUIRE(network.run([&] { return network.session().waiting_for().empty(); }));
+    }
+    CHECK(network.observer.count("waiting") <= 50);
+    CHECK(network.observer.count("going-on") <= 50);
   }
 
   TEST_CASE("once enough are there again, those still away have as long again to come back") {
@@ -268,26 +385,50 @@ TEST_SUITE("tools/participation") {
   }
 
   TEST_CASE("fedbuff takes no update while too few clients are there, and loses none") {
-    for (const auto order : {aggregator::UpdateOrder::kArrival, aggregator::UpdateOrder::kPlanned}) {
-      auto options = small_options(3);
-      options.strategy = "fedbuff?buffer=2";
-      options.update_order = order;
-      options.min_clients = 3;
-      options.plan.rounds = 6;
+    auto options = small_options(3);
+    options.strategy = "fedbuff?buffer=2";
+    options.min_clients = 3;
+    options.plan.rounds = 6;
+    options.plan.checkpoint_steps = 1;
+    options.update_order = aggregator::UpdateOrder::kPlanned;
+    const auto run = [&](const Outage& outage) {
       SessionNetwork network(options);
-      add_clients(network, {40, 40, 40});
+      add_clients(network, {40, 40, 40}, {20, 20, 0});
       network.connect_all();
-      REQUIRE(network.run([&] { return network.observer.rounds.size() == 2; }));
-      network.kill(1);
-      REQUIRE(network.run([&] { return network.observer.count("waiting") == 1; }));
-      const size_t merges = network.observer.rounds.size();
-      network.pass(std::chrono::minutes(6));
-      CHECK(network.observer.rounds.size() == merges);
-      network.connect(1);
+      int messages = 0;
+      network.on_message = [&](size_t, bool up, wire::Message&) {
+        messages += up;
+        return Fate::kDeliver;
+      };
+      if (outage.after > 0) {
+        REQUIRE(network.run([&] { return messages >= outage.after; }));
+        for (int i = 0; i < outage.silent; ++i) network.kill(static_cast<size_t>(i));
+        REQUIRE(network.run([&] { return network.observer.count("leave") == outage.silent; }));
+        const size_t merges = network.observer.rounds.size();
+        network.pass(std::chrono::minutes(6));
+        CHECK(network.observer.rounds.size() == merges);
+        for (int i = 0; i < outage.silent; ++i) network.connect(static_cast<size_t>(i));
+      }
       REQUIRE(network.run());
       REQUIRE(network.session().completed());
       CHECK(network.observer.rounds.size() == 6);
+      CHECK(network.observer.rounds.back().eval_accuracy.has_value());
       CHECK(network.observer.count("excluded") == 0);
+      CHECK(network.observer.count("missed-evaluation") == 0);
+      return std::pair(weights_of(network), messages);
+    };
+    const auto [calm, messages] = run({});
+    for (int after = 4; after < messages - 6; after += 3) {
+      for (const int silent : {1, 3}) {
+        CAPTURE(after);
+        CAPTURE(silent);
+        check_bitwise_equal(run({.after = after, .silent = silent}).first, calm);
+      }
+    }
+    options.update_order = aggregator::UpdateOrder::kArrival;
+    for (int after = 4; after < messages - 6; ++after) {
+      CAPTURE(after);
+      run({.after = after, .silent = 1});
     }
   }
 }

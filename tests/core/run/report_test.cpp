@@ -104,7 +104,7 @@ TEST_SUITE("core/run/report") {
     const auto html = render_report(folder.path);
     REQUIRE(html.has_value());
     CHECK(has(*html,
-              "<tr><td>cam-1</td><td class=\"n\">2</td><td class=\"n\">600</td><td "
+              "<tr><td>cam-1</td><td class=\"n\">1</td><td class=\"n\">600</td><td "
               "class=\"n\">0.5000</td><td class=\"n\">75.00 %</td>"));
   }
 
