@@ -256,8 +256,7 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
     return turn_away({ErrorCode::kProtocol, "another program has said Hello on this connection"});
   }
   if (another_program && before->awaited) leave(client, "another program took its place");
-  const bool asks_again = before != nullptr && before->present && before->connection == connection &&
-                          before->instance == hello.instance;
+  const bool asks_again = before != nullptr && before->present && before->connection == connection;
   const Roster::Admission admission =
       messenger_.roster().admit(client, connection, hello.instance, hello.data, received_at);
   Member& member = *messenger_.roster().find(client);

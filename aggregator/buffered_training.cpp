@@ -4,8 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "tandem/aggregator/merged_evaluation.h"
 #include "tandem/aggregator/round_figures.h"
-#include "tandem/core/training/evaluation.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -36,6 +36,7 @@ BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& mes
       buffer_(buffer),
       eval_data_(eval_data),
       now_(std::move(now)),
+      clock_(now_),
       checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
       lr_schedule_(options.plan.lr_schedule) {}
@@ -83,7 +84,7 @@ void BufferedTraining::leave(const ClientId& client) {
 }
 
 void BufferedTraining::go_on() {
-  const auto paused = now_() - *std::exchange(paused_since_, std::nullopt);
+  const auto paused = clock_.go_on();
   std::vector<ClientId> came;
   for (auto& [client, task] : tasks_) {
     task.deadline += paused;
@@ -127,9 +128,8 @@ void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
 }
 
 TimePoint BufferedTraining::deadline_of(const Task& task) const {
-  // In a pause time stands still.
-  const TimePoint now = paused_since_.value_or(now_());
-  return now + options_.step_deadline * int64_t{task.part.planned_steps()} + options_.update_deadline;
+  return clock_.now() + options_.step_deadline * int64_t{task.part.planned_steps()} +
+         options_.update_deadline;
 }
 
 void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
@@ -199,7 +199,7 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
 
 void BufferedTraining::tick(TimePoint as_of) {
   if (evaluation_ && !awaits_evaluation()) return expire_evaluation(as_of);
-  if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return;
+  if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return;
   std::vector<ClientId> late;
   for (const auto& [client, task] : tasks_) {
     if (!task.update && as_of >= task.deadline) late.push_back(client);
@@ -215,7 +215,7 @@ std::optional<TimePoint> BufferedTraining::next_deadline() const {
   std::optional<TimePoint> next;
   if (evaluation_ && awaits_evaluation()) return next;
   if (evaluation_ && !waits_for_training()) return evaluation_deadline_;
-  if (idle() || paused_since_ || options_.stragglers == StragglerRule::kWait) return next;
+  if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
     if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
   }
@@ -229,7 +229,7 @@ void BufferedTraining::handle_front_update(const ClientId& client, Task& task, w
                              .examples = std::min(update.examples, task.part.examples),
                              .steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, task.part.steps)),
                              .base = *task.base};
-  if (paused_since_) return;
+  if (clock_.is_paused()) return;
   if (options_.update_order == UpdateOrder::kArrival) {
     take(client);
   } else {
@@ -243,7 +243,7 @@ void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& pr
     if (!evaluation_) return join(client);
     if (!evaluation_->waits_for(client)) return;
     // While it was away time may have stood still.
-    if (paused_since_)
+    if (clock_.is_paused())
       evaluation_deadline_ = std::max(evaluation_deadline_, now_() + options_.update_deadline);
     return send_evaluate(client);
   }
@@ -266,7 +266,7 @@ std::map<ClientId, BufferedTraining::Task>::iterator BufferedTraining::next_to_t
 }
 
 void BufferedTraining::take_updates() {
-  while (options_.update_order == UpdateOrder::kPlanned && !paused_since_ && !idle() &&
+  while (options_.update_order == UpdateOrder::kPlanned && !clock_.is_paused() && !idle() &&
          !messenger_.failure()) {
     const auto next = next_to_take();
     if (next == tasks_.end() || !next->second.update) return;
@@ -311,22 +311,9 @@ void BufferedTraining::merge() {
 // Evaluation, and the end of a merge.
 
 void BufferedTraining::evaluate_or_complete() {
-  figures_.eval_loss.reset();
-  figures_.eval_accuracy.reset();
-  // What stays on the devices the aggregator cannot evaluate.
-  if (eval_data_ != nullptr && !model_.device.keeps_something()) {
-    const Evaluation evaluation =
-        evaluate(model_.whole, *eval_data_, *model_.augmenter, options_.eval_batch_size, options_.device);
-    figures_.eval_loss = evaluation.loss;
-    figures_.eval_accuracy = evaluation.accuracy;
-    return complete_merge();
-  }
+  if (evaluate_here(options_, model_, eval_data_, figures_)) return complete_merge();
   std::map<ClientId, uint64_t> examples = held_out_examples();
-  if (examples.empty() && eval_data_ != nullptr && figures_.completed_rounds == 0) {
-    messenger_.event("no-evaluation", "",
-                     "with --batch-norm local the merged model is whole on the devices only, and none holds "
-                     "back examples (--hold-out)");
-  }
+  if (examples.empty()) say_that_nobody_evaluates(messenger_, eval_data_, figures_);
   const bool is_last = figures_.completed_rounds + 1 >= options_.plan.rounds;
   if (examples.empty() || !is_last) return complete_merge();
   begin_evaluation(std::move(examples));
@@ -369,7 +356,7 @@ void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
 
 /// Whether the run waits for somebody who is to evaluate.
 bool BufferedTraining::awaits_evaluation() const {
-  return paused_since_ && evaluation_->waits_for_any(messenger_.roster().awaited());
+  return clock_.is_paused() && evaluation_->waits_for_any(messenger_.roster().awaited());
 }
 
 bool BufferedTraining::waits_for_training() const {
@@ -389,10 +376,7 @@ void BufferedTraining::handle_evaluated(const ClientId& client, const wire::Mess
 
 void BufferedTraining::expire_evaluation(TimePoint as_of) {
   if (waits_for_training() || as_of < evaluation_deadline_) return;
-  for (const ClientId& client : evaluation_->outstanding()) {
-    messenger_.event("missed-evaluation", client.name, "nothing came within the update deadline");
-    evaluation_->give_up(client);
-  }
+  give_up_outstanding(*evaluation_, messenger_);
   advance_evaluation();
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/round.h"
@@ -42,7 +43,7 @@ class BufferedTraining : public Training {
   void join(const ClientId& client) override;
   void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) override;
   void leave(const ClientId& client) override;
-  void pause() override { paused_since_ = now_(); }
+  void pause() override { clock_.pause(); }
   void go_on() override;
   void tick(TimePoint as_of) override;
   std::optional<TimePoint> next_deadline() const override;
@@ -101,12 +102,12 @@ class BufferedTraining : public Training {
   int buffer_;
   const Dataset* eval_data_;
   std::function<TimePoint()> now_;
+  DeadlineClock clock_;
   std::function<void()> checkpoint_;
   RoundPlanner planner_;
   LrScheduleOptions lr_schedule_;
 
   bool begun_ = false;
-  std::optional<TimePoint> paused_since_;
   uint32_t sequence_ = 0;
   std::shared_ptr<const NamedTensors> weights_;  // as BeginRound carries them
   std::map<ClientId, Task> tasks_;

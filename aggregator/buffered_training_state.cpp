@@ -1,10 +1,13 @@
 // BufferedTraining in a checkpoint, and who can go on from where.
+#include <map>
+#include <set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "tandem/aggregator/buffered_training.h"
 #include "tandem/aggregator/round_figures.h"
+#include "tandem/core/run/record_json.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -15,32 +18,6 @@ constexpr const char* kAdded = "added.";
 
 std::string base_prefix(uint32_t version) {
   return "base." + std::to_string(version) + "/";
-}
-
-nlohmann::json json_of(const ClientRecord& record) {
-  return {{"client", record.client},
-          {"loss", record.loss},
-          {"accuracy", record.accuracy},
-          {"examples", record.examples},
-          {"steps", record.steps},
-          {"missed_steps", record.missed_steps},
-          {"bytes_up", record.bytes_up},
-          {"bytes_down", record.bytes_down},
-          {"bytes_up_formula", record.bytes_up_formula},
-          {"bytes_down_formula", record.bytes_down_formula}};
-}
-
-ClientRecord record_of(const nlohmann::json& value) {
-  return {.client = value.at("client").get<std::string>(),
-          .loss = value.at("loss").get<double>(),
-          .accuracy = value.at("accuracy").get<double>(),
-          .examples = value.at("examples").get<int64_t>(),
-          .steps = value.at("steps").get<uint32_t>(),
-          .missed_steps = value.at("missed_steps").get<uint32_t>(),
-          .bytes_up = value.at("bytes_up").get<int64_t>(),
-          .bytes_down = value.at("bytes_down").get<int64_t>(),
-          .bytes_up_formula = value.at("bytes_up_formula").get<int64_t>(),
-          .bytes_down_formula = value.at("bytes_down_formula").get<int64_t>()};
 }
 
 }  // namespace
@@ -67,11 +44,11 @@ nlohmann::json BufferedTraining::state(NamedTensors& tensors) const {
   append(tensors, strategy_->state(), kStrategy);
   append(tensors, strategy_->added(), kAdded);
   // What devices have finished and is not merged they send again.
-  int64_t applied_examples = figures_.applied_examples;
+  TrainingFigures figures = figures_;
   nlohmann::json tasks = nlohmann::json::object();
   std::set<uint32_t> bases;
   for (const auto& [client, task] : tasks_) {
-    if (task.part.trained) applied_examples -= static_cast<int64_t>(task.part.examples);
+    if (task.part.trained) figures.applied_examples -= static_cast<int64_t>(task.part.examples);
     tasks[client.name] = {{"round", task.round},
                           {"version", task.version},
                           {"batch_sizes", task.part.batch_sizes},
@@ -83,30 +60,23 @@ nlohmann::json BufferedTraining::state(NamedTensors& tensors) const {
       append(tensors, *task.base, base_prefix(task.version));
   }
   nlohmann::json buffered = nlohmann::json::array();
-  for (const ClientRecord& record : buffered_) buffered.push_back(json_of(record));
-  return {{"completed_rounds", figures_.completed_rounds},
-          {"applied_examples", applied_examples},
-          {"training_seconds", figures_.training_seconds},
-          {"sequence", sequence_},
-          {"eval_loss", json_of(figures_.eval_loss)},
-          {"eval_accuracy", json_of(figures_.eval_accuracy)},
-          {"lr_period_steps", lr_schedule_.period_steps},
-          {"planner", planner_.state()},
-          {"seconds_since_merge", seconds_between(merge_started_, now_())},
-          {"bytes_up_before", bytes_up_before_},
-          {"bytes_down_before", bytes_down_before_},
-          {"tasks", std::move(tasks)},
-          {"buffered", std::move(buffered)}};
+  for (const ClientRecord& record : buffered_) buffered.emplace_back(tandem::json_of(record));
+  nlohmann::json values = json_of(figures);
+  values.update({{"sequence", sequence_},
+                 {"lr_period_steps", lr_schedule_.period_steps},
+                 {"planner", planner_.state()},
+                 {"seconds_since_merge", seconds_between(merge_started_, now_())},
+                 {"bytes_up_before", bytes_up_before_},
+                 {"bytes_down_before", bytes_down_before_},
+                 {"tasks", std::move(tasks)},
+                 {"buffered", std::move(buffered)}});
+  return values;
 }
 
 Result<void> BufferedTraining::load_state(const nlohmann::json& state, const NamedTensors& tensors) {
   if (auto loaded = model_.whole.load(named_like(model_.whole.state(), tensors)); !loaded) return loaded;
   if (auto loaded = strategy_->load_state(without_prefix(tensors, kStrategy)); !loaded) return loaded;
-  figures_.completed_rounds = state.at("completed_rounds").get<uint32_t>();
-  figures_.applied_examples = state.at("applied_examples").get<int64_t>();
-  figures_.training_seconds = state.at("training_seconds").get<double>();
-  figures_.eval_loss = figure_of(state.at("eval_loss"));
-  figures_.eval_accuracy = figure_of(state.at("eval_accuracy"));
+  figures_ = training_figures_of(state);
   sequence_ = state.at("sequence").get<uint32_t>();
   lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();
   planner_.load_state(state.at("planner"));
@@ -118,7 +88,7 @@ Result<void> BufferedTraining::load_state(const nlohmann::json& state, const Nam
   merge_started_ = now_() - std::chrono::duration_cast<TimePoint::duration>(seconds);
   bytes_up_before_ = state.at("bytes_up_before").get<int64_t>();
   bytes_down_before_ = state.at("bytes_down_before").get<int64_t>();
-  for (const auto& record : state.at("buffered")) buffered_.push_back(record_of(record));
+  for (const auto& record : state.at("buffered")) buffered_.push_back(client_record_of(record));
   messenger_.begin_round(figures_.completed_rounds + 1);
   return load_tasks(state.at("tasks"), tensors);
 }

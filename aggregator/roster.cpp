@@ -42,26 +42,25 @@ void Roster::depart(const ClientId& client, bool awaited) {
   member->awaited = awaited;
 }
 
-std::vector<ClientId> Roster::awaited() const {
-  std::vector<ClientId> clients;
-  for (const auto& [client, member] : members_) {
-    if (member.awaited) clients.push_back(client);
-  }
-  return clients;
+std::vector<ClientId> Roster::present() const {
+  return those([](const Member& member) { return member.present; });
 }
 
-std::vector<ClientId> Roster::present() const {
-  std::vector<ClientId> clients;
-  for (const auto& [client, member] : members_) {
-    if (member.present) clients.push_back(client);
-  }
-  return clients;
+std::vector<ClientId> Roster::awaited() const {
+  return those([](const Member& member) { return member.awaited; });
 }
 
 std::vector<ClientId> Roster::silent_since(TimePoint since) const {
+  return those([since](const Member& member) {
+    return (member.present || member.awaited) && member.last_heard < since;
+  });
+}
+
+template <class Predicate>
+std::vector<ClientId> Roster::those(Predicate holds) const {
   std::vector<ClientId> clients;
   for (const auto& [client, member] : members_) {
-    if ((member.present || member.awaited) && member.last_heard < since) clients.push_back(client);
+    if (holds(member)) clients.push_back(client);
   }
   return clients;
 }

@@ -85,6 +85,10 @@ class Roster {
   const std::map<ClientId, Member>& members() const { return members_; }
 
  private:
+  /// Clients of which that holds, in order.
+  template <class Predicate>
+  std::vector<ClientId> those(Predicate holds) const;
+
   std::map<ClientId, Member> members_;
 };
 

@@ -9,6 +9,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tandem/core/run/record_json.h"
+
 namespace tandem::aggregator {
 
 double seconds_between(TimePoint from, TimePoint to) {
@@ -19,12 +21,20 @@ double value_or_nan(const std::optional<double>& value) {
   return value.value_or(std::numeric_limits<double>::quiet_NaN());
 }
 
-nlohmann::json json_of(const std::optional<double>& value) {
-  return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
+nlohmann::json json_of(const TrainingFigures& figures) {
+  return {{"completed_rounds", figures.completed_rounds},
+          {"applied_examples", figures.applied_examples},
+          {"training_seconds", figures.training_seconds},
+          {"eval_loss", tandem::json_of(figures.eval_loss)},
+          {"eval_accuracy", tandem::json_of(figures.eval_accuracy)}};
 }
 
-std::optional<double> figure_of(const nlohmann::json& value) {
-  return value.is_null() ? std::nullopt : std::optional(value.get<double>());
+TrainingFigures training_figures_of(const nlohmann::json& values) {
+  return {.completed_rounds = values.at("completed_rounds").get<uint32_t>(),
+          .applied_examples = values.at("applied_examples").get<int64_t>(),
+          .training_seconds = values.at("training_seconds").get<double>(),
+          .eval_loss = figure_of(values.at("eval_loss")),
+          .eval_accuracy = figure_of(values.at("eval_accuracy"))};
 }
 
 std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels) {

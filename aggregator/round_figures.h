@@ -12,6 +12,7 @@
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/run_observer.h"
 #include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/training.h"
 #include "tandem/core/wire/messages.h"
 
 namespace tandem::aggregator {
@@ -60,8 +61,10 @@ double seconds_between(TimePoint from, TimePoint to);
 
 /// How a figure that may not exist travels.
 double value_or_nan(const std::optional<double>& value);
-/// How it is kept in a checkpoint: null where it does not exist.
-nlohmann::json json_of(const std::optional<double>& value);
-std::optional<double> figure_of(const nlohmann::json& value);
+
+/// A run's figures in a checkpoint, among other values.
+nlohmann::json json_of(const TrainingFigures& figures);
+/// Throws nlohmann's exceptions on values without them.
+TrainingFigures training_figures_of(const nlohmann::json& values);
 
 }  // namespace tandem::aggregator

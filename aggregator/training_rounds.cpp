@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "tandem/aggregator/activation_checks.h"
+#include "tandem/aggregator/merged_evaluation.h"
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/core/base/random.h"
-#include "tandem/core/training/evaluation.h"
 #include "tandem/core/wire/message_codec.h"
 
 namespace tandem::aggregator {
@@ -30,6 +30,7 @@ TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messeng
       strategy_(std::move(strategy)),
       eval_data_(eval_data),
       now_(std::move(now)),
+      clock_(now_),
       checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
       lr_schedule_(options.plan.lr_schedule),
@@ -361,7 +362,7 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
   if (evaluation_ && evaluation_->waits_for(client)) {
     if (went_back) evaluation_->start_again(client);
     // While it was away time may have stood still.
-    if (paused_since_) phase_deadline_ = now_() + options_.update_deadline;
+    if (clock_.is_paused()) phase_deadline_ = now_() + options_.update_deadline;
     return send_evaluate(client);
   }
   if (!round_ || round_->active(client) == nullptr) return;
@@ -588,7 +589,7 @@ void TrainingRounds::begin_turn() {
   turn_ending_ = false;
   if (turn_ >= turns.size()) return;
   for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
-  local_started_ = clock();
+  local_started_ = clock_.now();
   send_begin_round(turns[turn_]);
 }
 
@@ -603,7 +604,7 @@ void TrainingRounds::advance_relay() {
     const bool done = round_->answered(client) && (!options_.plan.trains_locally() || part->trained);
     if (!done || turn_ending_) return;
     turn_ending_ = true;
-    phase_deadline_ = clock() + options_.update_deadline;
+    phase_deadline_ = clock_.now() + options_.update_deadline;
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
     return;
   }
@@ -631,17 +632,17 @@ void TrainingRounds::restart_deadline(size_t lane) {
   auto patience = options_.step_deadline * int64_t{options_.plan.tail_interval};
   // Those who are late have as long as a front when nobody else is left.
   if (round_->only_laggards(lane)) patience = std::max(patience, options_.update_deadline);
-  lane_deadlines_[lane] = clock() + patience;
+  lane_deadlines_[lane] = clock_.now() + patience;
 }
 
 /// An evaluation changes nothing: it waits only for those that may come back to it.
 bool TrainingRounds::is_paused() const {
-  if (!paused_since_ || state_ == State::kIdle) return false;
+  if (!clock_.is_paused() || state_ == State::kIdle) return false;
   return state_ != State::kEvaluating || evaluation_->waits_for_any(messenger_.roster().awaited());
 }
 
 void TrainingRounds::go_on() {
-  const auto paused = now_() - *std::exchange(paused_since_, std::nullopt);
+  const auto paused = clock_.go_on();
   for (TimePoint& deadline : lane_deadlines_) deadline += paused;
   if (round_deadline_) *round_deadline_ += paused;
   local_started_ += paused;
@@ -707,10 +708,7 @@ void TrainingRounds::tick(TimePoint as_of) {
     }
     advance_merge();
   } else {
-    for (const ClientId& client : evaluation_->outstanding()) {
-      messenger_.event("missed-evaluation", client.name, "nothing came within the update deadline");
-      evaluation_->give_up(client);
-    }
+    give_up_outstanding(*evaluation_, messenger_);
     advance_evaluation();
   }
 }
@@ -859,7 +857,7 @@ void TrainingRounds::advance_merge() {
   for (const ClientId& client : asked) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
-  if (!asked.empty()) phase_deadline_ = clock() + options_.update_deadline;
+  if (!asked.empty()) phase_deadline_ = clock_.now() + options_.update_deadline;
   if (!messenger_.failure() && merge_->complete() && !is_paused()) finish_merge();
 }
 
@@ -908,28 +906,14 @@ void TrainingRounds::align_auxiliary() {
 // Evaluation, and the end of a round.
 
 void TrainingRounds::evaluate_or_complete() {
-  figures_.eval_loss.reset();
-  figures_.eval_accuracy.reset();
-  // What stays on the devices the aggregator cannot evaluate.
-  if (eval_data_ != nullptr && !model_.device.keeps_something()) {
-    const Evaluation evaluation =
-        evaluate(model_.whole, *eval_data_, *model_.augmenter, options_.eval_batch_size, options_.device);
-    figures_.eval_loss = evaluation.loss;
-    figures_.eval_accuracy = evaluation.accuracy;
-    return complete();
-  }
+  if (evaluate_here(options_, model_, eval_data_, figures_)) return complete();
   std::map<ClientId, uint64_t> examples;
   for (const auto& [client, part] : round_->participants()) {
     const uint64_t held_out = messenger_.roster().find(client)->held_out_examples;
     if (part.active && held_out > 0) examples[client] = held_out;
   }
   if (examples.empty()) {
-    if (eval_data_ != nullptr && figures_.completed_rounds == 0) {
-      messenger_.event(
-          "no-evaluation", "",
-          "with --batch-norm local the merged model is whole on the devices only, and none holds "
-          "back examples (--hold-out)");
-    }
+    say_that_nobody_evaluates(messenger_, eval_data_, figures_);
     return complete();
   }
   state_ = State::kEvaluating;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tandem/aggregator/auxiliary_alignment.h"
+#include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/round.h"
@@ -43,7 +44,7 @@ class TrainingRounds : public Training {
   void join(const ClientId& client) override;
   void resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) override;
   void leave(const ClientId& client) override;
-  void pause() override { paused_since_ = now_(); }
+  void pause() override { clock_.pause(); }
   void go_on() override;
   std::optional<wire::DevicePosition> position_for(
       const ClientId& client, const std::vector<wire::DevicePosition>& offered) const override;
@@ -115,8 +116,6 @@ class TrainingRounds : public Training {
   TimePoint local_deadline(const Participant& part) const;
   void restart_deadline(size_t lane);
   bool is_paused() const;
-  /// The present moment for deadlines: it stands still in a pause.
-  TimePoint clock() const { return paused_since_.value_or(now_()); }
   void abandon();
 
   void begin_merge(bool now);
@@ -142,6 +141,7 @@ class TrainingRounds : public Training {
   std::unique_ptr<Strategy> strategy_;
   const Dataset* eval_data_;
   std::function<TimePoint()> now_;
+  DeadlineClock clock_;
   /// Keeps the state of the whole run; what was sent since Messenger::hold leaves only then.
   std::function<void()> checkpoint_;
   RoundPlanner planner_;
@@ -160,7 +160,6 @@ class TrainingRounds : public Training {
   std::optional<TimePoint> round_deadline_;
   TimePoint local_started_;  // of the devices that train by themselves, in relay of the turn
   TimePoint phase_deadline_;
-  std::optional<TimePoint> paused_since_;
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;

@@ -98,19 +98,16 @@ nlohmann::json TrainingRounds::state(NamedTensors& tensors) const {
       }
     }
   }
-  return {{"completed_rounds", figures_.completed_rounds},
-          {"applied_examples", figures_.applied_examples},
-          {"training_seconds", figures_.training_seconds},
-          {"eval_loss", json_of(figures_.eval_loss)},
-          {"eval_accuracy", json_of(figures_.eval_accuracy)},
-          {"sequence", in_round ? round_->id().value : sequence_},
-          {"schedules_known", schedules_known_},
-          {"lr_period_steps", lr_schedule_.period_steps},
-          {"tail_period_steps", tail_schedule_.period_steps},
-          {"abandoned_in_a_row", abandoned_in_a_row_},
-          {"planner", planner_.state()},
-          {"replicas", std::move(replicas)},
-          {"round", in_round ? round_state() : nlohmann::json(nullptr)}};
+  nlohmann::json values = json_of(figures_);
+  values.update({{"sequence", in_round ? round_->id().value : sequence_},
+                 {"schedules_known", schedules_known_},
+                 {"lr_period_steps", lr_schedule_.period_steps},
+                 {"tail_period_steps", tail_schedule_.period_steps},
+                 {"abandoned_in_a_row", abandoned_in_a_row_},
+                 {"planner", planner_.state()},
+                 {"replicas", std::move(replicas)},
+                 {"round", in_round ? round_state() : nlohmann::json(nullptr)}});
+  return values;
 }
 
 nlohmann::json TrainingRounds::round_state() const {
@@ -138,11 +135,7 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
       return loaded;
   }
   if (auto loaded = strategy_->load_state(without_prefix(tensors, kStrategy)); !loaded) return loaded;
-  figures_.completed_rounds = state.at("completed_rounds").get<uint32_t>();
-  figures_.applied_examples = state.at("applied_examples").get<int64_t>();
-  figures_.training_seconds = state.at("training_seconds").get<double>();
-  figures_.eval_loss = figure_of(state.at("eval_loss"));
-  figures_.eval_accuracy = figure_of(state.at("eval_accuracy"));
+  figures_ = training_figures_of(state);
   sequence_ = state.at("sequence").get<uint32_t>();
   schedules_known_ = state.at("schedules_known").get<bool>();
   lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();

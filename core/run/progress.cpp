@@ -11,7 +11,7 @@
 #include "tandem/core/run/log.h"
 #include "tandem/core/run/log_detail.h"
 #include "tandem/core/run/progress_format_detail.h"
-#include "tandem/core/run/record_json_detail.h"
+#include "tandem/core/run/record_json.h"
 
 namespace tandem {
 namespace {
@@ -56,7 +56,7 @@ detail::LogFields fields_of(const ProgressState& state) {
           {"examples_per_second", state.examples_per_second},
           {"bytes_up", state.bytes_up},
           {"bytes_down", state.bytes_down},
-          {"seconds_left", detail::json_of(state.seconds_left)}};
+          {"seconds_left", json_of(state.seconds_left)}};
 }
 
 detail::LogFields fields_of(const RoundRecord& record) {
@@ -64,8 +64,8 @@ detail::LogFields fields_of(const RoundRecord& record) {
           {"round", record.round},
           {"loss", record.loss},
           {"accuracy", record.accuracy},
-          {"eval_loss", detail::json_of(record.eval_loss)},
-          {"eval_accuracy", detail::json_of(record.eval_accuracy)},
+          {"eval_loss", json_of(record.eval_loss)},
+          {"eval_accuracy", json_of(record.eval_accuracy)},
           {"clients", record.clients},
           {"examples", record.examples},
           {"seconds", record.seconds},
@@ -82,7 +82,7 @@ detail::LogFields fields_of(const EventRecord& event) {
 
 detail::LogFields fields_of(const RunSummary& summary, const std::string& report_path) {
   detail::LogFields fields = {{"event", "summary"}};
-  fields.update(detail::json_of(summary));
+  fields.update(json_of(summary));
   fields["report"] = report_path;
   return fields;
 }

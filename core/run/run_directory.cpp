@@ -14,7 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tandem/core/run/record_json_detail.h"
+#include "tandem/core/run/record_json.h"
 #include "tandem/core/run/report.h"
 #include "tandem/core/storage/atomic_file.h"
 
@@ -58,23 +58,6 @@ KeptLines lines_up_to(const std::string& metrics, uint32_t completed_rounds) {
 }
 
 }  // namespace
-
-Json detail::json_of(const RunSummary& summary) {
-  return {{"status", summary.status},
-          {"algorithm", summary.algorithm},
-          {"strategy", summary.strategy},
-          {"model", summary.model},
-          {"cut", summary.cut},
-          {"rounds", summary.rounds},
-          {"clients", summary.clients},
-          {"eval_accuracy", json_of(summary.eval_accuracy)},
-          {"eval_loss", json_of(summary.eval_loss)},
-          {"seconds", summary.seconds},
-          {"examples_per_second", summary.examples_per_second},
-          {"bytes_up", summary.bytes_up},
-          {"bytes_down", summary.bytes_down},
-          {"peak_rss_bytes", summary.peak_rss_bytes}};
-}
 
 struct RunDirectory::Impl {
   Impl(std::filesystem::path metrics, int descriptor, double already)
@@ -170,8 +153,8 @@ Result<void> RunDirectory::append(const RoundRecord& record) {
                         {"round", record.round},
                         {"loss", record.loss},
                         {"accuracy", record.accuracy},
-                        {"eval_loss", detail::json_of(record.eval_loss)},
-                        {"eval_accuracy", detail::json_of(record.eval_accuracy)},
+                        {"eval_loss", json_of(record.eval_loss)},
+                        {"eval_accuracy", json_of(record.eval_accuracy)},
                         {"clients", record.clients},
                         {"examples", record.examples},
                         {"steps", record.steps},
@@ -183,20 +166,9 @@ Result<void> RunDirectory::append(const RoundRecord& record) {
 }
 
 Result<void> RunDirectory::append(const ClientRecord& record) {
-  return impl_->append({{"event", "client"},
-                        {"round", record.round},
-                        {"client", record.client},
-                        {"loss", record.loss},
-                        {"accuracy", record.accuracy},
-                        {"examples", record.examples},
-                        {"steps", record.steps},
-                        {"missed_steps", record.missed_steps},
-                        {"bytes_up", record.bytes_up},
-                        {"bytes_down", record.bytes_down},
-                        {"bytes_up_formula", record.bytes_up_formula},
-                        {"bytes_down_formula", record.bytes_down_formula},
-                        {"eval_loss", detail::json_of(record.eval_loss)},
-                        {"eval_accuracy", detail::json_of(record.eval_accuracy)}});
+  Json line = {{"event", "client"}};
+  line.update(json_of(record));
+  return impl_->append(std::move(line));
 }
 
 Result<void> RunDirectory::append(const EventRecord& record) {
@@ -207,7 +179,7 @@ Result<void> RunDirectory::append(const EventRecord& record) {
 }
 
 Result<void> RunDirectory::write_summary(const RunSummary& summary) {
-  return write_file_atomically(path_ / "summary.json", {dump(detail::json_of(summary), 2)});
+  return write_file_atomically(path_ / "summary.json", {dump(json_of(summary), 2)});
 }
 
 Result<void> RunDirectory::write_report() const {

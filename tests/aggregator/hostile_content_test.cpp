@@ -70,6 +70,12 @@ using wire::FrontUpdate;
 using wire::OutputGradients;
 using wire::Trained;
 
+Fate nan_from_client_2(size_t edge, bool up, wire::Message& message) {
+  auto* data = std::get_if<Activations>(&message.body);
+  if (up && edge == 1 && data != nullptr) data->activations = at::full_like(data->activations, kNan);
+  return Fate::kDeliver;
+}
+
 }  // namespace
 
 TEST_SUITE("aggregator/hostile_content") {
@@ -315,11 +321,7 @@ TEST_SUITE("aggregator/hostile_content") {
     options.quarantine_after = 4;
     SessionNetwork network(options);
     add_clients(network, kExamples);
-    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
-      auto* data = std::get_if<Activations>(&message.body);
-      if (up && edge == 1 && data != nullptr) data->activations = at::full_like(data->activations, kNan);
-      return Fate::kDeliver;
-    };
+    network.on_message = nan_from_client_2;
     network.connect_all();
     // Two bad steps put it out of a round: the fourth comes in the second.
     REQUIRE(network.run([&] { return network.observer.find("quarantined") != nullptr; }));
@@ -346,11 +348,7 @@ TEST_SUITE("aggregator/hostile_content") {
     options.plan.rounds = 4;
     SessionNetwork network(options);
     add_clients(network, kExamples);
-    network.on_message = [&](size_t edge, bool up, wire::Message& message) {
-      auto* data = std::get_if<Activations>(&message.body);
-      if (up && edge == 1 && data != nullptr) data->activations = at::full_like(data->activations, kNan);
-      return Fate::kDeliver;
-    };
+    network.on_message = nan_from_client_2;
     network.connect_all();
     REQUIRE(network.run());
     CHECK(network.session().completed());

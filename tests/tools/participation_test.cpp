@@ -61,24 +61,33 @@ struct Outage {
   bool aggregator_dies = false;
 };
 
-/// The weights of a run of three devices, and how many messages went up. An outage is longer than any
-/// deadline.
-std::pair<NamedTensors, int> outcome_of_outage(const aggregator::SessionOptions& options,
-                                               const Outage& outage) {
+struct OutageOutcome {
+  NamedTensors weights;
+  int messages = 0;  ///< that went up
+  std::vector<RoundRecord> rounds;
+  size_t rounds_in_outage = 0;
+};
+
+/// A run of three devices. An outage is longer than any deadline; nothing is learned in it, or held against
+/// anybody.
+OutageOutcome outcome_of_outage(const aggregator::SessionOptions& options, const Outage& outage,
+                                const std::vector<int>& examples, const std::vector<int>& held_out) {
+  OutageOutcome outcome;
   SessionNetwork network(options);
-  add_clients(network, {40, 25, 31}, {20, 0, 30});
+  add_clients(network, examples, held_out);
   network.connect_all();
-  int messages = 0;
   network.on_message = [&](size_t, bool up, wire::Message&) {
-    messages += up;
+    outcome.messages += up;
     return Fate::kDeliver;
   };
   if (outage.after > 0) {
-    REQUIRE(network.run([&] { return messages >= outage.after; }));
+    REQUIRE(network.run([&] { return outcome.messages >= outage.after; }));
     for (int i = 0; i < outage.silent; ++i) network.kill(static_cast<size_t>(i));
     REQUIRE(network.run([&] { return network.observer.count("leave") == outage.silent; }));
     const NamedTensors before = weights_of(network);
+    const size_t rounds = network.observer.rounds.size();
     network.pass(std::chrono::minutes(6));
+    outcome.rounds_in_outage = network.observer.rounds.size() - rounds;
     check_bitwise_equal(weights_of(network), before);
     if (outage.aggregator_dies) network.restart_aggregator();
     for (int i = 0; i < (outage.aggregator_dies ? 3 : outage.silent); ++i)
@@ -90,8 +99,9 @@ std::pair<NamedTensors, int> outcome_of_outage(const aggregator::SessionOptions&
        {"missed-step", "missed-merge", "missed-evaluation", "excluded", "round-deadline", "not-resumed"}) {
     CHECK_MESSAGE(network.observer.count(event) == 0, std::string(event));
   }
-  CHECK(network.observer.rounds.back().clients == 3);
-  return {weights_of(network), messages};
+  outcome.weights = weights_of(network);
+  outcome.rounds = network.observer.rounds;
+  return outcome;
 }
 
 }  // namespace
@@ -256,18 +266,23 @@ TEST_SUITE("tools/participation") {
       options.min_clients = 3;
       options.round_deadline = std::chrono::seconds(100);
       options.plan.checkpoint_steps = 1;
-      const auto [calm, messages] = outcome_of_outage(options, {});
+      const auto run = [&](const Outage& outage) {
+        OutageOutcome outcome = outcome_of_outage(options, outage, {40, 25, 31}, {20, 0, 30});
+        CHECK(outcome.rounds.back().clients == 3);
+        return outcome;
+      };
+      const OutageOutcome calm = run({});
       for (const int silent : {1, 3}) {
         for (const int sixth : {1, 2, 3, 4, 5}) {
           CAPTURE(silent);
           CAPTURE(sixth);
-          const Outage outage{.after = messages * sixth / 6, .silent = silent};
-          check_bitwise_equal(outcome_of_outage(options, outage).first, calm);
+          check_bitwise_equal(run({.after = calm.messages * sixth / 6, .silent = silent}).weights,
+                              calm.weights);
         }
       }
       CAPTURE("the aggregator dies in the outage");
-      const Outage outage{.after = messages / 2, .silent = 1, .aggregator_dies = true};
-      check_bitwise_equal(outcome_of_outage(options, outage).first, calm);
+      const Outage outage{.after = calm.messages / 2, .silent = 1, .aggregator_dies = true};
+      check_bitwise_equal(run(outage).weights, calm.weights);
     }
   }
 
@@ -392,41 +407,22 @@ TEST_SUITE("tools/participation") {
     options.plan.checkpoint_steps = 1;
     options.update_order = aggregator::UpdateOrder::kPlanned;
     const auto run = [&](const Outage& outage) {
-      SessionNetwork network(options);
-      add_clients(network, {40, 40, 40}, {20, 20, 0});
-      network.connect_all();
-      int messages = 0;
-      network.on_message = [&](size_t, bool up, wire::Message&) {
-        messages += up;
-        return Fate::kDeliver;
-      };
-      if (outage.after > 0) {
-        REQUIRE(network.run([&] { return messages >= outage.after; }));
-        for (int i = 0; i < outage.silent; ++i) network.kill(static_cast<size_t>(i));
-        REQUIRE(network.run([&] { return network.observer.count("leave") == outage.silent; }));
-        const size_t merges = network.observer.rounds.size();
-        network.pass(std::chrono::minutes(6));
-        CHECK(network.observer.rounds.size() == merges);
-        for (int i = 0; i < outage.silent; ++i) network.connect(static_cast<size_t>(i));
-      }
-      REQUIRE(network.run());
-      REQUIRE(network.session().completed());
-      CHECK(network.observer.rounds.size() == 6);
-      CHECK(network.observer.rounds.back().eval_accuracy.has_value());
-      CHECK(network.observer.count("excluded") == 0);
-      CHECK(network.observer.count("missed-evaluation") == 0);
-      return std::pair(weights_of(network), messages);
+      OutageOutcome outcome = outcome_of_outage(options, outage, {40, 40, 40}, {20, 20, 0});
+      CHECK(outcome.rounds_in_outage == 0);
+      CHECK(outcome.rounds.size() == 6);
+      CHECK(outcome.rounds.back().eval_accuracy.has_value());
+      return outcome;
     };
-    const auto [calm, messages] = run({});
-    for (int after = 4; after < messages - 6; after += 3) {
+    const OutageOutcome calm = run({});
+    for (int after = 4; after < calm.messages - 6; after += 3) {
       for (const int silent : {1, 3}) {
         CAPTURE(after);
         CAPTURE(silent);
-        check_bitwise_equal(run({.after = after, .silent = silent}).first, calm);
+        check_bitwise_equal(run({.after = after, .silent = silent}).weights, calm.weights);
       }
     }
     options.update_order = aggregator::UpdateOrder::kArrival;
-    for (int after = 4; after < messages - 6; ++after) {
+    for (int after = 4; after < calm.messages - 6; ++after) {
       CAPTURE(after);
       run({.after = after, .silent = 1});
     }
