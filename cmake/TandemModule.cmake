@@ -101,6 +101,16 @@ function(tandem_add_program name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
+# doctest's main function, compiled once for all test binaries.
+if(TANDEM_BUILD_TESTS)
+  add_library(tandem_test_main OBJECT ${PROJECT_SOURCE_DIR}/tests/support/main.cpp)
+  target_compile_features(tandem_test_main PRIVATE cxx_std_20)
+  target_include_directories(tandem_test_main PRIVATE ${TANDEM_INCLUDE_ROOT} ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(tandem_test_main PRIVATE torch doctest::doctest)
+  tandem_compile_options(tandem_test_main)
+  tandem_precompile_torch(tandem_test_main)
+endif()
+
 # tandem_add_test(core_wire SOURCES ... LIBRARIES tandem::core [TIMEOUT seconds] [LABELS tsan ...])
 # One doctest binary for one module, run by ctest under a timeout. The label "tsan" says that the
 # binary runs no LibTorch kernel, so that ThreadSanitizer can judge it (see tests/support/tsan.supp).
@@ -111,8 +121,8 @@ function(tandem_add_test name)
     set(arg_TIMEOUT 120)
   endif()
   set(target test_${name})
-  add_executable(${target} ${PROJECT_SOURCE_DIR}/tests/support/main.cpp ${arg_SOURCES})
-  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} doctest::doctest)
+  add_executable(${target} ${arg_SOURCES})
+  target_link_libraries(${target} PRIVATE tandem_test_main ${arg_LIBRARIES} doctest::doctest)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   tandem_compile_options(${target})
   # What they spend their time in is the libraries; optimising their own code takes a fifth of its compilation.
