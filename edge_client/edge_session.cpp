@@ -303,7 +303,7 @@ bool EdgeSession::apply_next_answer() {
 
 void EdgeSession::finish_step(uint32_t step) {
   answers_.erase(step);
-  open_requests_.erase(step);
+  open_requests_.close(step);
   round_.labels.erase(step);
   ++round_.next_apply;
   report_step();
@@ -375,7 +375,7 @@ void EdgeSession::work() {
 
 void EdgeSession::handle_receipt(const wire::Message& message) {
   if (message.key.round != round_.number || phase_ != Phase::kTraining) return;
-  open_requests_.erase(message.key.step);
+  open_requests_.close(message.key.step);
   report_trained();
 }
 
@@ -391,7 +391,7 @@ void EdgeSession::report_trained() {
 
 void EdgeSession::request_trained() {
   request(wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct},
-          kTrainedRequest);
+          OpenRequests::kTrained);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -423,16 +423,15 @@ void EdgeSession::handle_end_round(const wire::EndRound& end) {
           wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct});
     }
   }
-  open_requests_.erase(kTrainedRequest);
+  open_requests_.close(OpenRequests::kTrained);
   if (phase_ == Phase::kUpdating) send_front();
 }
 
 void EdgeSession::send_front() {
-  const auto known = open_requests_.find(kUpdateRequest);
-  if (known != open_requests_.end()) return transmit(known->second.message);
+  if (const auto* known = open_requests_.find(OpenRequests::kFrontUpdate)) return transmit(*known);
   const NamedTensors control_change = cpu_snapshot(trainer_->end_round());
   save_checkpoint(true, control_change);
-  request(front_update(control_change), kUpdateRequest);
+  request(front_update(control_change), OpenRequests::kFrontUpdate);
 }
 
 /// This device's part of the merge, once every step of the round is done.
@@ -479,7 +478,7 @@ void EdgeSession::send_evaluation_batch() {
     const BatchLoss result = trainer_->evaluate_head(activations, batch.labels);
     add_evaluated(batch.labels.size(0), result.loss, result.correct);
   }
-  request(evaluation_.totals, kTrainedRequest);
+  request(evaluation_.totals, OpenRequests::kTrained);
 }
 
 void EdgeSession::add_evaluated(int64_t examples, double loss, uint64_t correct) {
@@ -507,7 +506,7 @@ void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
   } else {
     return;
   }
-  open_requests_.erase(awaited);
+  open_requests_.close(awaited);
   send_evaluation_batch();
 }
 
@@ -554,31 +553,22 @@ void EdgeSession::repeat_bye() {
 void EdgeSession::tick() {
   if (done()) return;
   const TimePoint now = dependencies_.now();
-  for (auto& [step, request] : open_requests_) {
-    if (now - request.sent_at < options_.resend_after) continue;
-    request.sent_at = now;
-    transmit(request.message);
-  }
+  open_requests_.resend(now, options_.resend_after, [this](const auto& message) { transmit(message); });
   if (has_work() || now - std::max(last_heard_, last_hello_) < options_.resend_after) return;
   asking_again_ = true;
   say_hello();
 }
 
 void EdgeSession::resend_requests() {
-  for (auto& [step, request] : open_requests_) {
-    request.sent_at = dependencies_.now();
-    transmit(request.message);
-  }
+  open_requests_.resend(dependencies_.now(), {}, [this](const auto& message) { transmit(message); });
 }
 
 void EdgeSession::request(wire::Body body, uint32_t step) {
   wire::Message message{.key = run_, .body = std::move(body)};
   message.key.round = phase_ == Phase::kEvaluating ? evaluation_.round : round_.number;
-  message.key.step = step >= kFirstSpecialRequest ? 0 : step;
+  message.key.step = OpenRequests::is_step(step) ? step : 0;
   transmit(message);
-  const TimePoint now = dependencies_.now();
-  open_requests_.insert_or_assign(
-      step, Request{.message = std::move(message), .sent_at = now, .first_sent_at = now});
+  open_requests_.open(step, std::move(message), dependencies_.now());
 }
 
 void EdgeSession::send(wire::Body body, uint32_t step) {
@@ -598,14 +588,12 @@ std::string EdgeSession::waiting_for() const {
   if (done() || leaving_ || has_work()) return "";
   if (phase_ == Phase::kConnecting) return "the aggregator's answer to this device's Hello";
   const std::string of_round = " of round " + std::to_string(round_.ordinal);
-  if (!open_requests_.empty()) {
-    const auto& [step, request] = *open_requests_.begin();
-    const auto since =
-        std::chrono::duration_cast<std::chrono::seconds>(dependencies_.now() - request.first_sent_at);
+  if (const auto oldest = open_requests_.oldest()) {
+    const auto since = std::chrono::duration_cast<std::chrono::seconds>(dependencies_.now() - oldest->since);
     const std::string asked = ", asked for " + std::to_string(since.count()) + " s ago";
     if (phase_ == Phase::kEvaluating) return "the answer to a batch of the evaluation" + asked;
-    if (step < kFirstSpecialRequest)
-      return "the answer to step " + std::to_string(step + 1) + of_round + asked;
+    if (OpenRequests::is_step(oldest->step))
+      return "the answer to step " + std::to_string(oldest->step + 1) + of_round + asked;
   }
   switch (phase_) {
     case Phase::kUpdating:

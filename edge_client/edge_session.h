@@ -20,10 +20,9 @@
 #include "tandem/core/wire/messages.h"
 #include "tandem/edge_client/device_trainer.h"
 #include "tandem/edge_client/edge_checkpoint.h"
+#include "tandem/edge_client/open_requests.h"
 
 namespace tandem::edge_client {
-
-using TimePoint = std::chrono::steady_clock::time_point;
 
 struct EdgeSessionOptions {
   /// Random for each start of the program.
@@ -137,18 +136,9 @@ class EdgeSession {
     at::Tensor labels;  ///< of the batch that was sent
     wire::Evaluated totals;
   };
-  // Requests of a round that belong to no step.
-  static constexpr uint32_t kUpdateRequest = 0xFFFFFFFF;
-  static constexpr uint32_t kTrainedRequest = 0xFFFFFFFE;
-  static constexpr uint32_t kFirstSpecialRequest = kTrainedRequest;
-  /// A request that waits for its answer.
-  struct Request {
-    wire::Message message;
-    TimePoint sent_at;
-    TimePoint first_sent_at;
-  };
 
   std::vector<wire::DevicePosition> positions() const;
+  wire::DevicePosition here() const;
   std::optional<wire::DevicePosition> live_position() const;
   EdgeCheckpoint state() const;
   void save_checkpoint(bool front_sent, const NamedTensors& control_change = {});
@@ -213,7 +203,7 @@ class EdgeSession {
   Round round_;
   HeldOutEvaluation evaluation_;
   std::map<uint32_t, wire::Message> answers_;  // arrived, by step, waiting for their turn
-  std::map<uint32_t, Request> open_requests_;  // by step, or one of the numbers above
+  OpenRequests open_requests_;
   std::optional<Error> failure_;
   bool bye_received_ = false;
   bool leaving_ = false;

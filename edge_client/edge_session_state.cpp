@@ -32,6 +32,12 @@ bool EdgeSession::resume() {
   return true;
 }
 
+wire::DevicePosition EdgeSession::here() const {
+  return {.round = round_.number,
+          .step = round_.next_apply,
+          .unanswered = open_requests_.first_step(round_.next_apply)};
+}
+
 /// Where this device stands, when it could begin anew from there.
 std::optional<wire::DevicePosition> EdgeSession::live_position() const {
   if (!plan_ || round_.excluded) return std::nullopt;
@@ -42,12 +48,7 @@ std::optional<wire::DevicePosition> EdgeSession::live_position() const {
       round_.labels.size() < trainer_->front().open_steps()) {
     return std::nullopt;
   }
-  wire::DevicePosition position{
-      .round = round_.number, .step = round_.next_apply, .unanswered = round_.next_apply};
-  for (const auto& [step, request] : open_requests_) {
-    if (step < kFirstSpecialRequest) position.unanswered = std::min(position.unanswered, step);
-  }
-  return position;
+  return here();
 }
 
 std::vector<wire::DevicePosition> EdgeSession::positions() const {
@@ -62,19 +63,13 @@ std::vector<wire::DevicePosition> EdgeSession::positions() const {
 }
 
 EdgeCheckpoint EdgeSession::state() const {
-  EdgeCheckpoint state{
-      .run_id = run_.run_id,
-      .instance = options_.instance,
-      .position = {.round = round_.number, .step = round_.next_apply, .unanswered = round_.next_apply},
-      .round = round_,
-      .lr_schedule = lr_schedule_,
-      .trainer = trainer_->state()};
-  for (const auto& [step, request] : open_requests_) {
-    if (step >= kFirstSpecialRequest) continue;
-    state.position.unanswered = std::min(state.position.unanswered, step);
-    state.requests.emplace(step, request.message);
-  }
-  return state;
+  return {.run_id = run_.run_id,
+          .instance = options_.instance,
+          .position = here(),
+          .round = round_,
+          .lr_schedule = lr_schedule_,
+          .trainer = trainer_->state(),
+          .requests = open_requests_.of_steps()};
 }
 
 void EdgeSession::save_checkpoint(bool front_sent, const NamedTensors& control_change) {
@@ -134,8 +129,7 @@ Result<void> EdgeSession::load(EdgeCheckpoint checkpoint) {
   static_cast<DeviceRound&>(round_) = std::move(checkpoint.round);
   const TimePoint now = dependencies_.now();
   for (auto& [step, message] : checkpoint.requests) {
-    open_requests_.emplace(step,
-                           Request{.message = std::move(message), .sent_at = now, .first_sent_at = now});
+    open_requests_.open(step, std::move(message), now);
   }
   const bool done = round_.next_apply == round_.batch_sizes.size();
   phase_ = done && open_requests_.empty() ? Phase::kUpdating : Phase::kTraining;
@@ -143,8 +137,7 @@ Result<void> EdgeSession::load(EdgeCheckpoint checkpoint) {
     // As after send_front: the front is still that of the round's end.
     wire::Message update{.key = run_, .body = front_update(checkpoint.control_change)};
     update.key.round = round_.number;
-    open_requests_.emplace(kUpdateRequest,
-                           Request{.message = std::move(update), .sent_at = now, .first_sent_at = now});
+    open_requests_.open(OpenRequests::kFrontUpdate, std::move(update), now);
   }
   if (phase_ == Phase::kTraining) reopen_steps(checkpoint.trainer);
   return {};
@@ -168,7 +161,7 @@ void EdgeSession::reopen_steps(const NamedTensors& trainer) {
 void EdgeSession::go_on() {
   note("going on with round " + std::to_string(round_.ordinal) + ", step " +
        std::to_string(round_.next_apply));
-  for (auto& [step, request] : open_requests_) request.message.key.incarnation = run_.incarnation;
+  open_requests_.set_incarnation(run_.incarnation);
   resend_requests();
   if (phase_ == Phase::kTraining && !plan_->trains_locally()) return forward_open_steps();
   if (phase_ == Phase::kTraining) return report_trained();

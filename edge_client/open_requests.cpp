@@ -1,0 +1,50 @@
+#include "tandem/edge_client/open_requests.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::edge_client {
+
+void OpenRequests::open(uint32_t step, wire::Message message, TimePoint now) {
+  requests_.insert_or_assign(step,
+                             Request{.message = std::move(message), .sent_at = now, .first_sent_at = now});
+}
+
+const wire::Message* OpenRequests::find(uint32_t step) const {
+  const auto found = requests_.find(step);
+  return found == requests_.end() ? nullptr : &found->second.message;
+}
+
+void OpenRequests::resend(TimePoint now, std::chrono::milliseconds waited,
+                          const std::function<void(const wire::Message&)>& send) {
+  for (auto& [step, request] : requests_) {
+    if (now - request.sent_at < waited) continue;
+    request.sent_at = now;
+    send(request.message);
+  }
+}
+
+void OpenRequests::set_incarnation(uint32_t incarnation) {
+  for (auto& [step, request] : requests_) request.message.key.incarnation = incarnation;
+}
+
+std::optional<OpenRequests::Oldest> OpenRequests::oldest() const {
+  if (requests_.empty()) return std::nullopt;
+  const auto& [step, request] = *requests_.begin();
+  return Oldest{.step = step, .since = request.first_sent_at};
+}
+
+uint32_t OpenRequests::first_step(uint32_t bound) const {
+  const auto first = oldest();  // what belongs to no step comes last
+  return first && is_step(first->step) ? std::min(first->step, bound) : bound;
+}
+
+std::map<uint32_t, wire::Message> OpenRequests::of_steps() const {
+  std::map<uint32_t, wire::Message> messages;
+  for (const auto& [step, request] : requests_) {
+    if (is_step(step)) messages.emplace(step, request.message);
+  }
+  return messages;
+}
+
+}  // namespace tandem::edge_client
