@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -158,7 +157,7 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
     handle_evaluate(std::move(message));
   } else if (std::holds_alternative<wire::Outputs>(message.body) ||
              std::holds_alternative<wire::Receipt>(message.body)) {
-    if (phase_ == Phase::kEvaluating && message.key.round == evaluation_.round) {
+    if (phase_ == Phase::kEvaluating && message.key.round == evaluation_.round()) {
       handle_evaluation_answer(message);
     } else if (std::holds_alternative<wire::Outputs>(message.body)) {
       handle_outputs(message);
@@ -446,7 +445,7 @@ wire::FrontUpdate EdgeSession::front_update(const NamedTensors& control_change) 
 // Evaluation on the examples held back.
 
 void EdgeSession::handle_evaluate(wire::Message message) {
-  if (message.key.round <= std::max(round_.number, evaluation_.round)) return;  // a repeat
+  if (message.key.round <= std::max(round_.number, evaluation_.round())) return;  // a repeat
   if (!trainer_ || dependencies_.held_out == nullptr) return;
   if (const auto loaded = trainer_->load(std::get<wire::Evaluate>(message.body).front); !loaded) {
     return fail(loaded.error().code,
@@ -454,55 +453,40 @@ void EdgeSession::handle_evaluate(wire::Message message) {
   }
   answers_.clear();
   open_requests_.clear();
-  evaluation_ = {};
-  evaluation_.round = message.key.round;
+  evaluation_ = HeldOutEvaluation(message.key.round, *dependencies_.held_out, evaluation_batch_);
   phase_ = Phase::kEvaluating;
   send_evaluation_batch();
 }
 
 void EdgeSession::send_evaluation_batch() {
-  const int64_t count = dependencies_.held_out->describe().num_examples;
-  while (evaluation_.next_example < count) {
-    const int64_t first = evaluation_.next_example;
-    std::vector<int64_t> indices(static_cast<size_t>(std::min(evaluation_batch_, count - first)));
-    std::iota(indices.begin(), indices.end(), first);
-    const Batch batch = dependencies_.held_out->get(indices);
-    evaluation_.labels = batch.labels;
-    const at::Tensor activations = trainer_->evaluate_front(augmenter_->prepare(batch.inputs));
+  while (const auto batch = evaluation_.next_batch()) {
+    const at::Tensor activations = trainer_->evaluate_front(augmenter_->prepare(batch->inputs));
     if (split_.has_tail()) {
       return request(
           wire::Activations{.activations = activations,
-                            .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
-          static_cast<uint32_t>(first / evaluation_batch_));
+                            .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch->labels},
+          evaluation_.step());
     }
-    const BatchLoss result = trainer_->evaluate_head(activations, batch.labels);
-    add_evaluated(batch.labels.size(0), result.loss, result.correct);
+    const BatchLoss result = trainer_->evaluate_head(activations, batch->labels);
+    evaluation_.count(result.loss, result.correct);
   }
-  request(evaluation_.totals, OpenRequests::kTrained);
-}
-
-void EdgeSession::add_evaluated(int64_t examples, double loss, uint64_t correct) {
-  evaluation_.next_example += examples;
-  evaluation_.totals.examples += static_cast<uint64_t>(examples);
-  evaluation_.totals.loss_sum += loss * static_cast<double>(examples);
-  evaluation_.totals.correct += correct;
+  request(evaluation_.totals(), OpenRequests::kTrained);
 }
 
 void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
-  const auto awaited = static_cast<uint32_t>(evaluation_.next_example / evaluation_batch_);
+  const uint32_t awaited = evaluation_.step();
   if (!open_requests_.contains(awaited) || message.key.step != awaited) return;
-  const int64_t examples = evaluation_.labels.size(0);
   if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
-    add_evaluated(examples, receipt->loss, receipt->correct);
+    evaluation_.count(receipt->loss, receipt->correct);
   } else if (const auto* outputs = std::get_if<wire::Outputs>(&message.body)) {
-    const auto expected = output_shape(*definition_, split_, examples);
+    const auto expected = output_shape(*definition_, split_, evaluation_.labels().size(0));
     if (outputs->outputs.sizes() != at::IntArrayRef(expected)) {
       return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
                                                  shape_to_string(outputs->outputs.sizes().vec()) +
                                                  ", expected " + shape_to_string(expected));
     }
-    const BatchLoss result = trainer_->evaluate_head(outputs->outputs, evaluation_.labels);
-    add_evaluated(examples, result.loss, result.correct);
+    const BatchLoss result = trainer_->evaluate_head(outputs->outputs, evaluation_.labels());
+    evaluation_.count(result.loss, result.correct);
   } else {
     return;
   }
@@ -565,7 +549,7 @@ void EdgeSession::resend_requests() {
 
 void EdgeSession::request(wire::Body body, uint32_t step) {
   wire::Message message{.key = run_, .body = std::move(body)};
-  message.key.round = phase_ == Phase::kEvaluating ? evaluation_.round : round_.number;
+  message.key.round = phase_ == Phase::kEvaluating ? evaluation_.round() : round_.number;
   message.key.step = OpenRequests::is_step(step) ? step : 0;
   transmit(message);
   open_requests_.open(step, std::move(message), dependencies_.now());

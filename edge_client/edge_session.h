@@ -20,6 +20,7 @@
 #include "tandem/core/wire/messages.h"
 #include "tandem/edge_client/device_trainer.h"
 #include "tandem/edge_client/edge_checkpoint.h"
+#include "tandem/edge_client/held_out_evaluation.h"
 #include "tandem/edge_client/open_requests.h"
 
 namespace tandem::edge_client {
@@ -129,13 +130,6 @@ class EdgeSession {
     /// U-shaped: labels of the steps whose outputs have not come.
     std::map<uint32_t, at::Tensor> labels;
   };
-  /// An evaluation under way, batch by batch.
-  struct HeldOutEvaluation {
-    uint32_t round = 0;  ///< of its messages
-    int64_t next_example = 0;
-    at::Tensor labels;  ///< of the batch that was sent
-    wire::Evaluated totals;
-  };
 
   std::vector<wire::DevicePosition> positions() const;
   wire::DevicePosition here() const;
@@ -172,7 +166,6 @@ class EdgeSession {
   void keep_step();
   void count_step(uint32_t step, double loss, uint64_t correct);
   void send_evaluation_batch();
-  void add_evaluated(int64_t examples, double loss, uint64_t correct);
   void exclude();
   void send_front();
   wire::FrontUpdate front_update(const NamedTensors& control_change) const;
