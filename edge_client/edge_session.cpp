@@ -19,7 +19,7 @@ constexpr std::chrono::seconds kHelloInterval{1};
 }  // namespace
 
 EdgeSession::EdgeSession(EdgeSessionOptions options, EdgeSessionDependencies dependencies)
-    : options_(std::move(options)), dependencies_(std::move(dependencies)) {
+    : options_(std::move(options)), dependencies_(std::move(dependencies)), kept_(dependencies_.checkpoints) {
   if (dependencies_.dataset == nullptr)
     throw std::invalid_argument("EdgeSessionDependencies.dataset is null");
 }
@@ -48,7 +48,7 @@ void EdgeSession::say_hello() {
   }
   hello.key.round = round_.number;
   hello.key.step = round_.next_apply;
-  std::get<wire::Hello>(hello.body).positions = positions();
+  std::get<wire::Hello>(hello.body).positions = kept_.offer(live_position());
   transmit(hello);
 }
 
@@ -68,7 +68,7 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
   }
   if (!same_run) {
     trainer_.reset();
-    kept_.clear();
+    kept_.forget();
   }
   auto joined = plan_ && same_run ? Result<void>() : adopt(welcome);
   if (joined && welcome.resumed) {
@@ -85,8 +85,8 @@ Result<void> EdgeSession::join(const wire::Welcome& welcome, bool same_run) {
   answers_.clear();
   open_requests_.clear();
   // Optimiser state is this device's own: it survives a new welcome to the same run.
-  if (same_run && !trainer_ && !kept_.empty()) {
-    if (auto loaded = go_to(kept_.front()); !loaded) return loaded;
+  if (same_run && !trainer_ && kept_.newest() != nullptr) {
+    if (auto loaded = go_to(*kept_.newest()); !loaded) return loaded;
     open_requests_.clear();
   }
   round_ = {};

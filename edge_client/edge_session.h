@@ -21,6 +21,7 @@
 #include "tandem/edge_client/device_trainer.h"
 #include "tandem/edge_client/edge_checkpoint.h"
 #include "tandem/edge_client/held_out_evaluation.h"
+#include "tandem/edge_client/kept_checkpoints.h"
 #include "tandem/edge_client/open_requests.h"
 
 namespace tandem::edge_client {
@@ -131,7 +132,6 @@ class EdgeSession {
     std::map<uint32_t, at::Tensor> labels;
   };
 
-  std::vector<wire::DevicePosition> positions() const;
   wire::DevicePosition here() const;
   std::optional<wire::DevicePosition> live_position() const;
   EdgeCheckpoint state() const;
@@ -190,8 +190,7 @@ class EdgeSession {
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<DeviceTrainer> trainer_;
   LrScheduleOptions lr_schedule_;  // of the trainer
-  /// Of the kept checkpoints, newest first.
-  std::vector<wire::DevicePosition> kept_;
+  KeptCheckpoints kept_;
   std::chrono::steady_clock::time_point next_save_complaint_;
   Round round_;
   HeldOutEvaluation evaluation_;

@@ -1,5 +1,4 @@
 // EdgeSession in a checkpoint, and how it goes back to one.
-#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -13,22 +12,12 @@ constexpr std::chrono::seconds kSaveComplaintInterval{30};
 }  // namespace
 
 bool EdgeSession::resume() {
-  if (dependencies_.checkpoints == nullptr) return false;
-  for (const CheckpointPosition& at : dependencies_.checkpoints->positions()) {
-    auto checkpoint = dependencies_.checkpoints->load(at);
-    auto state = checkpoint ? edge_checkpoint_of(*checkpoint) : Result<EdgeCheckpoint>(checkpoint.error());
-    if (!state) {
-      note("a checkpoint is passed over: " + state.error().message);
-      continue;
-    }
-    if (run_.run_id != 0 && state->run_id != run_.run_id) continue;  // left over from another run
-    run_.run_id = state->run_id;
-    options_.instance = state->instance;
-    kept_.push_back(state->position);
-  }
-  if (kept_.empty()) return false;
-  note("going on from the checkpoint after " + std::to_string(kept_.front().step) + " steps of round " +
-       std::to_string(kept_.front().round));
+  const auto owner = kept_.find([this](const std::string& line) { note(line); });
+  if (!owner) return false;
+  run_.run_id = owner->run_id;
+  options_.instance = owner->instance;
+  note("going on from the checkpoint after " + std::to_string(kept_.newest()->step) + " steps of round " +
+       std::to_string(kept_.newest()->round));
   return true;
 }
 
@@ -51,17 +40,6 @@ std::optional<wire::DevicePosition> EdgeSession::live_position() const {
   return here();
 }
 
-std::vector<wire::DevicePosition> EdgeSession::positions() const {
-  std::vector<wire::DevicePosition> positions;
-  if (const auto live = live_position()) positions.push_back(*live);
-  for (const wire::DevicePosition& kept : kept_) {
-    if (positions.empty() || !(kept == positions.front())) positions.push_back(kept);
-  }
-  // Before its first round a device has nothing to go back to, and can always.
-  if (kept_.empty() || kept_.back().round > 0) positions.push_back({});
-  return positions;
-}
-
 EdgeCheckpoint EdgeSession::state() const {
   return {.run_id = run_.run_id,
           .instance = options_.instance,
@@ -73,27 +51,15 @@ EdgeCheckpoint EdgeSession::state() const {
 }
 
 void EdgeSession::save_checkpoint(bool front_sent, const NamedTensors& control_change) {
-  if (dependencies_.checkpoints == nullptr) return;
+  if (!kept_.active()) return;
   EdgeCheckpoint current = state();
   current.front_sent = front_sent;
   current.control_change = control_change;
-  if (const auto saved = dependencies_.checkpoints->save(to_checkpoint(current)); !saved) {
-    // Training goes on; what is kept already stays good.
-    if (dependencies_.now() < next_save_complaint_) return;
-    next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
-    return note("this moment cannot be kept: " + saved.error().message);
-  }
-  const std::vector<CheckpointPosition> stored = dependencies_.checkpoints->positions();
-  kept_.insert(kept_.begin(), current.position);
-  // The storage has dropped the oldest, what stood at the same place, and what was newer.
-  std::vector<wire::DevicePosition> kept;
-  for (const CheckpointPosition& at : stored) {
-    const auto known = std::find_if(kept_.begin(), kept_.end(), [&](const wire::DevicePosition& position) {
-      return position.round == at.round && position.step == at.step;
-    });
-    if (known != kept_.end()) kept.push_back(*known);
-  }
-  kept_ = std::move(kept);
+  const auto saved = kept_.save(current);
+  // Training goes on; what is kept already stays good.
+  if (saved || dependencies_.now() < next_save_complaint_) return;
+  next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
+  note("this moment cannot be kept: " + saved.error().message);
 }
 
 Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {
@@ -107,14 +73,7 @@ Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {
     trainer_.reset();
     return {};
   }
-  if (dependencies_.checkpoints == nullptr) {
-    return Error{ErrorCode::kProtocol, "the aggregator wants this device to go back to step " +
-                                           std::to_string(position.step) + " of round " +
-                                           std::to_string(position.round) + ", which it never offered"};
-  }
-  auto checkpoint = dependencies_.checkpoints->load({.round = position.round, .step = position.step});
-  if (!checkpoint) return checkpoint.error();
-  auto state = edge_checkpoint_of(*checkpoint);
+  auto state = kept_.load(position);
   if (!state) return state.error();
   note("going back to step " + std::to_string(position.step) + " of round " +
        std::to_string(state->round.ordinal));
