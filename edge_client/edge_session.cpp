@@ -6,9 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tandem/core/base/random.h"
 #include "tandem/core/base/version.h"
-#include "tandem/core/model/model.h"
 #include "tandem/core/wire/message_codec.h"
 
 namespace tandem::edge_client {
@@ -70,7 +68,7 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
     trainer_.reset();
     kept_.forget();
   }
-  auto joined = plan_ && same_run ? Result<void>() : adopt(welcome);
+  auto joined = job_ && same_run ? Result<void>() : adopt(welcome);
   if (joined && welcome.resumed) {
     joined = go_to(welcome.position);
     if (joined) return go_on();
@@ -82,8 +80,7 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
 
 /// In the run from the next round on.
 Result<void> EdgeSession::join(const wire::Welcome& welcome, bool same_run) {
-  answers_.clear();
-  open_requests_.clear();
+  expect_nothing();
   // Optimiser state is this device's own: it survives a new welcome to the same run.
   if (same_run && !trainer_ && kept_.newest() != nullptr) {
     if (auto loaded = go_to(*kept_.newest()); !loaded) return loaded;
@@ -92,36 +89,16 @@ Result<void> EdgeSession::join(const wire::Welcome& welcome, bool same_run) {
   round_ = {};
   evaluation_ = {};
   phase_ = Phase::kWaiting;
-  note("joined: " + plan_->model + ", blocks 0 to " + std::to_string(plan_->cut - 1) + " here, " +
-       std::to_string(plan_->rounds) + " rounds; waiting for the next round");
+  note("joined: " + plan()->model + ", blocks 0 to " + std::to_string(plan()->cut - 1) + " here, " +
+       std::to_string(plan()->rounds) + " rounds; waiting for the next round");
   return {};
 }
 
 Result<void> EdgeSession::adopt(const wire::Welcome& welcome) {
-  const TrainingPlan& plan = welcome.plan;
-  if (auto checked = plan.check(); !checked) return checked;
-  const DataDescription data = dependencies_.dataset->describe();
-  if (data.input_shape != plan.input_shape) {
-    return Error{ErrorCode::kShapeMismatch, "this device's examples have shape " +
-                                                shape_to_string(data.input_shape) + ", the run trains on " +
-                                                shape_to_string(plan.input_shape)};
-  }
-  auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
-  if (!definition) return definition.error();
-  const auto split = split_model(*definition, plan);
-  if (!split) return split.error();
-  auto augmenter = dependencies_.make_augmenter(plan.augment, plan.normalize, plan.input_shape);
-  if (!augmenter) return augmenter.error();
-
-  plan_ = plan;
-  definition_ = std::move(*definition);
-  split_ = *split;
-  evaluation_batch_ = evaluation_batch_size(*definition_, split_);
-  augmenter_ = std::move(*augmenter);
-  loader_ = std::make_unique<BatchLoader>(
-      *dependencies_.dataset, *augmenter_,
-      BatchLoaderOptions{
-          .run_seed = plan.seed, .client_hash = hash_name(welcome.client), .prefetch = options_.prefetch});
+  auto job =
+      DeviceJob::create(welcome, *dependencies_.dataset, dependencies_.make_augmenter, options_.prefetch);
+  if (!job) return job.error();
+  job_ = std::move(*job);
   return {};
 }
 
@@ -169,45 +146,18 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
   }
 }
 
-Result<void> EdgeSession::check_begin_round(const wire::BeginRound& begin) const {
-  TrainingPlan with_schedule = *plan_;
-  with_schedule.lr_schedule = begin.lr_schedule;
-  if (auto checked = with_schedule.check(); !checked) return checked;
-  const int64_t most = dependencies_.dataset->describe().num_examples;
-  for (const uint32_t size : begin.batch_sizes) {
-    if (size > most) {
-      return Error{ErrorCode::kTooLarge, "a batch of " + std::to_string(size) +
-                                             " examples, this device holds " + std::to_string(most)};
-    }
-  }
-  return {};
-}
-
 Result<void> EdgeSession::build_trainer(const LrScheduleOptions& lr_schedule) {
+  auto trainer = job_->build_trainer(lr_schedule, options_.device);
+  if (!trainer) return trainer.error();
+  trainer_ = std::move(*trainer);
   lr_schedule_ = lr_schedule;
-  try {
-    auto model = build_device_model(*definition_, *plan_);
-    if (!model) return model.error();
-    model->to(options_.device);
-    trainer_ = std::make_unique<DeviceTrainer>(
-        std::move(*model),
-        DeviceTrainerOptions{.optimizer = {.optimizer = plan_->optimizer,
-                                           .lr_schedule = lr_schedule,
-                                           .drift = {.proximal_mu = plan_->proximal_mu,
-                                                     .control_variates = plan_->control_variates}},
-                             .device = options_.device,
-                             .window = plan_->trains_locally() ? 1 : plan_->window});
-  } catch (const std::exception& exception) {  // no memory
-    return Error{ErrorCode::kTooLarge,
-                 "this device's part of the model cannot be built here: " + std::string(exception.what())};
-  }
   return {};
 }
 
 void EdgeSession::handle_begin_round(wire::Message message) {
   if (message.key.round <= round_.number) return;  // a repeat
   auto& begin = std::get<wire::BeginRound>(message.body);
-  if (const auto checked = check_begin_round(begin); !checked) {
+  if (const auto checked = job_->check(begin); !checked) {
     return fail(checked.error().code, "the aggregator's plan for round " + std::to_string(message.key.round) +
                                           " makes no sense: " + checked.error().message);
   }
@@ -220,8 +170,7 @@ void EdgeSession::handle_begin_round(wire::Message message) {
     return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
                                          " does not fit this device's model: " + loaded.error().message);
   }
-  answers_.clear();
-  open_requests_.clear();
+  expect_nothing();
   evaluation_ = {};
   round_ = {};
   round_.number = message.key.round;
@@ -229,8 +178,8 @@ void EdgeSession::handle_begin_round(wire::Message message) {
   round_.first_example = begin.first_example;
   round_.batch_sizes = begin.batch_sizes;
   phase_ = Phase::kTraining;
-  loader_->start(begin.first_example, std::move(begin.batch_sizes));
-  if (!plan_->trains_locally()) return forward_open_steps();
+  job_->loader().start(begin.first_example, std::move(begin.batch_sizes));
+  if (!plan()->trains_locally()) return forward_open_steps();
   if (round_.batch_sizes.empty()) report_trained();
 }
 
@@ -240,7 +189,7 @@ void EdgeSession::forward_open_steps() {
   // arrive together give the same weights as one by one.
   do {
     while (round_.next_forward < round_.batch_sizes.size() &&
-           round_.next_forward < round_.next_apply + plan_->window) {
+           round_.next_forward < round_.next_apply + plan()->window) {
       forward_step(round_.next_forward++);
     }
   } while (apply_next_answer());
@@ -251,11 +200,11 @@ void EdgeSession::forward_open_steps() {
 }
 
 void EdgeSession::forward_step(uint32_t step) {
-  const Batch batch = loader_->next();
+  const Batch batch = job_->loader().next();
   if (round_.batch_sizes[step] == 0) return;
-  if (plan_->u_shaped()) round_.labels[step] = batch.labels;
+  if (plan()->u_shaped()) round_.labels[step] = batch.labels;
   request(wire::Activations{.activations = trainer_->front().forward(batch.inputs),
-                            .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch.labels},
+                            .labels = job_->labels_to_send(batch.labels)},
           step);
 }
 
@@ -266,9 +215,9 @@ void EdgeSession::handle_answer(wire::Message message) {
     note("round " + std::to_string(round_.ordinal) + ", step " + std::to_string(step) +
          " went on without this device: " + skip->reason);
     if (skip->until_next_round) return exclude();
-    if (plan_->trains_locally()) return handle_receipt(message);
+    if (plan()->trains_locally()) return handle_receipt(message);
   }
-  if (plan_->trains_locally()) return;
+  if (plan()->trains_locally()) return;
   if (step < round_.next_apply || step >= round_.next_forward) return;  // a repeat, or a step never sent
   // U-shaped, after going back: the head's half of the step comes first; this answer is asked for again.
   if (round_.labels.contains(step) && std::holds_alternative<wire::Gradients>(message.body)) return;
@@ -310,7 +259,7 @@ void EdgeSession::finish_step(uint32_t step) {
 }
 
 void EdgeSession::keep_step() {
-  const uint32_t every = plan_->checkpoint_steps;
+  const uint32_t every = plan()->checkpoint_steps;
   if (every > 0 && round_.next_apply % every == 0) save_checkpoint(false);
 }
 
@@ -328,7 +277,7 @@ void EdgeSession::handle_outputs(const wire::Message& message) {
   if (message.key.round != round_.number || phase_ != Phase::kTraining || labels == round_.labels.end())
     return;
   const at::Tensor& outputs = std::get<wire::Outputs>(message.body).outputs;
-  const auto expected = output_shape(*definition_, split_, labels->second.size(0));
+  const auto expected = job_->outputs_shape(labels->second.size(0));
   if (outputs.scalar_type() != at::kFloat || outputs.sizes() != at::IntArrayRef(expected)) {
     return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
                                                shape_to_string(outputs.sizes().vec()) + ", expected " +
@@ -346,24 +295,26 @@ void EdgeSession::handle_outputs(const wire::Message& message) {
 // Training without waiting for the aggregator.
 
 bool EdgeSession::goes_up(uint32_t step) const {
-  return split_.has_tail() && round_.batch_sizes[step] > 0 && (step + 1) % plan_->tail_interval == 0;
+  return round_.batch_sizes[step] > 0 && job_->goes_up(step);
 }
 
 bool EdgeSession::has_work() const {
   // Nothing moves between the positions that a Hello offers and the one that Welcome names.
-  if (phase_ != Phase::kTraining || !plan_->trains_locally() || awaiting_welcome_) return false;
+  if (phase_ != Phase::kTraining || !plan()->trains_locally() || awaiting_welcome_) return false;
   if (round_.next_forward >= round_.batch_sizes.size()) return false;
-  return !goes_up(round_.next_forward) || open_requests_.size() < plan_->window;
+  return !goes_up(round_.next_forward) || open_requests_.size() < plan()->window;
 }
 
 void EdgeSession::work() {
   const uint32_t step = round_.next_forward++;
-  const Batch batch = loader_->next();
+  const Batch batch = job_->loader().next();
   if (round_.batch_sizes[step] > 0) {
     DeviceTrainer::LocalStep local = trainer_->train_locally(batch.inputs, batch.labels);
     count_step(step, local.result.loss, local.result.correct);
     if (goes_up(step)) {
-      request(wire::Activations{.activations = std::move(local.activations), .labels = batch.labels}, step);
+      request(wire::Activations{.activations = std::move(local.activations),
+                                .labels = job_->labels_to_send(batch.labels)},
+              step);
     }
   }
   ++round_.next_apply;
@@ -384,13 +335,12 @@ void EdgeSession::report_trained() {
     return;
   }
   phase_ = Phase::kUpdating;
-  request_trained();
+  request(trained(), OpenRequests::kTrained);
   if (round_.end_asked) send_front();
 }
 
-void EdgeSession::request_trained() {
-  request(wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct},
-          OpenRequests::kTrained);
+wire::Trained EdgeSession::trained() const {
+  return {.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct};
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -398,8 +348,7 @@ void EdgeSession::request_trained() {
 
 void EdgeSession::exclude() {
   round_.excluded = true;
-  answers_.clear();
-  open_requests_.clear();
+  expect_nothing();
   phase_ = Phase::kWaiting;
   note("out of round " + std::to_string(round_.ordinal) + ", waiting for the next one");
 }
@@ -413,14 +362,10 @@ void EdgeSession::handle_end_round(const wire::EndRound& end) {
     note("the time of round " + std::to_string(round_.ordinal) + " is up after " +
          std::to_string(round_.next_apply) + " of " + std::to_string(round_.batch_sizes.size()) + " steps");
     while (trainer_->front().open_steps() > 0) trainer_->front().skip();
-    answers_.clear();
-    open_requests_.clear();
+    expect_nothing();
     round_.labels.clear();
     phase_ = Phase::kUpdating;
-    if (plan_->trains_locally()) {
-      send(
-          wire::Trained{.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct});
-    }
+    if (plan()->trains_locally()) send(trained());
   }
   open_requests_.close(OpenRequests::kTrained);
   if (phase_ == Phase::kUpdating) send_front();
@@ -451,20 +396,18 @@ void EdgeSession::handle_evaluate(wire::Message message) {
     return fail(loaded.error().code,
                 "the weights to evaluate do not fit this device's model: " + loaded.error().message);
   }
-  answers_.clear();
-  open_requests_.clear();
-  evaluation_ = HeldOutEvaluation(message.key.round, *dependencies_.held_out, evaluation_batch_);
+  expect_nothing();
+  evaluation_ = HeldOutEvaluation(message.key.round, *dependencies_.held_out, job_->evaluation_batch());
   phase_ = Phase::kEvaluating;
   send_evaluation_batch();
 }
 
 void EdgeSession::send_evaluation_batch() {
   while (const auto batch = evaluation_.next_batch()) {
-    const at::Tensor activations = trainer_->evaluate_front(augmenter_->prepare(batch->inputs));
-    if (split_.has_tail()) {
+    const at::Tensor activations = trainer_->evaluate_front(job_->augmenter().prepare(batch->inputs));
+    if (job_->has_tail()) {
       return request(
-          wire::Activations{.activations = activations,
-                            .labels = plan_->u_shaped() ? at::empty({0}, at::kLong) : batch->labels},
+          wire::Activations{.activations = activations, .labels = job_->labels_to_send(batch->labels)},
           evaluation_.step());
     }
     const BatchLoss result = trainer_->evaluate_head(activations, batch->labels);
@@ -479,7 +422,7 @@ void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
   if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
     evaluation_.count(receipt->loss, receipt->correct);
   } else if (const auto* outputs = std::get_if<wire::Outputs>(&message.body)) {
-    const auto expected = output_shape(*definition_, split_, evaluation_.labels().size(0));
+    const auto expected = job_->outputs_shape(evaluation_.labels().size(0));
     if (outputs->outputs.sizes() != at::IntArrayRef(expected)) {
       return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
                                                  shape_to_string(outputs->outputs.sizes().vec()) +
@@ -555,6 +498,12 @@ void EdgeSession::request(wire::Body body, uint32_t step) {
   open_requests_.open(step, std::move(message), dependencies_.now());
 }
 
+/// No answer counts any more, arrived or not.
+void EdgeSession::expect_nothing() {
+  answers_.clear();
+  open_requests_.clear();
+}
+
 void EdgeSession::send(wire::Body body, uint32_t step) {
   wire::Message message{.key = run_, .body = std::move(body)};
   message.key.round = round_.number;
@@ -595,7 +544,7 @@ void EdgeSession::report_step() {
   if (!dependencies_.on_step) return;
   const double examples = round_.examples > 0 ? static_cast<double>(round_.examples) : 1.0;
   dependencies_.on_step({.round = round_.ordinal,
-                         .rounds = plan_->rounds,
+                         .rounds = plan()->rounds,
                          .steps_done = round_.next_apply,
                          .steps = static_cast<uint32_t>(round_.batch_sizes.size()),
                          .loss = round_.loss_sum / examples,
@@ -614,8 +563,7 @@ void EdgeSession::fail(ErrorCode code, const std::string& message) {
   if (run_.run_id != 0 && !bye_received_) send(wire::Bye{wire::ByeReason::kLeaving, message});
   failure_ = Error{code, message};
   phase_ = Phase::kFailed;
-  answers_.clear();
-  open_requests_.clear();
+  expect_nothing();
 }
 
 }  // namespace tandem::edge_client

@@ -12,12 +12,11 @@
 #include <c10/core/Device.h>
 
 #include "tandem/core/data/augmenter.h"
-#include "tandem/core/data/batch_loader.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/storage/checkpoint.h"
-#include "tandem/core/training/device_model.h"
 #include "tandem/core/wire/frame.h"
 #include "tandem/core/wire/messages.h"
+#include "tandem/edge_client/device_job.h"
 #include "tandem/edge_client/device_trainer.h"
 #include "tandem/edge_client/edge_checkpoint.h"
 #include "tandem/edge_client/held_out_evaluation.h"
@@ -120,7 +119,8 @@ class EdgeSession {
   /// The final merged front, once finished.
   const NamedTensors& final_front() const { return final_front_; }
   double final_accuracy() const { return final_accuracy_; }
-  const std::optional<TrainingPlan>& plan() const { return plan_; }
+  /// Null before the first Welcome.
+  const TrainingPlan* plan() const { return job_ ? &job_->plan() : nullptr; }
   int64_t bytes_up() const { return bytes_up_; }
   int64_t bytes_down() const { return bytes_down_; }
 
@@ -144,7 +144,6 @@ class EdgeSession {
   Result<void> adopt(const wire::Welcome& welcome);
   void handle_welcome(const wire::Message& message);
   void handle_refuse(const wire::Refuse& refuse);
-  Result<void> check_begin_round(const wire::BeginRound& begin) const;
   Result<void> build_trainer(const LrScheduleOptions& lr_schedule);
   void handle_begin_round(wire::Message message);
   void handle_answer(wire::Message message);
@@ -162,13 +161,14 @@ class EdgeSession {
   void finish_step(uint32_t step);
   bool goes_up(uint32_t step) const;
   void report_trained();
-  void request_trained();
+  wire::Trained trained() const;
   void keep_step();
   void count_step(uint32_t step, double loss, uint64_t correct);
   void send_evaluation_batch();
   void exclude();
   void send_front();
   wire::FrontUpdate front_update(const NamedTensors& control_change) const;
+  void expect_nothing();
   void say_hello();
   void resend_requests();
   void send(wire::Body body, uint32_t step = 0);
@@ -181,13 +181,8 @@ class EdgeSession {
   EdgeSessionOptions options_;
   EdgeSessionDependencies dependencies_;
   Phase phase_ = Phase::kConnecting;
-  std::optional<TrainingPlan> plan_;
   wire::MessageKey run_;  // run and incarnation of the last Welcome
-  std::optional<ModelDefinition> definition_;
-  ModelSplit split_;
-  int64_t evaluation_batch_ = 1;
-  std::unique_ptr<const Augmenter> augmenter_;
-  std::unique_ptr<BatchLoader> loader_;
+  std::unique_ptr<DeviceJob> job_;
   std::unique_ptr<DeviceTrainer> trainer_;
   LrScheduleOptions lr_schedule_;  // of the trainer
   KeptCheckpoints kept_;

@@ -29,11 +29,11 @@ wire::DevicePosition EdgeSession::here() const {
 
 /// Where this device stands, when it could begin anew from there.
 std::optional<wire::DevicePosition> EdgeSession::live_position() const {
-  if (!plan_ || round_.excluded) return std::nullopt;
+  if (!job_ || round_.excluded) return std::nullopt;
   if (phase_ != Phase::kWaiting && phase_ != Phase::kTraining && phase_ != Phase::kUpdating)
     return std::nullopt;
   // U-shaped: the head has made its step, the front has not.
-  if (plan_->u_shaped() && phase_ == Phase::kTraining &&
+  if (plan()->u_shaped() && phase_ == Phase::kTraining &&
       round_.labels.size() < trainer_->front().open_steps()) {
     return std::nullopt;
   }
@@ -64,8 +64,7 @@ void EdgeSession::save_checkpoint(bool front_sent, const NamedTensors& control_c
 
 Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {
   if (live_position() == position) return {};
-  answers_.clear();
-  open_requests_.clear();
+  expect_nothing();
   evaluation_ = {};
   round_ = {};
   phase_ = Phase::kWaiting;
@@ -105,13 +104,13 @@ Result<void> EdgeSession::load(EdgeCheckpoint checkpoint) {
 /// Prepares the batches from the first open step on, and computes the open ones again.
 void EdgeSession::reopen_steps(const NamedTensors& trainer) {
   const std::vector<uint32_t>& sizes = round_.batch_sizes;
-  const uint32_t first = plan_->trains_locally() ? round_.next_forward : round_.next_apply;
+  const uint32_t first = plan()->trains_locally() ? round_.next_forward : round_.next_apply;
   const uint64_t before = std::accumulate(sizes.begin(), sizes.begin() + first, uint64_t{0});
-  loader_->start(round_.first_example + before, {sizes.begin() + first, sizes.end()});
+  job_->loader().start(round_.first_example + before, {sizes.begin() + first, sizes.end()});
   const NamedTensors front = without_prefix(trainer, "front.");
   size_t open = 0;
   for (uint32_t step = first; step < round_.next_forward; ++step) {
-    const Batch batch = loader_->next();
+    const Batch batch = job_->loader().next();
     if (sizes[step] > 0) (void)trainer_->front().reopen(front, open++, batch.inputs).value();
   }
 }
@@ -122,10 +121,10 @@ void EdgeSession::go_on() {
        std::to_string(round_.next_apply));
   open_requests_.set_incarnation(run_.incarnation);
   resend_requests();
-  if (phase_ == Phase::kTraining && !plan_->trains_locally()) return forward_open_steps();
+  if (phase_ == Phase::kTraining && !plan()->trains_locally()) return forward_open_steps();
   if (phase_ == Phase::kTraining) return report_trained();
   // The aggregator may have forgotten that this device is done.
-  if (phase_ == Phase::kUpdating && plan_->trains_locally()) request_trained();
+  if (phase_ == Phase::kUpdating && plan()->trains_locally()) request(trained(), OpenRequests::kTrained);
 }
 
 }  // namespace tandem::edge_client
