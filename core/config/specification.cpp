@@ -7,18 +7,15 @@
 #include <sstream>
 #include <string_view>
 
+#include "tandem/core/config/wording_detail.h"
+
 namespace tandem {
 namespace {
 
-Error invalid(std::string message) {
-  return {ErrorCode::kInvalidArgument, std::move(message)};
-}
-
-std::string in_quotes(std::string_view text) {
-  std::string quoted = "\"";
-  quoted += text;
-  return quoted += '"';
-}
+using detail::did_you_mean;
+using detail::in_quotes;
+using detail::invalid;
+using detail::joined;
 
 std::string number_text(int64_t value) {
   return std::to_string(value);
@@ -72,12 +69,6 @@ Result<void> parse_parameters(std::string_view query, const std::string& text, S
   }
 }
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 /// Optimal string alignment: Levenshtein's distance that counts a swap of neighbours once.
 size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<std::vector<size_t>> distance(a.size() + 1, std::vector<size_t>(b.size() + 1));
@@ -118,9 +109,7 @@ Result<void> check_parameters(const Specification& specification, const std::vec
   for (const auto& [key, value] : specification.parameters) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     const std::string message = "unknown parameter " + in_quotes(key) + " of " + in_quotes(owner);
-    if (const auto near = nearest_name(key, known)) {
-      return invalid(message + "; did you mean " + in_quotes(*near) + "?");
-    }
+    if (const std::string near = did_you_mean(key, known); !near.empty()) return invalid(message + near);
     if (known.empty()) return invalid(message + "; it takes none");
     return invalid(message + "; known are " + joined(known));
   }
