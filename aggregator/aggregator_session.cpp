@@ -32,6 +32,10 @@ size_t kept_replies(const TrainingPlan& plan) {
   return plan.u_shaped() ? 2 * steps : steps;  // outputs and gradients
 }
 
+std::string quarantine_text(const Member& member) {
+  return "this device is in quarantine until the run is over: " + member.quarantined;
+}
+
 }  // namespace
 
 AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies dependencies)
@@ -220,12 +224,11 @@ void AggregatorSession::flooded(const ClientId& client, int64_t messages) {
 
 /// From now on nothing of this client counts, on any connection, until the run is over.
 void AggregatorSession::quarantine(const ClientId& client) {
-  Member& member = *messenger_.roster().find(client);
+  const Member& member = *messenger_.roster().find(client);
   messenger_.event("quarantined", client.name, member.quarantined);
   messenger_.refuse(member.connection, messenger_.key(sequence()), ErrorCode::kRefused,
-                    "this device is in quarantine until the run is over: " + member.quarantined, true);
-  member.said_bye = true;
-  leave(client, "in quarantine");
+                    quarantine_text(member), true);
+  leave_for_good(client, "in quarantine");
 }
 
 void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& client,
@@ -245,8 +248,7 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
 
   const Member* before = messenger_.roster().find(client);
   if (before != nullptr && !before->quarantined.empty()) {
-    return turn_away(
-        {ErrorCode::kRefused, "this device is in quarantine until the run is over: " + before->quarantined});
+    return turn_away({ErrorCode::kRefused, quarantine_text(*before)});
   }
   // What was on its way when it left; a program that comes back has a new connection.
   if (before != nullptr && before->said_bye && before->connection == connection) return;
@@ -307,8 +309,7 @@ void AggregatorSession::answer_bye(ConnectionId connection) {
 
 void AggregatorSession::handle_bye(const ClientId& client, const wire::Bye& bye) {
   answer_bye(messenger_.roster().find(client)->connection);
-  messenger_.roster().find(client)->said_bye = true;
-  leave(client, bye.text.empty() ? "said goodbye" : bye.text);
+  leave_for_good(client, bye.text.empty() ? "said goodbye" : bye.text);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -455,10 +456,15 @@ void AggregatorSession::leave(const ClientId& client, const std::string& reason)
   training_->leave(client);
 }
 
-void AggregatorSession::revoke(const ClientId& client, const std::string& reason) {
-  if (done()) return;
+/// What is still on its way from there does not count; only a new Hello, where one is accepted, does.
+void AggregatorSession::leave_for_good(const ClientId& client, const std::string& reason) {
   if (Member* member = messenger_.roster().find(client)) member->said_bye = true;
   leave(client, reason);
+}
+
+void AggregatorSession::revoke(const ClientId& client, const std::string& reason) {
+  if (done()) return;
+  leave_for_good(client, reason);
   follow_up();
 }
 

@@ -134,6 +134,7 @@ class AggregatorSession {
   void send_finish(const ClientId& client);
   void drop_silent_clients(TimePoint as_of);
   void leave(const ClientId& client, const std::string& reason);
+  void leave_for_good(const ClientId& client, const std::string& reason);
   void end();
   uint32_t sequence() const { return training_ ? training_->sequence() : 0; }
 
