@@ -79,19 +79,25 @@ int wanted_connections(const ZmqServerOptions& options) {
   return options.insecure ? kInsecureConnections : detail::connection_limit_for(options.devices.size());
 }
 
-std::string too_few_files(int64_t wanted, int64_t files) {
+/// A connection is an open file. Raises the limit of those for that many connections, and says how many there
+/// may be.
+int64_t room_for(int64_t connections) {
+  return raise_open_files(connections + kOtherFiles) - kOtherFiles;
+}
+
+std::string too_little_room(int64_t wanted, int64_t room) {
   return std::to_string(wanted) + " connections need " + std::to_string(wanted + kOtherFiles) +
-         " open files and this process may have " + std::to_string(files) +
+         " open files and this process may have " + std::to_string(room + kOtherFiles) +
          "; raise its limit (ulimit -Hn, LimitNOFILE= of a systemd unit)";
 }
 
-/// A connection is an open file, and where no more may be opened libzmq's accept() fails again and again. So
-/// the limit is what is wanted where the process may open as many files; else less, and said so.
+/// Where no more files may be opened libzmq's accept() fails again and again. So the limit is what is wanted
+/// where there is room for it; else less, and said so.
 int connection_limit(const ZmqServerOptions& options) {
   const int64_t wanted = wanted_connections(options);
-  const int64_t files = raise_open_files(wanted + kOtherFiles);
-  const int64_t fit = std::clamp<int64_t>(files - kOtherFiles, 1, wanted);
-  if (fit < wanted) spdlog::warn("at most {} connections at a time: {}", fit, too_few_files(wanted, files));
+  const int64_t room = room_for(wanted);
+  const int64_t fit = std::clamp<int64_t>(room, 1, wanted);
+  if (fit < wanted) spdlog::warn("at most {} connections at a time: {}", fit, too_little_room(wanted, room));
   return static_cast<int>(fit);
 }
 
@@ -99,10 +105,10 @@ int connection_limit(const ZmqServerOptions& options) {
 Result<void> check_open_files(const ZmqServerOptions& options) {
   const bool asked = options.max_connections > 0;
   const int64_t needed = asked ? options.max_connections : static_cast<int64_t>(options.devices.size());
-  const int64_t files = raise_open_files(needed + kOtherFiles);
-  if (files >= needed + kOtherFiles) return {};
+  const int64_t room = room_for(needed);
+  if (room >= needed) return {};
   return Error{ErrorCode::kNetwork,
-               (asked ? "--max-connections: " : "the device list: ") + too_few_files(needed, files)};
+               (asked ? "--max-connections: " : "the device list: ") + too_little_room(needed, room)};
 }
 
 /// Whose key `after` no longer lists under the same name.
