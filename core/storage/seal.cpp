@@ -12,12 +12,16 @@
 #include <system_error>
 #include <utility>
 
+#include "tandem/core/base/wiped_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/storage/file_writer_detail.h"
 #include "tandem/core/storage/seal_detail.h"
 
 namespace tandem {
 namespace {
+
+using detail::wipe;
+using detail::WipedString;
 
 namespace fs = std::filesystem;
 
@@ -47,18 +51,6 @@ unsigned char* bytes_of(std::string& text) {
 const unsigned char* bytes_of(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
 }
-
-void wipe(std::string& secret) {
-  // What lies between size and capacity may be an earlier, longer secret.
-  secret.resize(secret.capacity());
-  OPENSSL_cleanse(secret.data(), secret.size());
-  secret.clear();
-}
-
-struct WipedString {
-  std::string text;
-  ~WipedString() { wipe(text); }
-};
 
 /// The file's own key, and what shows that it is the right one.
 struct FileKey {

@@ -15,29 +15,21 @@
 #include <utility>
 #include <zmq.hpp>
 
+#include "tandem/core/base/wiped_detail.h"
 #include "tandem/core/config/toml_text_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {
 namespace {
 
+using detail::wipe;
+using detail::WipedString;
+
 constexpr size_t kZ85KeyLength = 40;
 constexpr size_t kKeyBytes = 32;
 constexpr size_t kMaxDeviceName = 64;
 
 using Z85Buffer = std::array<char, kZ85KeyLength + 1>;
-
-void wipe(std::string& secret) {
-  // What lies between size and capacity may be an earlier, longer secret.
-  secret.resize(secret.capacity());
-  OPENSSL_cleanse(secret.data(), secret.size());
-  secret.clear();
-}
-
-struct WipedString {
-  std::string text;
-  ~WipedString() { wipe(text); }
-};
 
 Error invalid(const std::filesystem::path& path, const std::string& what) {
   return {ErrorCode::kInvalidArgument, path.string() + ": " + what};
