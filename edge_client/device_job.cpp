@@ -78,8 +78,16 @@ at::Tensor DeviceJob::labels_to_send(const at::Tensor& labels) const {
   return plan_.u_shaped() ? at::empty({0}, at::kLong) : labels;
 }
 
-std::vector<int64_t> DeviceJob::outputs_shape(int64_t examples) const {
-  return output_shape(definition_, split_, examples);
+Result<void> DeviceJob::check_outputs(const at::Tensor& outputs, int64_t examples) const {
+  if (!plan_.u_shaped()) {
+    return Error{ErrorCode::kProtocol, "the tail's outputs came though labels and loss are the aggregator's"};
+  }
+  const auto expected = output_shape(definition_, split_, examples);
+  if (outputs.scalar_type() == at::kFloat && outputs.sizes() == at::IntArrayRef(expected)) return {};
+  return Error{ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
+                                              shape_to_string(outputs.sizes().vec()) + " and type " +
+                                              at::toString(outputs.scalar_type()) + ", expected " +
+                                              shape_to_string(expected) + " Float"};
 }
 
 }  // namespace tandem::edge_client

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -44,8 +43,8 @@ class DeviceJob {
   bool goes_up(uint32_t step) const { return has_tail() && (step + 1) % plan_.tail_interval == 0; }
   /// What goes up beside the activations: the labels, or where they stay on the device (U-shaped) none.
   at::Tensor labels_to_send(const at::Tensor& labels) const;
-  /// Shape of the tail's outputs for a batch of `examples`.
-  std::vector<int64_t> outputs_shape(int64_t examples) const;
+  /// Whether these are the tail's outputs for a batch of `examples`; kShapeMismatch, naming both shapes.
+  Result<void> check_outputs(const at::Tensor& outputs, int64_t examples) const;
   int64_t evaluation_batch() const { return evaluation_batch_size(definition_, split_); }
 
  private:

@@ -277,11 +277,8 @@ void EdgeSession::handle_outputs(const wire::Message& message) {
   if (message.key.round != round_.number || phase_ != Phase::kTraining || labels == round_.labels.end())
     return;
   const at::Tensor& outputs = std::get<wire::Outputs>(message.body).outputs;
-  const auto expected = job_->outputs_shape(labels->second.size(0));
-  if (outputs.scalar_type() != at::kFloat || outputs.sizes() != at::IntArrayRef(expected)) {
-    return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
-                                               shape_to_string(outputs.sizes().vec()) + ", expected " +
-                                               shape_to_string(expected) + " float32");
+  if (const auto checked = job_->check_outputs(outputs, labels->second.size(0)); !checked) {
+    return fail(checked.error().code, checked.error().message);
   }
   DeviceTrainer::HeadStep head = trainer_->train_head(outputs, labels->second);
   round_.labels.erase(labels);
@@ -422,12 +419,8 @@ void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
   if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
     evaluation_.count(receipt->loss, receipt->correct);
   } else if (const auto* outputs = std::get_if<wire::Outputs>(&message.body)) {
-    const auto expected = job_->outputs_shape(evaluation_.labels().size(0));
-    if (outputs->outputs.sizes() != at::IntArrayRef(expected)) {
-      return fail(ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
-                                                 shape_to_string(outputs->outputs.sizes().vec()) +
-                                                 ", expected " + shape_to_string(expected));
-    }
+    const auto checked = job_->check_outputs(outputs->outputs, evaluation_.labels().size(0));
+    if (!checked) return fail(checked.error().code, checked.error().message);
     const BatchLoss result = trainer_->evaluate_head(outputs->outputs, evaluation_.labels());
     evaluation_.count(result.loss, result.correct);
   } else {

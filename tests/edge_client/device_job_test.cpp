@@ -68,6 +68,24 @@ TEST_SUITE("edge_client/device_job") {
     CHECK((sent.scalar_type() == at::kLong));
   }
 
+  TEST_CASE("outputs of the tail are checked for shape and type, and come only where the head is here") {
+    const auto u_shaped = create(make_u_shaped);
+    REQUIRE_MESSAGE(u_shaped.has_value(), u_shaped.error().message);
+    const at::Tensor outputs = at::zeros({4, 128});
+    CHECK((*u_shaped)->check_outputs(outputs, 4));
+    const auto message = [&](const at::Tensor& wrong) {
+      const auto checked = (*u_shaped)->check_outputs(wrong, 4);
+      return checked ? std::string("accepted") : checked.error().message;
+    };
+    CHECK(message(at::zeros({3, 128})) ==
+          "the tail's outputs have shape 3x128 and type Float, expected 4x128 Float");
+    CHECK(message(outputs.to(at::kLong)) ==
+          "the tail's outputs have shape 4x128 and type Long, expected 4x128 Float");
+    const auto plain = (*create())->check_outputs(outputs, 4);
+    REQUIRE_FALSE(plain);
+    CHECK((plain.error().code == ErrorCode::kProtocol));
+  }
+
   TEST_CASE("every tail-interval-th step trains the tail, and none where there is no tail") {
     const auto job = create(make_local);
     REQUIRE_MESSAGE(job.has_value(), job.error().message);

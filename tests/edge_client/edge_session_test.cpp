@@ -19,7 +19,8 @@ namespace {
 
 class Bench {
  public:
-  Bench() {
+  enum class HeldOut { kNothing, kEverything };
+  explicit Bench(HeldOut held_out = HeldOut::kNothing) {
     dataset = datasets::open_dataset("synthetic:images?examples=20&classes=3&size=8", datasets::Split::kTrain)
                   .value();
     session = std::make_unique<EdgeSession>(
@@ -27,6 +28,7 @@ class Bench {
         EdgeSessionDependencies{
             .send = [this](wire::Frames frames) { sent.push_back(wire::decode(frames, {}).value()); },
             .dataset = dataset.get(),
+            .held_out = held_out == HeldOut::kEverything ? dataset.get() : nullptr,
             .make_augmenter = augment::build_pipeline,
             .now = [this] { return now; },
             .on_note = [this](const std::string& line) { notes.push_back(line); }});
@@ -46,12 +48,18 @@ class Bench {
   void welcome(bool resumed = false) {
     receive(wire::Welcome{.plan = plan, .client = "cam", .resumed = resumed});
   }
+  /// What the device holds of the model.
+  NamedTensors weights() const {
+    const auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
+    NamedTensors state = snapshot(definition->build(3, 0, plan.cut).state());
+    const int blocks = definition->num_blocks();
+    const int head = blocks - static_cast<int>(plan.head_blocks);
+    if (head < blocks) append(state, snapshot(definition->build(3, head, blocks).state()));
+    return state;
+  }
   void begin(uint32_t round, std::vector<uint32_t> sizes, uint64_t first = 0) {
-    const auto front = define_model(plan.model, plan.input_shape, plan.num_classes)->build(3, 0, plan.cut);
-    receive(
-        wire::BeginRound{
-            .first_example = first, .batch_sizes = std::move(sizes), .front = snapshot(front.state())},
-        round);
+    receive(wire::BeginRound{.first_example = first, .batch_sizes = std::move(sizes), .front = weights()},
+            round);
   }
   void answer(uint32_t round, uint32_t step) {
     receive(
@@ -292,6 +300,20 @@ TEST_SUITE("edge_client/session") {
     schedule.receive(begin, 1);
     REQUIRE(schedule.session->failure().has_value());
     CHECK(schedule.session->failure()->message.find("period_steps") != std::string::npos);
+  }
+
+  TEST_CASE(
+      "an evaluation answered with what the head cannot take fails the session instead of the process") {
+    Bench bench(Bench::HeldOut::kEverything);
+    bench.plan.head_blocks = 1;
+    bench.session->connected();
+    bench.welcome();
+    bench.begin(1, {2});
+    bench.receive(wire::Evaluate{.front = bench.weights()}, 2);
+    const int64_t examples = bench.activations(2, 0).activations.size(0);
+    bench.receive(wire::Outputs{at::zeros({examples, 128}, at::kLong)}, 2, 0);
+    REQUIRE(bench.session->failure().has_value());
+    CHECK(bench.session->failure()->message.find("type Long, expected") != std::string::npos);
   }
 
   TEST_CASE("a second copy of the Welcome, come late, leaves the round as it is") {
