@@ -117,6 +117,7 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   end_now_ = false;
   smashed_.clear();
   merged_clients_ = 0;
+  if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_);
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   const NamedTensors control = strategy_->control();
   sent_control_ = named_like(sent_weights_, control);
@@ -135,10 +136,10 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
     part.bytes_down_before = member.bytes_down;
     member.position += part.planned_examples();
     member.took_part = true;
-    if (!is_relay()) send_begin_round(client);
+    if (!relay_) send_begin_round(client);
   }
-  if (is_relay()) {
-    turn_ = 0;
+  if (relay_) {
+    relay_->begin();
     begin_turn();
   }
   if (keep) {
@@ -327,9 +328,9 @@ void TrainingRounds::handle_front_update(const ClientId& client, wire::Message m
                       .examples = body.examples,
                       .steps = body.steps,
                       .control_change = std::move(body.control_change)};
-  if (state_ == State::kTraining && is_relay()) {
+  if (state_ == State::kTraining && relay_) {
     if (is_paused()) return;
-    if (turn_ending_ && round_->turns()[turn_] == client) end_turn(&update);
+    if (relay_->awaits_front_of(client)) end_turn(&update);
     return advance();
   }
   if (state_ != State::kMerging || !merge_->waits_for(client)) return;
@@ -348,7 +349,7 @@ void TrainingRounds::leave(const ClientId& client) {
     case State::kIdle:
       return;
     case State::kTraining:
-      if (turn_ending_ && is_relay() && round_->turns()[turn_] == client) end_turn(nullptr);
+      if (relay_ && relay_->awaits_front_of(client)) end_turn(nullptr);
       return advance();
     case State::kMerging:
       merge_->give_up(client);
@@ -366,10 +367,9 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
     return send_evaluate(client);
   }
   if (!round_ || round_->active(client) == nullptr) return;
-  const bool has_turn = !is_relay() || (turn_ < round_->turns().size() && round_->turns()[turn_] == client);
-  if (!has_turn || state_ == State::kEvaluating) return;
+  if (!has_turn(client) || state_ == State::kEvaluating) return;
   if (!messenger_.is_of_this_run(progress) || progress.round != round_->id().value) send_begin_round(client);
-  if ((merge_ && merge_->waits_for(client)) || (is_relay() && turn_ending_)) {
+  if ((merge_ && merge_->waits_for(client)) || (relay_ && relay_->awaits_front())) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
 }
@@ -387,9 +387,9 @@ void TrainingRounds::advance() {
     if (lost_all) return finish_merge();
     moved = false;
     for (size_t lane = 0; lane < round_->lanes(); ++lane) moved = advance_lane(lane) || moved;
-    if (is_relay()) {
+    if (relay_) {
       advance_relay();
-      if (turn_ >= round_->turns().size()) return finish_merge();
+      if (relay_->over()) return finish_merge();
     } else if (training_is_over()) {
       return begin_merge(false);
     }
@@ -583,45 +583,51 @@ void TrainingRounds::report_progress() {
 // ---------------------------------------------------------------------------------------------------------
 // Relay: the front passes from device to device.
 
+/// Whoever has the front begins; nobody when the turns are over.
 void TrainingRounds::begin_turn() {
-  const std::vector<ClientId>& turns = round_->turns();
-  while (turn_ < turns.size() && round_->active(turns[turn_]) == nullptr) ++turn_;
-  turn_ending_ = false;
-  if (turn_ >= turns.size()) return;
+  if (relay_->over()) return;
   for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
   local_started_ = clock_.now();
-  send_begin_round(turns[turn_]);
+  send_begin_round(relay_->holder());
 }
 
 void TrainingRounds::advance_relay() {
-  while (turn_ < round_->turns().size()) {
-    const ClientId& client = round_->turns()[turn_];
+  while (!relay_->over()) {
+    const ClientId& client = relay_->holder();
     const Participant* part = round_->active(client);
     if (part == nullptr) {
       end_turn(nullptr);
       continue;
     }
     const bool done = round_->answered(client) && (!options_.plan.trains_locally() || part->trained);
-    if (!done || turn_ending_) return;
-    turn_ending_ = true;
-    phase_deadline_ = clock_.now() + options_.update_deadline;
-    messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
+    if (done && !relay_->awaits_front()) ask_for_front(clock_.now());
     return;
   }
 }
 
+void TrainingRounds::ask_for_front(TimePoint now) {
+  relay_->ask_for_front();
+  phase_deadline_ = now + options_.update_deadline;
+  messenger_.send(relay_->holder(), wire::EndRound{.now = end_now_}, round_->id().value);
+}
+
 void TrainingRounds::end_turn(const ClientUpdate* update) {
-  const ClientId client = round_->turns()[turn_];
   if (update != nullptr) {
     if (auto loaded = model_.device.load(update->weights); loaded) {
       ++merged_clients_;
       sent_weights_ = cpu_snapshot(model_.device.exchanged());
     } else {
-      messenger_.offence(client, "bad-front", loaded.error().message + "; the front before it goes on");
+      messenger_.offence(relay_->holder(), "bad-front",
+                         loaded.error().message + "; the front before it goes on");
     }
   }
-  ++turn_;
+  relay_->pass_on();
   begin_turn();
+}
+
+/// Whether the client has the front to train with, as all have but in relay.
+bool TrainingRounds::has_turn(const ClientId& client) const {
+  return !relay_ || relay_->is_held_by(client);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -654,8 +660,8 @@ void TrainingRounds::go_on() {
   if (state_ == State::kMerging) return advance_merge();
   if (state_ != State::kTraining) return;
   // Its front may have come meanwhile.
-  if (turn_ending_ && is_relay() && turn_ < round_->turns().size()) {
-    messenger_.send(round_->turns()[turn_], wire::EndRound{.now = end_now_}, round_->id().value);
+  if (relay_ && relay_->awaits_front()) {
+    messenger_.send(relay_->holder(), wire::EndRound{.now = end_now_}, round_->id().value);
   }
   advance();
 }
@@ -665,7 +671,7 @@ std::optional<TimePoint> TrainingRounds::next_deadline() const {
   if (state_ != State::kTraining) return phase_deadline_;
   std::optional<TimePoint> next = round_deadline_;
   const auto consider = [&](TimePoint deadline) { next = next ? std::min(*next, deadline) : deadline; };
-  if (turn_ending_ && is_relay()) consider(phase_deadline_);
+  if (relay_ && relay_->awaits_front()) consider(phase_deadline_);
   for (size_t lane = 0; lane < round_->lanes(); ++lane) {
     if (lane_has_deadline(lane)) consider(lane_deadlines_[lane]);
   }
@@ -677,18 +683,16 @@ std::optional<TimePoint> TrainingRounds::next_deadline() const {
 
 bool TrainingRounds::lane_has_deadline(size_t lane) const {
   if (options_.stragglers == StragglerRule::kWait || round_->lane_done(lane)) return false;
-  if (!is_relay()) return true;
+  if (!relay_) return true;
   // Not against one whose turn has not come, nor while a front is on its way.
   const std::vector<ClientId> clients = round_->expected(lane);
-  return !turn_ending_ && !clients.empty() && turn_ < round_->turns().size() &&
-         clients.front() == round_->turns()[turn_];
+  return !relay_->awaits_front() && !clients.empty() && relay_->is_held_by(clients.front());
 }
 
 bool TrainingRounds::trains_against_time(const ClientId& client) const {
   const Participant& part = round_->participants().at(client);
-  const bool has_turn = !is_relay() || (turn_ < round_->turns().size() && round_->turns()[turn_] == client);
   return options_.plan.trains_locally() && options_.stragglers != StragglerRule::kWait && part.active &&
-         !part.trained && has_turn;
+         !part.trained && has_turn(client);
 }
 
 TimePoint TrainingRounds::local_deadline(const Participant& part) const {
@@ -715,8 +719,8 @@ void TrainingRounds::tick(TimePoint as_of) {
 
 void TrainingRounds::expire_steps(TimePoint as_of) {
   if (round_deadline_ && as_of >= *round_deadline_) return expire_round();
-  if (is_relay() && turn_ending_ && as_of >= phase_deadline_) {
-    messenger_.event("missed-merge", round_->turns()[turn_].name,
+  if (relay_ && relay_->awaits_front() && as_of >= phase_deadline_) {
+    messenger_.event("missed-merge", relay_->holder().name,
                      "its front did not come within the update deadline");
     end_turn(nullptr);
   }
@@ -775,14 +779,10 @@ void TrainingRounds::expire_round() {
                        " ms are up; every client sends its front as it stands");
   round_deadline_.reset();
   end_now_ = true;
-  if (!is_relay()) return begin_merge(true);
+  if (!relay_) return begin_merge(true);
   // Whoever has the front brings it back; nobody gets it after that.
-  if (turn_ + 1 < round_->turns().size()) {
-    for (size_t i = turn_ + 1; i < round_->turns().size(); ++i) round_->deactivate(round_->turns()[i]);
-  }
-  turn_ending_ = true;
-  phase_deadline_ = now_() + options_.update_deadline;
-  messenger_.send(round_->turns()[turn_], wire::EndRound{.now = true}, round_->id().value);
+  for (const ClientId& client : relay_->later()) round_->deactivate(client);
+  ask_for_front(now_());
 }
 
 void TrainingRounds::abandon() {
@@ -797,6 +797,7 @@ void TrainingRounds::abandon() {
              "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
              "--step-deadline"});
   }
+  relay_.reset();
   round_.reset();
   merge_.reset();
   state_ = State::kIdle;
@@ -862,7 +863,7 @@ void TrainingRounds::advance_merge() {
 }
 
 void TrainingRounds::finish_merge() {
-  if (is_relay()) {
+  if (relay_) {
     if (merged_clients_ == 0) return abandon();
   } else if (merge_->merged().empty()) {
     messenger_.event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
@@ -984,6 +985,7 @@ void TrainingRounds::complete() {
   record.bytes_down = messenger_.bytes_down() - round_bytes_down_;
   for (ClientRecord& client : report.clients) client.round = figures_.completed_rounds;
   figures_.training_seconds += record.seconds;
+  relay_.reset();
   round_.reset();
   merge_.reset();
   evaluation_.reset();

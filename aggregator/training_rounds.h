@@ -13,6 +13,7 @@
 #include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
+#include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/strategies/strategy.h"
@@ -105,7 +106,9 @@ class TrainingRounds : public Training {
 
   void advance_relay();
   void begin_turn();
+  void ask_for_front(TimePoint now);
   void end_turn(const ClientUpdate* update);
+  bool has_turn(const ClientId& client) const;
 
   void expire_steps(TimePoint as_of);
   void expire_step(size_t lane);
@@ -133,7 +136,6 @@ class TrainingRounds : public Training {
   void complete();
 
   NamedTensors merged_layout() const;
-  bool is_relay() const { return options_.plan.schedule() == Algorithm::kRelay; }
 
   const SessionOptions& options_;
   Messenger& messenger_;
@@ -153,6 +155,7 @@ class TrainingRounds : public Training {
   State state_ = State::kIdle;
   uint32_t sequence_ = 0;
   std::optional<Round> round_;
+  std::optional<RelayTurns> relay_;  // of a round of relay
   std::optional<UpdateMerge> merge_;
   std::optional<HeldOutEvaluation> evaluation_;
   std::vector<std::optional<OpenStep>> open_steps_;  // by lane
@@ -163,8 +166,6 @@ class TrainingRounds : public Training {
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;
-  size_t turn_ = 0;           // relay: whose turn it is
-  bool turn_ending_ = false;  // relay: its front has been asked for
   std::map<ClientId, std::deque<SmashedBatch>> smashed_;
   int merged_clients_ = 0;
 

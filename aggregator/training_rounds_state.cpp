@@ -118,8 +118,8 @@ nlohmann::json TrainingRounds::round_state() const {
           {"bytes_up_before", round_bytes_up_},
           {"bytes_down_before", round_bytes_down_},
           {"control_sent", !sent_control_.empty()},
-          {"turn", turn_},
-          {"merged_clients", is_relay() ? merged_clients_ : 0},
+          {"turn", relay_ ? relay_->turn() : 0},
+          {"merged_clients", relay_ ? merged_clients_ : 0},
           {"smashed", std::move(smashed)}};
 }
 
@@ -168,7 +168,8 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
 void TrainingRounds::load_round(const nlohmann::json& state) {
   round_.emplace(state.at("steps"));
   state_ = State::kTraining;
-  turn_ = state.at("turn").get<size_t>();
+  const auto turn = state.at("turn").get<size_t>();
+  if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
   merged_clients_ = state.at("merged_clients").get<int>();
   round_bytes_up_ = state.at("bytes_up_before").get<int64_t>();
   round_bytes_down_ = state.at("bytes_down_before").get<int64_t>();
