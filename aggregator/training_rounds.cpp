@@ -115,7 +115,7 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   round_bytes_down_ = messenger_.bytes_down();
   start_clocks();
   end_now_ = false;
-  smashed_.clear();
+  smashed_.emplace(options_.alignment.max_examples, participants.size());
   merged_clients_ = 0;
   if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_);
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
@@ -450,7 +450,9 @@ void TrainingRounds::run_step(size_t lane, const std::vector<ClientActivations>&
       messenger_.offence(clients[i].client, "bad-activations", results[i].rejection);
       take_out(lane, clients[i], results[i].rejection);
     } else {
-      if (options_.plan.objective == EdgeObjective::kAligned) keep_smashed(clients[i]);
+      if (options_.plan.objective == EdgeObjective::kAligned) {
+        smashed_->keep(clients[i].client, clients[i].activations, clients[i].labels);
+      }
       answer_step(clients[i], std::move(results[i]));
     }
   }
@@ -487,21 +489,6 @@ void TrainingRounds::take_out(size_t lane, const ClientActivations& request, con
                    request.step);
   if (excluded) {
     messenger_.event("excluded", request.client.name, "missed two steps, until the next round: " + reason);
-  }
-}
-
-void TrainingRounds::keep_smashed(const ClientActivations& data) {
-  // Each client its share, its newest batches: what is kept does not depend on the order of arrival. The
-  // received frame is not kept: it may be part of a larger buffer.
-  std::deque<SmashedBatch>& own = smashed_[data.client];
-  own.push_back(
-      {.activations = data.activations.clone(at::MemoryFormat::Preserve), .labels = data.labels.clone()});
-  const auto share = static_cast<int64_t>(options_.alignment.max_examples / round_->participants().size());
-  int64_t examples = 0;
-  for (const SmashedBatch& batch : own) examples += batch.labels.size(0);
-  while (own.size() > 1 && examples - own.front().labels.size(0) >= share) {
-    examples -= own.front().labels.size(0);
-    own.pop_front();
   }
 }
 
@@ -889,11 +876,9 @@ void TrainingRounds::load_merged(const NamedTensors& merged) {
 }
 
 void TrainingRounds::align_auxiliary() {
-  if (smashed_.empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
-  std::vector<SmashedBatch> smashed;
-  for (const auto& [client, own] : smashed_) smashed.insert(smashed.end(), own.begin(), own.end());
+  if (smashed_->empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
   const AlignmentReport report = align_auxiliary_head(
-      *model_.device.auxiliary, *model_.tail, smashed,
+      *model_.device.auxiliary, *model_.tail, smashed_->batches(),
       {.epochs = options_.alignment.epochs,
        .learning_rate = options_.alignment.learning_rate,
        .device = options_.device,

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -9,13 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "tandem/aggregator/auxiliary_alignment.h"
 #include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/smashed_data.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/tails.h"
 #include "tandem/aggregator/trained_model.h"
@@ -91,7 +90,7 @@ class TrainingRounds : public Training {
   void finish_lane_step(size_t lane);
   bool can_answer(const ClientId& client, uint32_t from) const;
   NamedTensors settled_model() const;
-  nlohmann::json round_state() const;
+  nlohmann::json round_state(NamedTensors& tensors) const;
   void load_round(const nlohmann::json& state);
   void run_step(size_t lane, const std::vector<ClientActivations>& clients);
   void send_outputs(size_t lane, std::vector<ClientActivations> clients);
@@ -100,7 +99,6 @@ class TrainingRounds : public Training {
   void answer_step(const ClientActivations& request, ClientGradient result);
   void count_step(const ClientId& client, int64_t examples, double loss, uint32_t correct);
   void take_out(size_t lane, const ClientActivations& request, const std::string& reason);
-  void keep_smashed(const ClientActivations& data);
   bool training_is_over() const;
   void report_progress();
 
@@ -155,7 +153,8 @@ class TrainingRounds : public Training {
   State state_ = State::kIdle;
   uint32_t sequence_ = 0;
   std::optional<Round> round_;
-  std::optional<RelayTurns> relay_;  // of a round of relay
+  std::optional<RelayTurns> relay_;     // of a round of relay
+  std::optional<SmashedData> smashed_;  // of the round; empty but for FSL-SAGE
   std::optional<UpdateMerge> merge_;
   std::optional<HeldOutEvaluation> evaluation_;
   std::vector<std::optional<OpenStep>> open_steps_;  // by lane
@@ -166,7 +165,6 @@ class TrainingRounds : public Training {
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;
-  std::map<ClientId, std::deque<SmashedBatch>> smashed_;
   int merged_clients_ = 0;
 
   TrainingFigures figures_;

@@ -14,11 +14,6 @@ namespace {
 constexpr const char* kAuxiliary = "auxiliary.";
 constexpr const char* kTails = "tails.";
 constexpr const char* kStrategy = "strategy.";
-constexpr const char* kSmashed = "smashed.";
-
-std::string smashed_prefix(const ClientId& client, size_t batch) {
-  return kSmashed + client.name + "/" + std::to_string(batch) + "/";
-}
 
 }  // namespace
 
@@ -90,14 +85,6 @@ nlohmann::json TrainingRounds::state(NamedTensors& tensors) const {
   }
   // The end of a round is gone through anew: the fronts are still where they were.
   const bool in_round = state_ != State::kIdle;
-  if (in_round) {
-    for (const auto& [client, batches] : smashed_) {
-      for (size_t i = 0; i < batches.size(); ++i) {
-        tensors.push_back({smashed_prefix(client, i) + "activations", batches[i].activations});
-        tensors.push_back({smashed_prefix(client, i) + "labels", batches[i].labels});
-      }
-    }
-  }
   nlohmann::json values = json_of(figures_);
   values.update({{"sequence", in_round ? round_->id().value : sequence_},
                  {"schedules_known", schedules_known_},
@@ -106,13 +93,11 @@ nlohmann::json TrainingRounds::state(NamedTensors& tensors) const {
                  {"abandoned_in_a_row", abandoned_in_a_row_},
                  {"planner", planner_.state()},
                  {"replicas", std::move(replicas)},
-                 {"round", in_round ? round_state() : nlohmann::json(nullptr)}});
+                 {"round", in_round ? round_state(tensors) : nlohmann::json(nullptr)}});
   return values;
 }
 
-nlohmann::json TrainingRounds::round_state() const {
-  nlohmann::json smashed = nlohmann::json::object();
-  for (const auto& [client, batches] : smashed_) smashed[client.name] = batches.size();
+nlohmann::json TrainingRounds::round_state(NamedTensors& tensors) const {
   return {{"steps", round_->state()},
           {"seconds", seconds_between(round_started_, now_())},
           {"bytes_up_before", round_bytes_up_},
@@ -120,7 +105,7 @@ nlohmann::json TrainingRounds::round_state() const {
           {"control_sent", !sent_control_.empty()},
           {"turn", relay_ ? relay_->turn() : 0},
           {"merged_clients", relay_ ? merged_clients_ : 0},
-          {"smashed", std::move(smashed)}};
+          {"smashed", smashed_->state(tensors)}};
 }
 
 Result<void> TrainingRounds::load_state(const nlohmann::json& state, const NamedTensors& tensors) {
@@ -151,22 +136,12 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
   const nlohmann::json& round = state.at("round");
   if (round.is_null()) return {};
   load_round(round);
-  for (const auto& [name, count] : round.at("smashed").items()) {
-    for (size_t i = 0; i < count.get<size_t>(); ++i) {
-      const NamedTensors batch = without_prefix(tensors, smashed_prefix({name}, i));
-      const at::Tensor* activations = find_tensor(batch, "activations");
-      const at::Tensor* labels = find_tensor(batch, "labels");
-      if (activations == nullptr || labels == nullptr) {
-        return Error{ErrorCode::kCorrupt, "the checkpoint lacks smashed data of " + name};
-      }
-      smashed_[{name}].push_back({.activations = *activations, .labels = *labels});
-    }
-  }
-  return {};
+  return smashed_->load_state(round.at("smashed"), tensors);
 }
 
 void TrainingRounds::load_round(const nlohmann::json& state) {
   round_.emplace(state.at("steps"));
+  smashed_.emplace(options_.alignment.max_examples, round_->participants().size());
   state_ = State::kTraining;
   const auto turn = state.at("turn").get<size_t>();
   if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
