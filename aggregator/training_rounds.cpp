@@ -267,15 +267,10 @@ void TrainingRounds::handle_output_gradients(const ClientId& client, const wire:
   const std::optional<size_t> lane =
       of_round && options_.plan.u_shaped() ? round_->lane_of(client) : std::nullopt;
   if (!lane || !open_steps_[*lane]) return skip();
-  std::optional<OpenStep>& open = open_steps_[*lane];
-  const auto request = std::find_if(open->clients.begin(), open->clients.end(), [&](const auto& entry) {
-    return entry.client == client && entry.step == message.key.step;
-  });
-  if (request == open->clients.end()) return skip();
-  if (const auto known = open->answers.find(client); known != open->answers.end()) {
-    if (known->second.missed) skip();
-    return;  // a repeat of what waits for the others
-  }
+  OpenStep& open = *open_steps_[*lane];
+  const ClientActivations* request = open.find(client, message.key.step);
+  if (request == nullptr || open.state_of(client) == OpenStep::AnswerState::kGivenUp) return skip();
+  if (open.state_of(client) == OpenStep::AnswerState::kAnswered) return;  // a repeat of what waits for others
   const auto& data = std::get<wire::OutputGradients>(message.body);
   const auto size = static_cast<uint32_t>(request->examples());
   // The gradient of a mean over the batch: an example's own is so many times larger.
@@ -295,7 +290,7 @@ void TrainingRounds::handle_output_gradients(const ClientId& client, const wire:
   } else {
     messenger_.offence(client, "bad-gradient", checked.error().message);
   }
-  open->answers.emplace(client, std::move(answer));
+  open.answer(client, std::move(answer));
   advance();
 }
 
@@ -498,49 +493,46 @@ void TrainingRounds::send_outputs(size_t lane, std::vector<ClientActivations> cl
     messenger_.reply(clients[i].client, wire::MessageType::kActivations, clients[i].payload_hash,
                      wire::Outputs{std::move(outputs[i])}, round_->id().value, clients[i].step);
   }
-  open_steps_[lane] = OpenStep{.clients = std::move(clients)};
+  open_steps_[lane].emplace(std::move(clients));
   restart_deadline(lane);
 }
 
 bool TrainingRounds::has_every_answer(const OpenStep& step) const {
-  return std::all_of(step.clients.begin(), step.clients.end(), [&](const ClientActivations& request) {
-    return step.answers.contains(request.client) || !round_->participants().at(request.client).active;
-  });
+  const std::vector<TailEntry> missing = step.missing();
+  return std::none_of(missing.begin(), missing.end(),
+                      [&](const TailEntry& entry) { return round_->participants().at(entry.client).active; });
 }
 
 void TrainingRounds::finish_open_step(size_t lane) {
   const OpenStep step = *std::exchange(open_steps_[lane], std::nullopt);
   hold_answers(lane);
-  std::vector<at::Tensor> gradients;
-  for (const ClientActivations& request : step.clients) {
-    const auto answer = step.answers.find(request.client);
-    gradients.push_back(answer == step.answers.end() ? at::Tensor() : answer->second.gradient);
-  }
-  std::vector<at::Tensor> results = tails_->of(step.clients.front().client).backward(gradients);
-  const uint32_t round = round_->id().value;
-  for (size_t i = 0; i < step.clients.size(); ++i) {
-    const ClientActivations& request = step.clients[i];
-    const auto answer = step.answers.find(request.client);
-    // It left, or the deadline has dealt with it.
-    if (answer == step.answers.end() || answer->second.missed) continue;
-    const wire::MessageType type = wire::MessageType::kOutputGradients;
-    if (results[i].defined()) {
-      count_step(request.client, request.examples(), answer->second.loss, answer->second.correct);
-      messenger_.reply(
-          request.client, type, answer->second.payload_hash,
-          wire::Gradients{
-              .gradient = results[i], .loss = answer->second.loss, .correct = answer->second.correct},
-          round, request.step);
-    } else {
-      const std::string reason = "its output gradients were not usable";
-      const bool excluded = round_->miss(lane, request.client);
-      messenger_.reply(request.client, type, answer->second.payload_hash,
-                       wire::Skip{.until_next_round = excluded, .reason = reason}, round, request.step);
-      if (excluded) messenger_.event("excluded", request.client.name, "until the next round: " + reason);
-    }
+  const std::vector<at::Tensor> results =
+      tails_->of(step.clients().front().client).backward(step.gradients());
+  for (size_t i = 0; i < step.clients().size(); ++i) {
+    // Without one it left, or the deadline has dealt with it.
+    const OpenStep::Answer* answer = step.answer_of(step.clients()[i].client);
+    if (answer != nullptr) answer_half_step(lane, step.clients()[i], *answer, results[i]);
   }
   finish_lane_step(lane);
   report_progress();
+}
+
+void TrainingRounds::answer_half_step(size_t lane, const ClientActivations& request,
+                                      const OpenStep::Answer& answer, const at::Tensor& gradient) {
+  const wire::MessageType type = wire::MessageType::kOutputGradients;
+  const uint32_t round = round_->id().value;
+  if (gradient.defined()) {
+    count_step(request.client, request.examples(), answer.loss, answer.correct);
+    messenger_.reply(request.client, type, answer.payload_hash,
+                     wire::Gradients{.gradient = gradient, .loss = answer.loss, .correct = answer.correct},
+                     round, request.step);
+    return;
+  }
+  const std::string reason = "its output gradients were not usable";
+  const bool excluded = round_->miss(lane, request.client);
+  messenger_.reply(request.client, type, answer.payload_hash,
+                   wire::Skip{.until_next_round = excluded, .reason = reason}, round, request.step);
+  if (excluded) messenger_.event("excluded", request.client.name, "until the next round: " + reason);
 }
 
 void TrainingRounds::report_progress() {
@@ -733,24 +725,16 @@ void TrainingRounds::expire_local_training(TimePoint as_of) {
 void TrainingRounds::expire_step(size_t lane) {
   const std::string reason =
       "nothing came within the step deadline of " + std::to_string(options_.step_deadline.count()) + " ms";
-  std::vector<TailEntry> late;
-  if (open_steps_[lane]) {
-    for (const ClientActivations& request : open_steps_[lane]->clients) {
-      if (!open_steps_[lane]->answers.contains(request.client))
-        late.push_back({request.client, request.step});
-    }
-  } else {
-    late = round_->missing(lane);
-  }
-  for (const TailEntry& entry : late) {
+  std::optional<OpenStep>& open = open_steps_[lane];
+  for (const TailEntry& entry : open ? open->missing() : round_->missing(lane)) {
     const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
-    if (options_.stragglers == StragglerRule::kLate && !open_steps_[lane] && round_->let_lag(entry.client)) {
+    if (options_.stragglers == StragglerRule::kLate && !open && round_->let_lag(entry.client)) {
       messenger_.event("late-step", entry.client.name, detail);
       continue;
     }
     messenger_.event("missed-step", entry.client.name, detail);
     const bool excluded = round_->miss(lane, entry.client);
-    if (open_steps_[lane]) open_steps_[lane]->answers[entry.client] = {.missed = true};
+    if (open) open->give_up(entry.client);
     if (excluded) {
       messenger_.event("excluded", entry.client.name, "missed two steps, until the next round: " + reason);
     }

@@ -11,6 +11,7 @@
 #include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
+#include "tandem/aggregator/open_step.h"
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/session_options.h"
@@ -59,18 +60,6 @@ class TrainingRounds : public Training {
 
  private:
   enum class State { kIdle, kTraining, kMerging, kEvaluating };
-  /// The first half of a U-shaped step: outputs went out, their gradients come back.
-  struct OpenStep {
-    std::vector<ClientActivations> clients;
-    struct Answer {
-      at::Tensor gradient;  // undefined: the step goes on without this client
-      double loss = 0;
-      uint32_t correct = 0;
-      uint64_t payload_hash = 0;
-      bool missed = false;  // nothing came in time
-    };
-    std::map<ClientId, Answer> answers;
-  };
 
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
   void fix_schedules(const RoundPlan& plan);
@@ -96,6 +85,8 @@ class TrainingRounds : public Training {
   void send_outputs(size_t lane, std::vector<ClientActivations> clients);
   bool has_every_answer(const OpenStep& step) const;
   void finish_open_step(size_t lane);
+  void answer_half_step(size_t lane, const ClientActivations& request, const OpenStep::Answer& answer,
+                        const at::Tensor& gradient);
   void answer_step(const ClientActivations& request, ClientGradient result);
   void count_step(const ClientId& client, int64_t examples, double loss, uint32_t correct);
   void take_out(size_t lane, const ClientActivations& request, const std::string& reason);
