@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <string>
 
+#include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/trained_model.h"
 #include "tandem/core/data/data_description.h"
 
 namespace tandem::aggregator {
@@ -52,6 +54,13 @@ Result<void> check_labels(const at::Tensor& labels, const ActivationRules& rules
 }
 
 }  // namespace
+
+ActivationRules activation_rules(const SessionOptions& options, const TrainedModel& model, int64_t examples) {
+  return {.shape = activation_shape(model.definition, model.split, examples),
+          .labels_stay = options.plan.u_shaped(),
+          .num_classes = options.plan.num_classes,
+          .magnitude_limit = options.activation_limit};
+}
 
 Result<void> check_activations(const at::Tensor& activations, const at::Tensor& labels,
                                const ActivationRules& rules) {

@@ -9,6 +9,9 @@
 
 namespace tandem::aggregator {
 
+struct SessionOptions;
+struct TrainedModel;
+
 /// What a client may send for one batch.
 struct ActivationRules {
   std::vector<int64_t> shape;  ///< {B, ...} of the activations or of a gradient
@@ -16,6 +19,9 @@ struct ActivationRules {
   int64_t num_classes = 0;
   double magnitude_limit = 0;  ///< larger values are refused, NaN and infinity too
 };
+
+/// For a batch of so many examples that goes into the tail.
+ActivationRules activation_rules(const SessionOptions& options, const TrainedModel& model, int64_t examples);
 
 /// Checks what came before it is joined with others'. kShapeMismatch, kInvalidArgument (labels) or
 /// kNonFinite say what was expected and what came.

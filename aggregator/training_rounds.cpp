@@ -115,8 +115,8 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   round_bytes_down_ = messenger_.bytes_down();
   start_clocks();
   end_now_ = false;
-  smashed_.emplace(options_.alignment.max_examples, participants.size());
   merged_clients_ = 0;
+  make_steps();
   if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_);
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   const NamedTensors control = strategy_->control();
@@ -150,9 +150,12 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
 }
 
 /// Of a round that begins or goes on.
+void TrainingRounds::make_steps() {
+  steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_);
+}
+
 void TrainingRounds::start_clocks() {
   const TimePoint now = now_();
-  open_steps_.assign(round_->lanes(), std::nullopt);
   lane_deadlines_.resize(round_->lanes());
   for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
   local_started_ = now;
@@ -202,96 +205,29 @@ bool TrainingRounds::receive(const ClientId& client, wire::Message message) {
 void TrainingRounds::handle_activations(const ClientId& client, const wire::Message& message) {
   if (evaluation_ && message.key.round == evaluation_->round()) return evaluate_batch(client, message);
   if (messenger_.answer_repeat(client, message)) return;
-  const uint32_t step = message.key.step;
-  const bool out = !round_ || message.key.round != round_->id().value || round_->active(client) == nullptr;
-  const Round::StepState state = out ? Round::StepState::kUnknown
-                                     : round_->state_of(client, step, options_.plan.window,
-                                                        options_.plan.objective == EdgeObjective::kEndToEnd);
-  if (out || state_ != State::kTraining || state == Round::StepState::kPast) {
+  const bool out = !is_in_round(client, message.key);
+  if (out || state_ != State::kTraining) {
     // Not kept as a reply: a stranger to the round could push out the replies of its own steps.
-    return messenger_.send(client,
-                           wire::Skip{.until_next_round = out,
-                                      .reason = out ? "this client takes no part in the round any more"
-                                                    : "the step went on without this client"},
-                           message.key.round, step);
+    return messenger_.send(
+        client,
+        wire::Skip{.until_next_round = out,
+                   .reason = out ? "this client takes no part in the round any more" : kStepWentOn},
+        message.key.round, message.key.step);
   }
-  Member& member = *messenger_.roster().find(client);
-  if (state != Round::StepState::kOpen) {
-    messenger_.count_offence(client, "a batch out of turn");
-    return messenger_.refuse(member.connection, message.key, ErrorCode::kProtocol,
-                             "step " + std::to_string(step) + " is not open for this client" +
-                                 (state == Round::StepState::kTooEarly ? " before an earlier one is answered"
-                                                                       : ": it is not to send that one"),
-                             false);
-  }
-  if (round_->has(client, step)) return;  // a repeat of what is waiting for the others
-  const auto& data = std::get<wire::Activations>(message.body);
-  const ActivationRules rules{
-      .shape = activation_shape(model_.definition, model_.split, round_->planned(client, step)),
-      .labels_stay = options_.plan.u_shaped(),
-      .num_classes = options_.plan.num_classes,
-      .magnitude_limit = options_.activation_limit};
-  ClientActivations request{.client = client,
-                            .step = step,
-                            .activations = data.activations,
-                            .labels = data.labels,
-                            .payload_hash = message.payload_hash};
-  if (const auto checked = check_activations(data.activations, data.labels, rules); checked) {
-    round_->put(std::move(request));
-  } else {
-    const std::string& reason = checked.error().message;
-    messenger_.offence(client, "bad-activations", reason);
-    const size_t lane = *round_->lane_of(client);  // the step is open, so there is one
-    const std::vector<TailEntry> missing = round_->missing(lane);
-    const bool current = std::any_of(missing.begin(), missing.end(), [&](const TailEntry& entry) {
-      return entry.client == client && entry.step == step;
-    });
-    if (current) {
-      take_out(lane, request, reason);
-    } else {
-      messenger_.refuse(member.connection, message.key, checked.error().code, reason, false);
-    }
-  }
-  advance();
+  if (steps_->take_activations(client, message)) advance();
 }
 
 void TrainingRounds::handle_output_gradients(const ClientId& client, const wire::Message& message) {
   if (messenger_.answer_repeat(client, message)) return;
-  const bool of_round = round_ && state_ == State::kTraining && message.key.round == round_->id().value &&
-                        round_->active(client) != nullptr;
-  const auto skip = [&] {
-    messenger_.send(
-        client, wire::Skip{.until_next_round = !of_round, .reason = "the step went on without this client"},
-        message.key.round, message.key.step);
-  };
-  const std::optional<size_t> lane =
-      of_round && options_.plan.u_shaped() ? round_->lane_of(client) : std::nullopt;
-  if (!lane || !open_steps_[*lane]) return skip();
-  OpenStep& open = *open_steps_[*lane];
-  const ClientActivations* request = open.find(client, message.key.step);
-  if (request == nullptr || open.state_of(client) == OpenStep::AnswerState::kGivenUp) return skip();
-  if (open.state_of(client) == OpenStep::AnswerState::kAnswered) return;  // a repeat of what waits for others
-  const auto& data = std::get<wire::OutputGradients>(message.body);
-  const auto size = static_cast<uint32_t>(request->examples());
-  // The gradient of a mean over the batch: an example's own is so many times larger.
-  const ActivationRules rules{.shape = output_shape(model_.definition, model_.split, size),
-                              .magnitude_limit = options_.gradient_limit / size};
-  auto checked = check_output_gradient(data.gradient, rules);
-  if (checked && (!(data.loss >= 0 && data.loss <= options_.loss_limit) || data.correct > size)) {
-    checked = Error{ErrorCode::kNonFinite, "a loss of " + std::to_string(data.loss) + " and " +
-                                               std::to_string(data.correct) + " right of " +
-                                               std::to_string(size) + " examples"};
+  if (state_ != State::kTraining || !is_in_round(client, message.key)) {
+    return messenger_.send(client, wire::Skip{.until_next_round = true, .reason = kStepWentOn},
+                           message.key.round, message.key.step);
   }
-  OpenStep::Answer answer{.payload_hash = message.payload_hash};
-  if (checked) {
-    answer.gradient = data.gradient;
-    answer.loss = data.loss;
-    answer.correct = data.correct;
-  } else {
-    messenger_.offence(client, "bad-gradient", checked.error().message);
-  }
-  open.answer(client, std::move(answer));
-  advance();
+  if (steps_->take_output_gradients(client, message)) advance();
+}
+
+bool TrainingRounds::is_in_round(const ClientId& client, const wire::MessageKey& key) {
+  return round_ && key.round == round_->id().value && round_->active(client) != nullptr;
 }
 
 void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round) {
@@ -400,139 +336,24 @@ bool TrainingRounds::training_is_over() const {
 }
 
 bool TrainingRounds::advance_lane(size_t lane) {
-  if (open_steps_[lane]) {
-    if (!has_every_answer(*open_steps_[lane])) return false;
-    finish_open_step(lane);
+  if (!steps_->ready(lane)) return false;
+  if (steps_->open(lane)) {
+    restart_deadline(lane);
     return true;
   }
-  if (!round_->ready(lane)) return false;
-  std::vector<ClientActivations> clients = round_->take(lane);
-  if (!clients.empty() && options_.plan.u_shaped()) {
-    send_outputs(lane, std::move(clients));
-    return true;
-  }
-  hold_answers(lane);
-  if (!clients.empty()) run_step(lane, clients);
-  finish_lane_step(lane);
-  if (!clients.empty()) report_progress();
-  return true;
-}
-
-bool TrainingRounds::checkpoint_is_due(size_t lane) const {
+  // Of a step that is kept the answers leave only afterwards: a device is never ahead of what this side would
+  // go on from.
   const uint32_t every = options_.plan.checkpoint_steps;
-  return every > 0 && (round_->applied(lane) + 1) % every == 0;
-}
-
-/// Of a step that is kept the answers leave only afterwards, with finish_lane_step: a device is never ahead
-/// of what this side would go on from.
-void TrainingRounds::hold_answers(size_t lane) {
-  if (checkpoint_is_due(lane)) messenger_.hold();
-}
-
-void TrainingRounds::finish_lane_step(size_t lane) {
-  const bool keep = checkpoint_is_due(lane);
-  round_->advance(lane);
+  const bool keep = every > 0 && (round_->applied(lane) + 1) % every == 0;
+  if (keep) messenger_.hold();
+  const bool learned = steps_->finish(lane);
   restart_deadline(lane);
-  if (!keep) return;
-  checkpoint_();
-  messenger_.release();
-}
-
-void TrainingRounds::run_step(size_t lane, const std::vector<ClientActivations>& clients) {
-  std::vector<ClientGradient> results = tails_->of(clients.front().client).step(clients);
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].rejection.empty()) {
-      messenger_.offence(clients[i].client, "bad-activations", results[i].rejection);
-      take_out(lane, clients[i], results[i].rejection);
-    } else {
-      if (options_.plan.objective == EdgeObjective::kAligned) {
-        smashed_->keep(clients[i].client, clients[i].activations, clients[i].labels);
-      }
-      answer_step(clients[i], std::move(results[i]));
-    }
+  if (keep) {
+    checkpoint_();
+    messenger_.release();
   }
-}
-
-void TrainingRounds::answer_step(const ClientActivations& request, ClientGradient result) {
-  const uint32_t round = round_->id().value;
-  if (options_.plan.objective != EdgeObjective::kEndToEnd) {
-    // What the device learns on is its own loss; it counts those steps itself.
-    messenger_.reply(request.client, wire::MessageType::kActivations, request.payload_hash,
-                     wire::Receipt{.loss = result.loss, .correct = result.correct}, round, request.step);
-    return;
-  }
-  count_step(request.client, request.examples(), result.loss, result.correct);
-  messenger_.reply(
-      request.client, wire::MessageType::kActivations, request.payload_hash,
-      wire::Gradients{.gradient = std::move(result.gradient), .loss = result.loss, .correct = result.correct},
-      round, request.step);
-}
-
-void TrainingRounds::count_step(const ClientId& client, int64_t examples, double loss, uint32_t correct) {
-  Participant& part = round_->participants().at(client);
-  part.steps += 1;
-  part.examples += static_cast<uint64_t>(examples);
-  part.loss_sum += loss * static_cast<double>(examples);
-  part.correct += correct;
-  figures_.applied_examples += examples;
-}
-
-void TrainingRounds::take_out(size_t lane, const ClientActivations& request, const std::string& reason) {
-  const bool excluded = round_->miss(lane, request.client);
-  messenger_.reply(request.client, wire::MessageType::kActivations, request.payload_hash,
-                   wire::Skip{.until_next_round = excluded, .reason = reason}, round_->id().value,
-                   request.step);
-  if (excluded) {
-    messenger_.event("excluded", request.client.name, "missed two steps, until the next round: " + reason);
-  }
-}
-
-void TrainingRounds::send_outputs(size_t lane, std::vector<ClientActivations> clients) {
-  std::vector<at::Tensor> outputs = tails_->of(clients.front().client).forward(clients);
-  for (size_t i = 0; i < clients.size(); ++i) {
-    messenger_.reply(clients[i].client, wire::MessageType::kActivations, clients[i].payload_hash,
-                     wire::Outputs{std::move(outputs[i])}, round_->id().value, clients[i].step);
-  }
-  open_steps_[lane].emplace(std::move(clients));
-  restart_deadline(lane);
-}
-
-bool TrainingRounds::has_every_answer(const OpenStep& step) const {
-  const std::vector<TailEntry> missing = step.missing();
-  return std::none_of(missing.begin(), missing.end(),
-                      [&](const TailEntry& entry) { return round_->participants().at(entry.client).active; });
-}
-
-void TrainingRounds::finish_open_step(size_t lane) {
-  const OpenStep step = *std::exchange(open_steps_[lane], std::nullopt);
-  hold_answers(lane);
-  const std::vector<at::Tensor> results =
-      tails_->of(step.clients().front().client).backward(step.gradients());
-  for (size_t i = 0; i < step.clients().size(); ++i) {
-    // Without one it left, or the deadline has dealt with it.
-    const OpenStep::Answer* answer = step.answer_of(step.clients()[i].client);
-    if (answer != nullptr) answer_half_step(lane, step.clients()[i], *answer, results[i]);
-  }
-  finish_lane_step(lane);
-  report_progress();
-}
-
-void TrainingRounds::answer_half_step(size_t lane, const ClientActivations& request,
-                                      const OpenStep::Answer& answer, const at::Tensor& gradient) {
-  const wire::MessageType type = wire::MessageType::kOutputGradients;
-  const uint32_t round = round_->id().value;
-  if (gradient.defined()) {
-    count_step(request.client, request.examples(), answer.loss, answer.correct);
-    messenger_.reply(request.client, type, answer.payload_hash,
-                     wire::Gradients{.gradient = gradient, .loss = answer.loss, .correct = answer.correct},
-                     round, request.step);
-    return;
-  }
-  const std::string reason = "its output gradients were not usable";
-  const bool excluded = round_->miss(lane, request.client);
-  messenger_.reply(request.client, type, answer.payload_hash,
-                   wire::Skip{.until_next_round = excluded, .reason = reason}, round, request.step);
-  if (excluded) messenger_.event("excluded", request.client.name, "until the next round: " + reason);
+  if (learned) report_progress();
+  return true;
 }
 
 void TrainingRounds::report_progress() {
@@ -704,7 +525,10 @@ void TrainingRounds::expire_steps(TimePoint as_of) {
     end_turn(nullptr);
   }
   for (size_t lane = 0; lane < round_->lanes(); ++lane) {
-    if (lane_has_deadline(lane) && as_of >= lane_deadlines_[lane]) expire_step(lane);
+    if (lane_has_deadline(lane) && as_of >= lane_deadlines_[lane]) {
+      steps_->expire(lane);
+      restart_deadline(lane);
+    }
   }
   expire_local_training(as_of);
   advance();
@@ -720,28 +544,6 @@ void TrainingRounds::expire_local_training(TimePoint as_of) {
     round_->deactivate(client);
     messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round_->id().value);
   }
-}
-
-void TrainingRounds::expire_step(size_t lane) {
-  const std::string reason =
-      "nothing came within the step deadline of " + std::to_string(options_.step_deadline.count()) + " ms";
-  std::optional<OpenStep>& open = open_steps_[lane];
-  for (const TailEntry& entry : open ? open->missing() : round_->missing(lane)) {
-    const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
-    if (options_.stragglers == StragglerRule::kLate && !open && round_->let_lag(entry.client)) {
-      messenger_.event("late-step", entry.client.name, detail);
-      continue;
-    }
-    messenger_.event("missed-step", entry.client.name, detail);
-    const bool excluded = round_->miss(lane, entry.client);
-    if (open) open->give_up(entry.client);
-    if (excluded) {
-      messenger_.event("excluded", entry.client.name, "missed two steps, until the next round: " + reason);
-    }
-    messenger_.send(entry.client, wire::Skip{.until_next_round = excluded, .reason = reason},
-                    round_->id().value, entry.step);
-  }
-  restart_deadline(lane);
 }
 
 void TrainingRounds::expire_round() {
@@ -768,9 +570,15 @@ void TrainingRounds::abandon() {
              "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
              "--step-deadline"});
   }
+  end_round();
+}
+
+void TrainingRounds::end_round() {
+  steps_.reset();
   relay_.reset();
   round_.reset();
   merge_.reset();
+  evaluation_.reset();
   state_ = State::kIdle;
 }
 
@@ -860,9 +668,9 @@ void TrainingRounds::load_merged(const NamedTensors& merged) {
 }
 
 void TrainingRounds::align_auxiliary() {
-  if (smashed_->empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
+  if (steps_->smashed().empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
   const AlignmentReport report = align_auxiliary_head(
-      *model_.device.auxiliary, *model_.tail, smashed_->batches(),
+      *model_.device.auxiliary, *model_.tail, steps_->smashed().batches(),
       {.epochs = options_.alignment.epochs,
        .learning_rate = options_.alignment.learning_rate,
        .device = options_.device,
@@ -903,10 +711,7 @@ void TrainingRounds::evaluate_batch(const ClientId& client, const wire::Message&
   const auto size = evaluation_->expected_batch(client, message.key.step);
   if (!size) return;  // out of order, or a repeat from long ago
   const auto& data = std::get<wire::Activations>(message.body);
-  const ActivationRules rules{.shape = activation_shape(model_.definition, model_.split, *size),
-                              .labels_stay = options_.plan.u_shaped(),
-                              .num_classes = options_.plan.num_classes,
-                              .magnitude_limit = options_.activation_limit};
+  const ActivationRules rules = activation_rules(options_, model_, *size);
   if (const auto checked = check_activations(data.activations, data.labels, rules); !checked) {
     return evaluation_failed(client, checked.error().message);
   }
@@ -954,12 +759,7 @@ void TrainingRounds::complete() {
   record.bytes_down = messenger_.bytes_down() - round_bytes_down_;
   for (ClientRecord& client : report.clients) client.round = figures_.completed_rounds;
   figures_.training_seconds += record.seconds;
-  relay_.reset();
-  round_.reset();
-  merge_.reset();
-  evaluation_.reset();
-  open_steps_.clear();
-  state_ = State::kIdle;
+  end_round();
   messenger_.observe(messenger_.observer().on_round(report));
   checkpoint_();
 }

@@ -11,12 +11,11 @@
 #include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
-#include "tandem/aggregator/open_step.h"
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/session_options.h"
-#include "tandem/aggregator/smashed_data.h"
 #include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/tail_steps.h"
 #include "tandem/aggregator/tails.h"
 #include "tandem/aggregator/trained_model.h"
 #include "tandem/aggregator/training.h"
@@ -64,32 +63,22 @@ class TrainingRounds : public Training {
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
   void fix_schedules(const RoundPlan& plan);
   void make_tails();
+  void make_steps();
   void start_clocks();
   void send_begin_round(const ClientId& client);
 
   void handle_activations(const ClientId& client, const wire::Message& message);
   void handle_output_gradients(const ClientId& client, const wire::Message& message);
+  bool is_in_round(const ClientId& client, const wire::MessageKey& key);
   void handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round);
   void handle_front_update(const ClientId& client, wire::Message message);
 
   void advance();
   bool advance_lane(size_t lane);
-  bool checkpoint_is_due(size_t lane) const;
-  void hold_answers(size_t lane);
-  void finish_lane_step(size_t lane);
   bool can_answer(const ClientId& client, uint32_t from) const;
   NamedTensors settled_model() const;
   nlohmann::json round_state(NamedTensors& tensors) const;
   void load_round(const nlohmann::json& state);
-  void run_step(size_t lane, const std::vector<ClientActivations>& clients);
-  void send_outputs(size_t lane, std::vector<ClientActivations> clients);
-  bool has_every_answer(const OpenStep& step) const;
-  void finish_open_step(size_t lane);
-  void answer_half_step(size_t lane, const ClientActivations& request, const OpenStep::Answer& answer,
-                        const at::Tensor& gradient);
-  void answer_step(const ClientActivations& request, ClientGradient result);
-  void count_step(const ClientId& client, int64_t examples, double loss, uint32_t correct);
-  void take_out(size_t lane, const ClientActivations& request, const std::string& reason);
   bool training_is_over() const;
   void report_progress();
 
@@ -100,7 +89,6 @@ class TrainingRounds : public Training {
   bool has_turn(const ClientId& client) const;
 
   void expire_steps(TimePoint as_of);
-  void expire_step(size_t lane);
   void expire_round();
   void expire_local_training(TimePoint as_of);
   bool lane_has_deadline(size_t lane) const;
@@ -109,6 +97,7 @@ class TrainingRounds : public Training {
   void restart_deadline(size_t lane);
   bool is_paused() const;
   void abandon();
+  void end_round();
 
   void begin_merge(bool now);
   void advance_merge();
@@ -144,11 +133,10 @@ class TrainingRounds : public Training {
   State state_ = State::kIdle;
   uint32_t sequence_ = 0;
   std::optional<Round> round_;
-  std::optional<RelayTurns> relay_;     // of a round of relay
-  std::optional<SmashedData> smashed_;  // of the round; empty but for FSL-SAGE
+  std::optional<RelayTurns> relay_;  // of a round of relay
+  std::optional<TailSteps> steps_;   // of the round
   std::optional<UpdateMerge> merge_;
   std::optional<HeldOutEvaluation> evaluation_;
-  std::vector<std::optional<OpenStep>> open_steps_;  // by lane
   std::vector<TimePoint> lane_deadlines_;
   std::optional<TimePoint> round_deadline_;
   TimePoint local_started_;  // of the devices that train by themselves, in relay of the turn

@@ -105,7 +105,7 @@ nlohmann::json TrainingRounds::round_state(NamedTensors& tensors) const {
           {"control_sent", !sent_control_.empty()},
           {"turn", relay_ ? relay_->turn() : 0},
           {"merged_clients", relay_ ? merged_clients_ : 0},
-          {"smashed", smashed_->state(tensors)}};
+          {"smashed", steps_->smashed().state(tensors)}};
 }
 
 Result<void> TrainingRounds::load_state(const nlohmann::json& state, const NamedTensors& tensors) {
@@ -136,12 +136,12 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
   const nlohmann::json& round = state.at("round");
   if (round.is_null()) return {};
   load_round(round);
-  return smashed_->load_state(round.at("smashed"), tensors);
+  return steps_->smashed().load_state(round.at("smashed"), tensors);
 }
 
 void TrainingRounds::load_round(const nlohmann::json& state) {
   round_.emplace(state.at("steps"));
-  smashed_.emplace(options_.alignment.max_examples, round_->participants().size());
+  make_steps();
   state_ = State::kTraining;
   const auto turn = state.at("turn").get<size_t>();
   if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);

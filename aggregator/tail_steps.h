@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tandem/aggregator/messenger.h"
+#include "tandem/aggregator/open_step.h"
+#include "tandem/aggregator/round.h"
+#include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/smashed_data.h"
+#include "tandem/aggregator/tails.h"
+#include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/training.h"
+
+namespace tandem::aggregator {
+
+/// Why a client gets Skip for a step that it is too late for.
+inline constexpr const char* kStepWentOn = "the step went on without this client";
+
+/// The tails' steps of one round: takes what clients send across the cut, lets the tails learn from it lane
+/// by lane, and answers. A tail learns only from what passed the checks, came from clients that take part,
+/// and once from each batch; the answers are kept for a repeat of the request.
+///
+/// When a lane goes on is for the owner to say: time, and what is before and after the steps, are not known
+/// here. Not thread-safe.
+class TailSteps {
+ public:
+  /// `tails`: null where nothing goes up. `figures`: gets the examples that were applied. All must outlive
+  /// this.
+  TailSteps(const SessionOptions& options, Messenger& messenger, const TrainedModel& model, Tails* tails,
+            Round& round, TrainingFigures& figures);
+
+  /// A batch for a step of this round, from an active client, that was not answered before. True when a lane
+  /// may be ready for it.
+  bool take_activations(const ClientId& client, const wire::Message& message);
+  /// The same of the gradients that answer a U-shaped step's outputs.
+  bool take_output_gradients(const ClientId& client, const wire::Message& message);
+
+  /// Whether nobody is waited for: in the lane's current step, or for the gradients of its outputs.
+  bool ready(size_t lane) const;
+  /// U-shaped, of a lane that is ready: opens its step and sends the tail's outputs. False, and nothing is
+  /// done, where the gradients are there already, nobody brought a batch, or it is not U-shaped.
+  bool open(size_t lane);
+  /// Of a lane that is ready and was not opened: the tail learns, clients get their answers, and the lane is
+  /// at its next step. False when nobody brought a batch.
+  bool finish(size_t lane);
+  /// The lane's current step goes on without whoever is waited for.
+  void expire(size_t lane);
+
+  /// FSL-SAGE: what the clients sent; empty with the other algorithms.
+  SmashedData& smashed() { return smashed_; }
+  const SmashedData& smashed() const { return smashed_; }
+
+ private:
+  void refuse_batch(const ClientActivations& request, const wire::Message& message, const Error& error);
+  bool is_current(size_t lane, const ClientActivations& request) const;
+  void learn(size_t lane, const std::vector<ClientActivations>& clients);
+  void finish_open(size_t lane, const OpenStep& step);
+  void answer(const ClientActivations& request, ClientGradient result);
+  void answer_half(size_t lane, const ClientActivations& request, const OpenStep::Answer& answer,
+                   const at::Tensor& gradient);
+  void count(const ClientActivations& request, double loss, uint32_t correct);
+  void take_out(size_t lane, const ClientActivations& request, const std::string& reason);
+  void skip(const ClientId& client, const wire::MessageKey& key);
+
+  const SessionOptions& options_;
+  Messenger& messenger_;
+  const TrainedModel& model_;
+  Tails* tails_;
+  Round& round_;
+  TrainingFigures& figures_;
+  std::vector<std::optional<OpenStep>> open_;  // by lane
+  SmashedData smashed_;
+};
+
+}  // namespace tandem::aggregator
