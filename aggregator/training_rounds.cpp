@@ -113,11 +113,9 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   round_started_ = now_();
   round_bytes_up_ = messenger_.bytes_up();
   round_bytes_down_ = messenger_.bytes_down();
-  start_clocks();
+  equip_round(0);
   end_now_ = false;
   merged_clients_ = 0;
-  make_steps();
-  if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_);
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   const NamedTensors control = strategy_->control();
   sent_control_ = named_like(sent_weights_, control);
@@ -149,18 +147,11 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   advance();
 }
 
-/// Of a round that begins or goes on.
-void TrainingRounds::make_steps() {
+/// Of a round that begins, or goes on after a restart with that turn of relay.
+void TrainingRounds::equip_round(size_t turn) {
+  if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
   steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_);
-}
-
-void TrainingRounds::start_clocks() {
-  const TimePoint now = now_();
-  lane_deadlines_.resize(round_->lanes());
-  for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
-  local_started_ = now;
-  round_deadline_.reset();
-  if (options_.round_deadline.count() > 0) round_deadline_ = now + options_.round_deadline;
+  deadlines_.emplace(options_, clock_, *round_, relay_ ? &*relay_ : nullptr);
 }
 
 void TrainingRounds::send_begin_round(const ClientId& client) {
@@ -294,7 +285,7 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
   if (evaluation_ && evaluation_->waits_for(client)) {
     if (went_back) evaluation_->start_again(client);
     // While it was away time may have stood still.
-    if (clock_.is_paused()) phase_deadline_ = now_() + options_.update_deadline;
+    if (clock_.is_paused()) evaluation_deadline_ = now_() + options_.update_deadline;
     return send_evaluate(client);
   }
   if (!round_ || round_->active(client) == nullptr) return;
@@ -338,7 +329,7 @@ bool TrainingRounds::training_is_over() const {
 bool TrainingRounds::advance_lane(size_t lane) {
   if (!steps_->ready(lane)) return false;
   if (steps_->open(lane)) {
-    restart_deadline(lane);
+    deadlines_->restart_lane(lane);
     return true;
   }
   // Of a step that is kept the answers leave only afterwards: a device is never ahead of what this side would
@@ -347,7 +338,7 @@ bool TrainingRounds::advance_lane(size_t lane) {
   const bool keep = every > 0 && (round_->applied(lane) + 1) % every == 0;
   if (keep) messenger_.hold();
   const bool learned = steps_->finish(lane);
-  restart_deadline(lane);
+  deadlines_->restart_lane(lane);
   if (keep) {
     checkpoint_();
     messenger_.release();
@@ -386,8 +377,7 @@ void TrainingRounds::report_progress() {
 /// Whoever has the front begins; nobody when the turns are over.
 void TrainingRounds::begin_turn() {
   if (relay_->over()) return;
-  for (size_t lane = 0; lane < round_->lanes(); ++lane) restart_deadline(lane);
-  local_started_ = clock_.now();
+  deadlines_->begin_turn();
   send_begin_round(relay_->holder());
 }
 
@@ -400,14 +390,14 @@ void TrainingRounds::advance_relay() {
       continue;
     }
     const bool done = round_->answered(client) && (!options_.plan.trains_locally() || part->trained);
-    if (done && !relay_->awaits_front()) ask_for_front(clock_.now());
+    if (done && !relay_->awaits_front()) ask_for_front();
     return;
   }
 }
 
-void TrainingRounds::ask_for_front(TimePoint now) {
+void TrainingRounds::ask_for_front() {
   relay_->ask_for_front();
-  phase_deadline_ = now + options_.update_deadline;
+  deadlines_->ask_for_fronts();
   messenger_.send(relay_->holder(), wire::EndRound{.now = end_now_}, round_->id().value);
 }
 
@@ -433,14 +423,6 @@ bool TrainingRounds::has_turn(const ClientId& client) const {
 // ---------------------------------------------------------------------------------------------------------
 // Time.
 
-void TrainingRounds::restart_deadline(size_t lane) {
-  // Where every so many batches one goes up, a step of the tail takes the device as many steps.
-  auto patience = options_.step_deadline * int64_t{options_.plan.tail_interval};
-  // Those who are late have as long as a front when nobody else is left.
-  if (round_->only_laggards(lane)) patience = std::max(patience, options_.update_deadline);
-  lane_deadlines_[lane] = clock_.now() + patience;
-}
-
 /// An evaluation changes nothing: it waits only for those that may come back to it.
 bool TrainingRounds::is_paused() const {
   if (!clock_.is_paused() || state_ == State::kIdle) return false;
@@ -449,14 +431,8 @@ bool TrainingRounds::is_paused() const {
 
 void TrainingRounds::go_on() {
   const auto paused = clock_.go_on();
-  for (TimePoint& deadline : lane_deadlines_) deadline += paused;
-  if (round_deadline_) *round_deadline_ += paused;
-  local_started_ += paused;
-  if (state_ == State::kEvaluating) {
-    phase_deadline_ = now_() + options_.update_deadline;
-  } else {
-    phase_deadline_ += paused;
-  }
+  if (deadlines_) deadlines_->move(paused);
+  if (state_ == State::kEvaluating) evaluation_deadline_ = now_() + options_.update_deadline;
   if (state_ == State::kMerging) return advance_merge();
   if (state_ != State::kTraining) return;
   // Its front may have come meanwhile.
@@ -468,75 +444,49 @@ void TrainingRounds::go_on() {
 
 std::optional<TimePoint> TrainingRounds::next_deadline() const {
   if (state_ == State::kIdle || is_paused()) return std::nullopt;
-  if (state_ != State::kTraining) return phase_deadline_;
-  std::optional<TimePoint> next = round_deadline_;
-  const auto consider = [&](TimePoint deadline) { next = next ? std::min(*next, deadline) : deadline; };
-  if (relay_ && relay_->awaits_front()) consider(phase_deadline_);
-  for (size_t lane = 0; lane < round_->lanes(); ++lane) {
-    if (lane_has_deadline(lane)) consider(lane_deadlines_[lane]);
-  }
-  for (const auto& [client, part] : round_->participants()) {
-    if (trains_against_time(client)) consider(local_deadline(part));
-  }
-  return next;
-}
-
-bool TrainingRounds::lane_has_deadline(size_t lane) const {
-  if (options_.stragglers == StragglerRule::kWait || round_->lane_done(lane)) return false;
-  if (!relay_) return true;
-  // Not against one whose turn has not come, nor while a front is on its way.
-  const std::vector<ClientId> clients = round_->expected(lane);
-  return !relay_->awaits_front() && !clients.empty() && relay_->is_held_by(clients.front());
-}
-
-bool TrainingRounds::trains_against_time(const ClientId& client) const {
-  const Participant& part = round_->participants().at(client);
-  return options_.plan.trains_locally() && options_.stragglers != StragglerRule::kWait && part.active &&
-         !part.trained && has_turn(client);
-}
-
-TimePoint TrainingRounds::local_deadline(const Participant& part) const {
-  auto patience = options_.step_deadline * (int64_t{part.planned_steps()} + 1);
-  if (options_.stragglers == StragglerRule::kLate) patience += options_.update_deadline;
-  return local_started_ + patience;
+  if (state_ == State::kEvaluating) return evaluation_deadline_;
+  return state_ == State::kTraining ? deadlines_->next() : deadlines_->fronts();
 }
 
 void TrainingRounds::tick(TimePoint as_of) {
-  if (is_paused()) return;
+  if (state_ == State::kIdle || is_paused()) return;
   if (state_ == State::kTraining) return expire_steps(as_of);
-  if (state_ == State::kIdle || as_of < phase_deadline_) return;
-  if (state_ == State::kMerging) {
-    for (const ClientId& client : merge_->outstanding()) {
-      messenger_.event("missed-merge", client.name, "its front did not come within the update deadline");
-      merge_->give_up(client);
-    }
-    advance_merge();
-  } else {
+  if (state_ == State::kMerging && deadlines_->fronts_are_late(as_of)) return expire_fronts();
+  if (state_ == State::kEvaluating && as_of >= evaluation_deadline_) {
     give_up_outstanding(*evaluation_, messenger_);
     advance_evaluation();
   }
 }
 
+void TrainingRounds::expire_fronts() {
+  for (const ClientId& client : merge_->outstanding()) {
+    front_is_late(client);
+    merge_->give_up(client);
+  }
+  advance_merge();
+}
+
+void TrainingRounds::front_is_late(const ClientId& client) {
+  messenger_.event("missed-merge", client.name, "its front did not come within the update deadline");
+}
+
 void TrainingRounds::expire_steps(TimePoint as_of) {
-  if (round_deadline_ && as_of >= *round_deadline_) return expire_round();
-  if (relay_ && relay_->awaits_front() && as_of >= phase_deadline_) {
-    messenger_.event("missed-merge", relay_->holder().name,
-                     "its front did not come within the update deadline");
+  if (deadlines_->round_is_up(as_of)) return expire_round();
+  if (relay_ && relay_->awaits_front() && deadlines_->fronts_are_late(as_of)) {
+    front_is_late(relay_->holder());
     end_turn(nullptr);
   }
-  for (size_t lane = 0; lane < round_->lanes(); ++lane) {
-    if (lane_has_deadline(lane) && as_of >= lane_deadlines_[lane]) {
-      steps_->expire(lane);
-      restart_deadline(lane);
-    }
+  for (const size_t lane : deadlines_->late_lanes(as_of)) {
+    steps_->expire(lane);
+    deadlines_->restart_lane(lane);
   }
   expire_local_training(as_of);
   advance();
 }
 
 void TrainingRounds::expire_local_training(TimePoint as_of) {
-  for (const auto& [client, part] : round_->participants()) {
-    if (!trains_against_time(client) || as_of < local_deadline(part)) continue;
+  for (const ClientId& client : deadlines_->late_trainers(as_of)) {
+    const Participant& part = round_->participants().at(client);
     const std::string reason = "it did not finish its " + std::to_string(part.planned_steps()) +
                                " steps within as many step deadlines of " +
                                std::to_string(options_.step_deadline.count()) + " ms";
@@ -550,12 +500,12 @@ void TrainingRounds::expire_round() {
   messenger_.event("round-deadline", "",
                    "the round's " + std::to_string(options_.round_deadline.count()) +
                        " ms are up; every client sends its front as it stands");
-  round_deadline_.reset();
+  deadlines_->end_round();
   end_now_ = true;
   if (!relay_) return begin_merge(true);
   // Whoever has the front brings it back; nobody gets it after that.
   for (const ClientId& client : relay_->later()) round_->deactivate(client);
-  ask_for_front(now_());
+  ask_for_front();
 }
 
 void TrainingRounds::abandon() {
@@ -574,6 +524,7 @@ void TrainingRounds::abandon() {
 }
 
 void TrainingRounds::end_round() {
+  deadlines_.reset();
   steps_.reset();
   relay_.reset();
   round_.reset();
@@ -637,7 +588,7 @@ void TrainingRounds::advance_merge() {
   for (const ClientId& client : asked) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
-  if (!asked.empty()) phase_deadline_ = clock_.now() + options_.update_deadline;
+  if (!asked.empty()) deadlines_->ask_for_fronts();
   if (!messenger_.failure() && merge_->complete() && !is_paused()) finish_merge();
 }
 
@@ -698,7 +649,7 @@ void TrainingRounds::evaluate_or_complete() {
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   const int64_t batch = model_.split.has_tail() ? evaluation_batch_size(model_.definition, model_.split) : 0;
   evaluation_.emplace(++sequence_, std::move(examples), batch);
-  phase_deadline_ = now_() + options_.update_deadline;
+  evaluation_deadline_ = now_() + options_.update_deadline;
   for (const ClientId& client : evaluation_->outstanding()) send_evaluate(client);
 }
 
@@ -724,7 +675,7 @@ void TrainingRounds::evaluate_batch(const ClientId& client, const wire::Message&
   }
   // Every client that gets on has its time anew; it has only so many batches.
   if (evaluation_->count_batch(client, message.key.step)) {
-    phase_deadline_ = now_() + options_.update_deadline;
+    evaluation_deadline_ = now_() + options_.update_deadline;
   }
   messenger_.send(client, std::move(answer), evaluation_->round(), message.key.step);
 }

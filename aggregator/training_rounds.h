@@ -13,6 +13,7 @@
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
+#include "tandem/aggregator/round_deadlines.h"
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/tail_steps.h"
@@ -63,8 +64,7 @@ class TrainingRounds : public Training {
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
   void fix_schedules(const RoundPlan& plan);
   void make_tails();
-  void make_steps();
-  void start_clocks();
+  void equip_round(size_t turn);
   void send_begin_round(const ClientId& client);
 
   void handle_activations(const ClientId& client, const wire::Message& message);
@@ -84,17 +84,15 @@ class TrainingRounds : public Training {
 
   void advance_relay();
   void begin_turn();
-  void ask_for_front(TimePoint now);
+  void ask_for_front();
   void end_turn(const ClientUpdate* update);
   bool has_turn(const ClientId& client) const;
 
   void expire_steps(TimePoint as_of);
   void expire_round();
   void expire_local_training(TimePoint as_of);
-  bool lane_has_deadline(size_t lane) const;
-  bool trains_against_time(const ClientId& client) const;
-  TimePoint local_deadline(const Participant& part) const;
-  void restart_deadline(size_t lane);
+  void expire_fronts();
+  void front_is_late(const ClientId& client);
   bool is_paused() const;
   void abandon();
   void end_round();
@@ -135,12 +133,10 @@ class TrainingRounds : public Training {
   std::optional<Round> round_;
   std::optional<RelayTurns> relay_;  // of a round of relay
   std::optional<TailSteps> steps_;   // of the round
+  std::optional<RoundDeadlines> deadlines_;
   std::optional<UpdateMerge> merge_;
   std::optional<HeldOutEvaluation> evaluation_;
-  std::vector<TimePoint> lane_deadlines_;
-  std::optional<TimePoint> round_deadline_;
-  TimePoint local_started_;  // of the devices that train by themselves, in relay of the turn
-  TimePoint phase_deadline_;
+  TimePoint evaluation_deadline_;
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;

@@ -141,16 +141,13 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
 
 void TrainingRounds::load_round(const nlohmann::json& state) {
   round_.emplace(state.at("steps"));
-  make_steps();
   state_ = State::kTraining;
-  const auto turn = state.at("turn").get<size_t>();
-  if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
   merged_clients_ = state.at("merged_clients").get<int>();
   round_bytes_up_ = state.at("bytes_up_before").get<int64_t>();
   round_bytes_down_ = state.at("bytes_down_before").get<int64_t>();
   const std::chrono::duration<double> seconds(state.at("seconds").get<double>());
   round_started_ = now_() - std::chrono::duration_cast<TimePoint::duration>(seconds);
-  start_clocks();
+  equip_round(state.at("turn").get<size_t>());
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   if (state.at("control_sent").get<bool>()) sent_control_ = named_like(sent_weights_, strategy_->control());
   // Outputs of a U-shaped step that is open no more: its device starts it again.

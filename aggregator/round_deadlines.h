@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+#include "tandem/aggregator/deadline_clock.h"
+#include "tandem/aggregator/relay_turns.h"
+#include "tandem/aggregator/round.h"
+#include "tandem/aggregator/session_options.h"
+
+namespace tandem::aggregator {
+
+/// Until when one round waits, and for whom, by a clock that stands still in a pause:
+///
+///  * in a lane's step, from the moment the lane came to it;
+///  * for a device that trains by itself, from the beginning of the round or of its turn;
+///  * for fronts, from the moment they were last asked for;
+///  * for the whole round, where the options limit it.
+///
+/// The first two are there only if the options do not wait for everybody, and in relay only against whoever
+/// has the front and was not asked for it. Not thread-safe.
+class RoundDeadlines {
+ public:
+  /// The round begins, or goes on after a restart, now. `relay`: null with other algorithms. All must outlive
+  /// this.
+  RoundDeadlines(const SessionOptions& options, const DeadlineClock& clock, const Round& round,
+                 const RelayTurns* relay);
+
+  /// The lane is at another step, or at the second half of a U-shaped one, or waits once more.
+  void restart_lane(size_t lane);
+  /// Relay: another device has the front.
+  void begin_turn();
+  void ask_for_fronts() { fronts_ = clock_.now() + options_.update_deadline; }
+  /// Its time is up; it is so once.
+  void end_round() { round_end_.reset(); }
+  /// After a pause: as long as was left before it is left now.
+  void move(TimePoint::duration pause);
+
+  bool round_is_up(TimePoint as_of) const { return round_end_ && as_of >= *round_end_; }
+  /// Requires that fronts were asked for.
+  bool fronts_are_late(TimePoint as_of) const { return as_of >= fronts_; }
+  std::vector<size_t> late_lanes(TimePoint as_of) const;
+  std::vector<ClientId> late_trainers(TimePoint as_of) const;
+
+  /// The next of them while steps are made; none when nothing is waited for against time.
+  std::optional<TimePoint> next() const;
+  /// Until when fronts are waited for.
+  TimePoint fronts() const { return fronts_; }
+
+ private:
+  bool is_limited(size_t lane) const;
+  bool is_limited(const ClientId& client, const Participant& part) const;
+  TimePoint deadline_of(const Participant& part) const;
+
+  const SessionOptions& options_;
+  const DeadlineClock& clock_;
+  const Round& round_;
+  const RelayTurns* relay_;
+  std::vector<TimePoint> lanes_;
+  TimePoint trainers_started_;
+  TimePoint fronts_;
+  std::optional<TimePoint> round_end_;
+};
+
+}  // namespace tandem::aggregator
