@@ -91,9 +91,8 @@ void BufferedTraining::go_on() {
     if (task.update) came.push_back(client);
   }
   if (evaluation_) {
-    evaluation_deadline_ = now_() + options_.update_deadline;
-    for (const auto& [client, task] : tasks_)
-      evaluation_deadline_ = std::max(evaluation_deadline_, task.deadline);
+    evaluation_->restart_deadline();
+    for (const auto& [client, task] : tasks_) evaluation_->extend_deadline(task.deadline);
     return;
   }
   if (options_.update_order == UpdateOrder::kPlanned) return take_updates();
@@ -168,8 +167,8 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
   if (task.part.trained) return;
   if (evaluation_) {  // too late for a merge, and now it can evaluate
     tasks_.erase(client);
-    evaluation_deadline_ = std::max(evaluation_deadline_, now_() + options_.update_deadline);
-    return send_evaluate(client);
+    evaluation_->extend_deadline(now_() + options_.update_deadline);
+    return evaluation_->ask(client);
   }
   if (const auto checked = check_trained(trained, task.part.planned_examples()); !checked) {
     messenger_.count_refused();
@@ -214,7 +213,7 @@ void BufferedTraining::tick(TimePoint as_of) {
 std::optional<TimePoint> BufferedTraining::next_deadline() const {
   std::optional<TimePoint> next;
   if (evaluation_ && awaits_evaluation()) return next;
-  if (evaluation_ && !waits_for_training()) return evaluation_deadline_;
+  if (evaluation_ && !waits_for_training()) return evaluation_->deadline();
   if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
     if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
@@ -243,9 +242,8 @@ void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& pr
     if (!evaluation_) return join(client);
     if (!evaluation_->waits_for(client)) return;
     // While it was away time may have stood still.
-    if (clock_.is_paused())
-      evaluation_deadline_ = std::max(evaluation_deadline_, now_() + options_.update_deadline);
-    return send_evaluate(client);
+    if (clock_.is_paused()) evaluation_->extend_deadline(now_() + options_.update_deadline);
+    return evaluation_->ask(client);
   }
   const Task& task = found->second;
   if (task.update) return;
@@ -331,14 +329,16 @@ std::map<ClientId, uint64_t> BufferedTraining::held_out_examples() const {
 }
 
 void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
-  evaluation_deadline_ = now_() + options_.update_deadline;
+  evaluation_.emplace(
+      options_, messenger_, model_, nullptr, now_,
+      EvaluationRequest{.round = ++sequence_, .examples = std::move(examples), .weights = *weights_});
   // What stays on a device is part of what it evaluates, and how far it has come is chance: where a run can
   // be repeated to the bit, it finishes what it trains.
   const bool finishes = options_.update_order == UpdateOrder::kPlanned && model_.device.keeps_something();
   for (auto entry = tasks_.begin(); entry != tasks_.end();) {
     const auto& [client, task] = *entry;
-    if (finishes && examples.contains(client) && !task.part.trained) {
-      evaluation_deadline_ = std::max(evaluation_deadline_, task.deadline);
+    if (finishes && evaluation_->waits_for(client) && !task.part.trained) {
+      evaluation_->extend_deadline(task.deadline);
       ++entry;
       continue;
     }
@@ -348,43 +348,37 @@ void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
         task.round);
     entry = tasks_.erase(entry);
   }
-  evaluation_.emplace(++sequence_, std::move(examples), 0);
-  for (const ClientId& client : evaluation_->outstanding()) {
-    if (!tasks_.contains(client)) send_evaluate(client);
+  for (const ClientId& client : evaluation_->progress().outstanding()) {
+    if (!tasks_.contains(client)) evaluation_->ask(client);
   }
 }
 
 /// Whether the run waits for somebody who is to evaluate.
 bool BufferedTraining::awaits_evaluation() const {
-  return clock_.is_paused() && evaluation_->waits_for_any(messenger_.roster().awaited());
+  return clock_.is_paused() && evaluation_->progress().waits_for_any(messenger_.roster().awaited());
 }
 
 bool BufferedTraining::waits_for_training() const {
   return options_.stragglers == StragglerRule::kWait && !tasks_.empty();
 }
 
-void BufferedTraining::send_evaluate(const ClientId& client) {
-  messenger_.send(client, wire::Evaluate{.front = *weights_}, evaluation_->round());
-}
-
 void BufferedTraining::handle_evaluated(const ClientId& client, const wire::Message& message) {
-  if (!evaluation_ || message.key.round != evaluation_->round()) return;
-  const auto recorded = evaluation_->record(client, std::get<wire::Evaluated>(message.body));
-  if (!recorded) messenger_.offence(client, "bad-evaluation", recorded.error().message);
+  if (!evaluation_ || !evaluation_->is_of(message.key)) return;
+  evaluation_->receive(client, message);
   advance_evaluation();
 }
 
 void BufferedTraining::expire_evaluation(TimePoint as_of) {
-  if (waits_for_training() || as_of < evaluation_deadline_) return;
-  give_up_outstanding(*evaluation_, messenger_);
+  if (waits_for_training() || as_of < evaluation_->deadline()) return;
+  evaluation_->expire();
   advance_evaluation();
 }
 
 void BufferedTraining::advance_evaluation() {
   if (!evaluation_->complete()) return;
   tasks_.clear();
-  figures_.eval_loss = evaluation_->loss();
-  figures_.eval_accuracy = evaluation_->accuracy();
+  figures_.eval_loss = evaluation_->progress().loss();
+  figures_.eval_accuracy = evaluation_->progress().accuracy();
   keep([&] { complete_merge(); });
 }
 
@@ -409,7 +403,7 @@ void BufferedTraining::report_merge() {
   record.seconds = seconds_between(std::exchange(merge_started_, now), now);
   record.bytes_up = messenger_.bytes_up() - std::exchange(bytes_up_before_, messenger_.bytes_up());
   record.bytes_down = messenger_.bytes_down() - std::exchange(bytes_down_before_, messenger_.bytes_down());
-  if (evaluation_) add_evaluations(report.clients, evaluation_->results());
+  if (evaluation_) add_evaluations(report.clients, evaluation_->progress().results());
   for (ClientRecord& client : report.clients) client.round = record.round;
   figures_.training_seconds += record.seconds;
   messenger_.observe(messenger_.observer().on_round(report));

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "tandem/aggregator/deadline_clock.h"
-#include "tandem/aggregator/held_out_evaluation.h"
+#include "tandem/aggregator/device_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/round_planner.h"
@@ -86,7 +86,6 @@ class BufferedTraining : public Training {
   void begin_evaluation(std::map<ClientId, uint64_t> examples);
   bool awaits_evaluation() const;
   bool waits_for_training() const;
-  void send_evaluate(const ClientId& client);
   void handle_evaluated(const ClientId& client, const wire::Message& message);
   void expire_evaluation(TimePoint as_of);
   void advance_evaluation();
@@ -112,8 +111,7 @@ class BufferedTraining : public Training {
   std::shared_ptr<const NamedTensors> weights_;  // as BeginRound carries them
   std::map<ClientId, Task> tasks_;
   std::vector<ClientRecord> buffered_;  // of the updates in the buffer
-  std::optional<HeldOutEvaluation> evaluation_;
-  TimePoint evaluation_deadline_;
+  std::optional<DeviceEvaluation> evaluation_;
   int failed_in_a_row_ = 0;
   TrainingFigures figures_;
   TimePoint merge_started_;

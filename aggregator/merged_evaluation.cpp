@@ -25,11 +25,4 @@ void say_that_nobody_evaluates(Messenger& messenger, const Dataset* eval_data,
                   "back examples (--hold-out)");
 }
 
-void give_up_outstanding(HeldOutEvaluation& evaluation, Messenger& messenger) {
-  for (const ClientId& client : evaluation.outstanding()) {
-    messenger.event("missed-evaluation", client.name, "nothing came within the update deadline");
-    evaluation.give_up(client);
-  }
-}
-
 }  // namespace tandem::aggregator

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "tandem/aggregator/held_out_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/trained_model.h"
@@ -19,8 +18,5 @@ bool evaluate_here(const SessionOptions& options, TrainedModel& model, const Dat
 /// After the first merge of a run whose data here are of no use, says that nobody holds back examples either.
 void say_that_nobody_evaluates(Messenger& messenger, const Dataset* eval_data,
                                const TrainingFigures& figures);
-
-/// Those that have not answered by their deadline are left out.
-void give_up_outstanding(HeldOutEvaluation& evaluation, Messenger& messenger);
 
 }  // namespace tandem::aggregator

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <utility>
 
-#include "tandem/aggregator/activation_checks.h"
 #include "tandem/aggregator/merged_evaluation.h"
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/core/base/random.h"
@@ -180,13 +179,8 @@ bool TrainingRounds::receive(const ClientId& client, wire::Message message) {
     handle_trained(client, *trained, message.key.round);
   } else if (std::holds_alternative<wire::FrontUpdate>(message.body)) {
     handle_front_update(client, std::move(message));
-  } else if (const auto* evaluated = std::get_if<wire::Evaluated>(&message.body)) {
-    if (!evaluation_ || message.key.round != evaluation_->round()) return true;
-    if (const auto recorded = evaluation_->record(client, *evaluated); recorded) {
-      advance_evaluation();
-    } else {
-      evaluation_failed(client, recorded.error().message);
-    }
+  } else if (std::holds_alternative<wire::Evaluated>(message.body)) {
+    if (evaluation_ && evaluation_->is_of(message.key)) handle_evaluation(client, message);
   } else {
     return false;
   }
@@ -194,7 +188,7 @@ bool TrainingRounds::receive(const ClientId& client, wire::Message message) {
 }
 
 void TrainingRounds::handle_activations(const ClientId& client, const wire::Message& message) {
-  if (evaluation_ && message.key.round == evaluation_->round()) return evaluate_batch(client, message);
+  if (evaluation_ && evaluation_->is_of(message.key)) return handle_evaluation(client, message);
   if (messenger_.answer_repeat(client, message)) return;
   const bool out = !is_in_round(client, message.key);
   if (out || state_ != State::kTraining) {
@@ -283,10 +277,9 @@ void TrainingRounds::leave(const ClientId& client) {
 
 void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) {
   if (evaluation_ && evaluation_->waits_for(client)) {
-    if (went_back) evaluation_->start_again(client);
     // While it was away time may have stood still.
-    if (clock_.is_paused()) evaluation_deadline_ = now_() + options_.update_deadline;
-    return send_evaluate(client);
+    if (clock_.is_paused()) evaluation_->restart_deadline();
+    return evaluation_->ask_again(client, went_back);
   }
   if (!round_ || round_->active(client) == nullptr) return;
   if (!has_turn(client) || state_ == State::kEvaluating) return;
@@ -426,13 +419,13 @@ bool TrainingRounds::has_turn(const ClientId& client) const {
 /// An evaluation changes nothing: it waits only for those that may come back to it.
 bool TrainingRounds::is_paused() const {
   if (!clock_.is_paused() || state_ == State::kIdle) return false;
-  return state_ != State::kEvaluating || evaluation_->waits_for_any(messenger_.roster().awaited());
+  return state_ != State::kEvaluating || evaluation_->progress().waits_for_any(messenger_.roster().awaited());
 }
 
 void TrainingRounds::go_on() {
   const auto paused = clock_.go_on();
   if (deadlines_) deadlines_->move(paused);
-  if (state_ == State::kEvaluating) evaluation_deadline_ = now_() + options_.update_deadline;
+  if (evaluation_) evaluation_->restart_deadline();
   if (state_ == State::kMerging) return advance_merge();
   if (state_ != State::kTraining) return;
   // Its front may have come meanwhile.
@@ -444,7 +437,7 @@ void TrainingRounds::go_on() {
 
 std::optional<TimePoint> TrainingRounds::next_deadline() const {
   if (state_ == State::kIdle || is_paused()) return std::nullopt;
-  if (state_ == State::kEvaluating) return evaluation_deadline_;
+  if (state_ == State::kEvaluating) return evaluation_->deadline();
   return state_ == State::kTraining ? deadlines_->next() : deadlines_->fronts();
 }
 
@@ -452,8 +445,8 @@ void TrainingRounds::tick(TimePoint as_of) {
   if (state_ == State::kIdle || is_paused()) return;
   if (state_ == State::kTraining) return expire_steps(as_of);
   if (state_ == State::kMerging && deadlines_->fronts_are_late(as_of)) return expire_fronts();
-  if (state_ == State::kEvaluating && as_of >= evaluation_deadline_) {
-    give_up_outstanding(*evaluation_, messenger_);
+  if (state_ == State::kEvaluating && as_of >= evaluation_->deadline()) {
+    evaluation_->expire();
     advance_evaluation();
   }
 }
@@ -647,49 +640,21 @@ void TrainingRounds::evaluate_or_complete() {
   }
   state_ = State::kEvaluating;
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
-  const int64_t batch = model_.split.has_tail() ? evaluation_batch_size(model_.definition, model_.split) : 0;
-  evaluation_.emplace(++sequence_, std::move(examples), batch);
-  evaluation_deadline_ = now_() + options_.update_deadline;
-  for (const ClientId& client : evaluation_->outstanding()) send_evaluate(client);
+  evaluation_.emplace(
+      options_, messenger_, model_, tails_ ? &*tails_ : nullptr, now_,
+      EvaluationRequest{.round = ++sequence_, .examples = std::move(examples), .weights = sent_weights_});
+  for (const ClientId& client : evaluation_->progress().outstanding()) evaluation_->ask(client);
 }
 
-void TrainingRounds::send_evaluate(const ClientId& client) {
-  messenger_.send(client, wire::Evaluate{.front = sent_weights_}, evaluation_->round());
-}
-
-void TrainingRounds::evaluate_batch(const ClientId& client, const wire::Message& message) {
-  if (!evaluation_->waits_for(client) || !tails_) return;
-  const auto size = evaluation_->expected_batch(client, message.key.step);
-  if (!size) return;  // out of order, or a repeat from long ago
-  const auto& data = std::get<wire::Activations>(message.body);
-  const ActivationRules rules = activation_rules(options_, model_, *size);
-  if (const auto checked = check_activations(data.activations, data.labels, rules); !checked) {
-    return evaluation_failed(client, checked.error().message);
-  }
-  const at::Tensor outputs = tails_->for_evaluation(client).evaluate(data.activations);
-  wire::Body answer = wire::Outputs{outputs};
-  if (!options_.plan.u_shaped()) {
-    const auto [loss, correct] = mean_loss(outputs, data.labels);
-    if (!std::isfinite(loss)) return evaluation_failed(client, "the loss on its batch is not finite");
-    answer = wire::Receipt{.loss = loss, .correct = correct};
-  }
-  // Every client that gets on has its time anew; it has only so many batches.
-  if (evaluation_->count_batch(client, message.key.step)) {
-    evaluation_deadline_ = now_() + options_.update_deadline;
-  }
-  messenger_.send(client, std::move(answer), evaluation_->round(), message.key.step);
-}
-
-void TrainingRounds::evaluation_failed(const ClientId& client, const std::string& reason) {
-  messenger_.offence(client, "bad-evaluation", reason);
-  evaluation_->give_up(client);
+void TrainingRounds::handle_evaluation(const ClientId& client, const wire::Message& message) {
+  evaluation_->receive(client, message);
   advance_evaluation();
 }
 
 void TrainingRounds::advance_evaluation() {
   if (state_ != State::kEvaluating || !evaluation_->complete()) return;
-  figures_.eval_loss = evaluation_->loss();
-  figures_.eval_accuracy = evaluation_->accuracy();
+  figures_.eval_loss = evaluation_->progress().loss();
+  figures_.eval_accuracy = evaluation_->progress().accuracy();
   complete();
 }
 
@@ -699,7 +664,7 @@ void TrainingRounds::complete() {
   if (sent_control_.empty()) traffic.control_down_bytes = 0;  // the first round's is zero and not sent
   RoundReport report =
       round_report(*round_, messenger_.roster(), traffic,
-                   evaluation_ ? evaluation_->results() : std::map<ClientId, wire::Evaluated>{});
+                   evaluation_ ? evaluation_->progress().results() : std::map<ClientId, wire::Evaluated>{});
   RoundRecord& record = report.record;
   record.round = figures_.completed_rounds;
   record.eval_loss = figures_.eval_loss;

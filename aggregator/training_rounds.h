@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tandem/aggregator/deadline_clock.h"
-#include "tandem/aggregator/held_out_evaluation.h"
+#include "tandem/aggregator/device_evaluation.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
@@ -105,9 +105,7 @@ class TrainingRounds : public Training {
   void align_auxiliary();
 
   void evaluate_or_complete();
-  void send_evaluate(const ClientId& client);
-  void evaluate_batch(const ClientId& client, const wire::Message& message);
-  void evaluation_failed(const ClientId& client, const std::string& reason);
+  void handle_evaluation(const ClientId& client, const wire::Message& message);
   void advance_evaluation();
   void complete();
 
@@ -135,8 +133,7 @@ class TrainingRounds : public Training {
   std::optional<TailSteps> steps_;   // of the round
   std::optional<RoundDeadlines> deadlines_;
   std::optional<UpdateMerge> merge_;
-  std::optional<HeldOutEvaluation> evaluation_;
-  TimePoint evaluation_deadline_;
+  std::optional<DeviceEvaluation> evaluation_;
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
   bool end_now_ = false;

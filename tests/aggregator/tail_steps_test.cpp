@@ -4,13 +4,12 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "tandem/core/training/device_model.h"
-#include "tandem/core/wire/message_codec.h"
 //
-#include "support/recording_observer.h"
+#include "support/recording_messenger.h"
+#include "support/small_model.h"
 #include "support/test.h"
 
 using namespace tandem;
@@ -21,15 +20,6 @@ namespace {
 const ClientId kAnn{"ann"};
 const ClientId kBob{"bob"};
 
-std::unique_ptr<TrainedModel> build(TrainingPlan& plan) {
-  const auto no_augmenter = [](const auto&, const auto&, const auto&) {
-    return Result<std::unique_ptr<const Augmenter>>(nullptr);
-  };
-  auto model = build_trained_model(plan, {}, no_augmenter, at::kCPU);
-  REQUIRE(model.has_value());
-  return std::move(*model);
-}
-
 /// Three joined steps of ann and bob, two examples each.
 Round joined_steps() {
   RoundPlan plan{.batch_sizes = {{kAnn, {2, 2, 2}}, {kBob, {2, 2, 2}}}};
@@ -39,18 +29,7 @@ Round joined_steps() {
 }
 
 struct Bench {
-  explicit Bench(SessionOptions wanted = {}) : options(std::move(wanted)) {
-    for (const auto& [client, connection] : {std::pair{kAnn, 1u}, std::pair{kBob, 2u}}) {
-      messenger.roster().admit(client, ConnectionId{connection}, 1, {}, {});
-    }
-  }
-
-  static SessionOptions complete(SessionOptions options) {
-    options.plan.model = "mlp?hidden=8-8";
-    options.plan.input_shape = {1, 4, 4};
-    options.plan.num_classes = 3;
-    return options;
-  }
+  explicit Bench(SessionOptions wanted = {}) : options(std::move(wanted)) {}
 
   wire::Message message(wire::Body body, uint32_t step, uint64_t payload_hash) {
     return {
@@ -69,44 +48,13 @@ struct Bench {
                         step, 200 + step));
   }
 
-  /// What went out to the client since the last call: kind and step, such as "Gradients 0".
-  std::vector<std::string> answers(const ClientId& client) {
-    std::vector<std::string> names;
-    std::vector<std::pair<ConnectionId, wire::Message>> others;
-    for (auto& [connection, sent] : std::exchange(outbox, {})) {
-      if (connection != messenger.roster().find(client)->connection) {
-        others.emplace_back(connection, std::move(sent));
-        continue;
-      }
-      names.push_back(kind_of(sent.body) + " " + std::to_string(sent.key.step));
-    }
-    outbox = std::move(others);
-    return names;
-  }
-  static std::string kind_of(const wire::Body& body) {
-    if (std::holds_alternative<wire::Gradients>(body)) return "Gradients";
-    if (std::holds_alternative<wire::Outputs>(body)) return "Outputs";
-    if (std::holds_alternative<wire::Receipt>(body)) return "Receipt";
-    if (std::holds_alternative<wire::Refuse>(body)) return "Refuse";
-    const auto* skip = std::get_if<wire::Skip>(&body);
-    if (skip == nullptr) return "?";
-    return (skip->until_next_round ? "Out, " : "Skip, ") + skip->reason + ":";
-  }
+  std::vector<std::string> answers(const ClientId& client) { return network.answers_to(client); }
 
   SessionOptions options;
-  testing::RecordingObserver observer;
-  std::vector<std::pair<ConnectionId, wire::Message>> outbox;
-  Messenger messenger{1,
-                      1,
-                      4,
-                      0,
-                      [this](ConnectionId connection, const wire::Frames& frames) {
-                        auto sent = wire::decode(frames, {});
-                        REQUIRE(sent.has_value());
-                        outbox.emplace_back(connection, std::move(*sent));
-                      },
-                      observer};
-  std::unique_ptr<TrainedModel> model = build((options = complete(options)).plan);
+  testing::RecordingMessenger network{{kAnn, kBob}};
+  Messenger& messenger = network.messenger;
+  testing::RecordingObserver& observer = network.observer;
+  std::unique_ptr<TrainedModel> model = testing::small_model(options.plan);
   Tails tails{*model->tail, {}, options.plan.schedule(), options.plan.batch_norm};
   Round round = joined_steps();
   TrainingFigures figures;
