@@ -1,7 +1,6 @@
 #include "tandem/aggregator/training_rounds.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "tandem/aggregator/merged_evaluation.h"
@@ -13,10 +12,6 @@ namespace tandem::aggregator {
 namespace {
 
 constexpr int kMaxAbandonedInARow = 3;
-
-int64_t spanning(int64_t steps, uint32_t rounds, const LrScheduleOptions& schedule) {
-  return std::max<int64_t>(1, steps * rounds - schedule.warmup_steps);
-}
 
 }  // namespace
 
@@ -32,8 +27,7 @@ TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messeng
       clock_(now_),
       checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
-      lr_schedule_(options.plan.lr_schedule),
-      tail_schedule_(options.plan.lr_schedule) {
+      schedules_(options) {
   strategy_->set_population(options.clients);
 }
 
@@ -57,29 +51,10 @@ std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<Clie
   return chosen;
 }
 
-void TrainingRounds::fix_schedules(const RoundPlan& plan) {
-  schedules_known_ = true;
-  if (options_.schedule_spans_run) {
-    const uint32_t rounds = options_.plan.rounds;
-    // A device that is drawn now and then makes its steps in a part of the rounds.
-    const double share = options_.clients_per_round > 0
-                             ? static_cast<double>(options_.clients_per_round) / options_.clients
-                             : 1.0;
-    const auto own_steps = std::llround(share * plan.steps());
-    lr_schedule_.period_steps = spanning(std::max<int64_t>(1, own_steps), rounds, lr_schedule_);
-    size_t longest = 0;
-    for (const Lane& lane : plan.lanes) longest = std::max(longest, lane.size());
-    // A schedule counts its owner's steps; a tail may make more than any device, or fewer.
-    const bool replicas = options_.plan.schedule() == Algorithm::kSplitFedV1;
-    const auto tail_steps = std::llround((replicas ? share : 1.0) * static_cast<double>(longest));
-    tail_schedule_.period_steps = spanning(std::max<int64_t>(1, tail_steps), rounds, tail_schedule_);
-  }
-}
-
 void TrainingRounds::make_tails() {
   if (!model_.tail) return;
   const TrainingPlan& plan_sent = options_.plan;
-  TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = tail_schedule_},
+  TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = schedules_.tail()},
                           .device = options_.device,
                           .loss_limit = options_.loss_limit,
                           .gradients_go_back = plan_sent.objective == EdgeObjective::kEndToEnd};
@@ -101,8 +76,8 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
   const uint32_t ordinal = figures_.completed_rounds + 1;
   RoundPlan plan = planner_.plan(clients, ordinal);
   if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
-  if (!schedules_known_) {
-    fix_schedules(plan);
+  if (!schedules_.known()) {
+    schedules_.fix(plan);
     make_tails();
   }
 
@@ -161,7 +136,7 @@ void TrainingRounds::send_begin_round(const ClientId& client) {
                                    .previous_loss = value_or_nan(figures_.eval_loss),
                                    .previous_accuracy = value_or_nan(figures_.eval_accuracy),
                                    .front = sent_weights_,
-                                   .lr_schedule = lr_schedule_,
+                                   .lr_schedule = schedules_.device(),
                                    .control = sent_control_,
                                    .ordinal = figures_.completed_rounds + 1},
                   round_->id().value);

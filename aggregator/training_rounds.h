@@ -14,6 +14,7 @@
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/round_deadlines.h"
+#include "tandem/aggregator/run_schedules.h"
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/tail_steps.h"
@@ -62,7 +63,6 @@ class TrainingRounds : public Training {
   enum class State { kIdle, kTraining, kMerging, kEvaluating };
 
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
-  void fix_schedules(const RoundPlan& plan);
   void make_tails();
   void equip_round(size_t turn);
   void send_begin_round(const ClientId& client);
@@ -121,10 +121,8 @@ class TrainingRounds : public Training {
   /// Keeps the state of the whole run; what was sent since Messenger::hold leaves only then.
   std::function<void()> checkpoint_;
   RoundPlanner planner_;
+  RunSchedules schedules_;
   std::optional<Tails> tails_;  // made with the first round; none with `federated`
-  LrScheduleOptions lr_schedule_;
-  LrScheduleOptions tail_schedule_;
-  bool schedules_known_ = false;
 
   State state_ = State::kIdle;
   uint32_t sequence_ = 0;

@@ -86,10 +86,8 @@ nlohmann::json TrainingRounds::state(NamedTensors& tensors) const {
   // The end of a round is gone through anew: the fronts are still where they were.
   const bool in_round = state_ != State::kIdle;
   nlohmann::json values = json_of(figures_);
+  values.update(schedules_.state());
   values.update({{"sequence", in_round ? round_->id().value : sequence_},
-                 {"schedules_known", schedules_known_},
-                 {"lr_period_steps", lr_schedule_.period_steps},
-                 {"tail_period_steps", tail_schedule_.period_steps},
                  {"abandoned_in_a_row", abandoned_in_a_row_},
                  {"planner", planner_.state()},
                  {"replicas", std::move(replicas)},
@@ -122,12 +120,10 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
   if (auto loaded = strategy_->load_state(without_prefix(tensors, kStrategy)); !loaded) return loaded;
   figures_ = training_figures_of(state);
   sequence_ = state.at("sequence").get<uint32_t>();
-  schedules_known_ = state.at("schedules_known").get<bool>();
-  lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();
-  tail_schedule_.period_steps = state.at("tail_period_steps").get<int64_t>();
+  schedules_.load_state(state);
   abandoned_in_a_row_ = state.at("abandoned_in_a_row").get<int>();
   planner_.load_state(state.at("planner"));
-  if (schedules_known_) make_tails();
+  if (schedules_.known()) make_tails();
   if (tails_) {
     std::vector<ClientId> replicas;
     for (const auto& name : state.at("replicas")) replicas.push_back({name.get<std::string>()});
