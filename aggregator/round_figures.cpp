@@ -37,6 +37,27 @@ TrainingFigures training_figures_of(const nlohmann::json& values) {
           .eval_accuracy = figure_of(values.at("eval_accuracy"))};
 }
 
+StepReport step_report(const Round& round) {
+  StepReport report;
+  for (size_t lane = 0; lane < round.lanes(); ++lane) {
+    report.steps_done += round.applied(lane);
+    report.steps += round.tail_steps(lane);
+  }
+  for (const auto& [client, part] : round.participants()) {
+    report.examples += static_cast<int64_t>(part.examples);
+    report.loss += part.loss_sum;
+    report.accuracy += static_cast<double>(part.correct);
+    if (round.lanes() > 0) continue;
+    ++report.steps;
+    if (part.trained) ++report.steps_done;
+  }
+  if (report.examples > 0) {
+    report.loss /= static_cast<double>(report.examples);
+    report.accuracy /= static_cast<double>(report.examples);
+  }
+  return report;
+}
+
 std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels) {
   const torch::NoGradGuard no_grad;
   return {torch::cross_entropy_loss(logits, labels).item<double>(),

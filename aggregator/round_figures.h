@@ -54,6 +54,10 @@ void record_trained(Participant& part, const wire::Trained& trained);
 RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,
                          const std::map<ClientId, wire::Evaluated>& evaluations);
 
+/// How far the round is and what its steps gave, without what only the session knows (number, bytes). Where
+/// no step goes up the devices that are done count as steps.
+StepReport step_report(const Round& round);
+
 /// Mean cross-entropy of logits [n, classes], and how many are right.
 std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels);
 

@@ -40,9 +40,8 @@ std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<Clie
   const auto wanted = static_cast<size_t>(options_.clients_per_round);
   if (wanted == 0 || wanted >= present.size()) return present;
   // A round that lost everybody is tried again with others.
-  const uint64_t seed =
-      derive_seed(options_.plan.seed, RandomPurpose::kSample,
-                  {figures_.completed_rounds + 1u, static_cast<uint64_t>(abandoned_in_a_row_)});
+  const uint64_t seed = derive_seed(options_.plan.seed, RandomPurpose::kSample,
+                                    {ordinal(), static_cast<uint64_t>(abandoned_in_a_row_)});
   std::vector<int64_t> order = random_permutation(static_cast<int64_t>(present.size()), seed);
   order.resize(wanted);
   std::sort(order.begin(), order.end());
@@ -73,34 +72,39 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
     const Member& member = *messenger_.roster().find(client);
     clients[client] = {.examples = member.data.num_examples, .position = member.position};
   }
-  const uint32_t ordinal = figures_.completed_rounds + 1;
-  RoundPlan plan = planner_.plan(clients, ordinal);
+  RoundPlan plan = planner_.plan(clients, ordinal());
   if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
   if (!schedules_.known()) {
     schedules_.fix(plan);
     make_tails();
   }
+  open_round(std::move(plan));
+  if (auto taken = take_merged_weights(participants); !taken) return messenger_.fail(taken.error());
+  // A device may be far into the round when the aggregator dies: the round must be known by then.
+  keep(options_.plan.checkpoint_steps > 0, [this] { start_participants(); });
+  advance();
+}
 
-  messenger_.begin_round(ordinal);
+void TrainingRounds::open_round(RoundPlan plan) {
+  messenger_.begin_round(ordinal());
   state_ = State::kTraining;
   round_.emplace(RoundId{++sequence_}, std::move(plan));
-  round_started_ = now_();
-  round_bytes_up_ = messenger_.bytes_up();
-  round_bytes_down_ = messenger_.bytes_down();
-  equip_round(0);
+  start_ = {.time = now_(), .bytes_up = messenger_.bytes_up(), .bytes_down = messenger_.bytes_down()};
   end_now_ = false;
   merged_clients_ = 0;
+  equip_round(0);
+}
+
+/// What everybody begins with.
+Result<void> TrainingRounds::take_merged_weights(const std::vector<ClientId>& participants) {
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   const NamedTensors control = strategy_->control();
   sent_control_ = named_like(sent_weights_, control);
-  if (tails_) {
-    if (auto begun = tails_->begin_round(participants, named_like(tails_->exchanged(), control)); !begun) {
-      return messenger_.fail(begun.error());
-    }
-  }
-  // A device may be far into the round when the aggregator dies: the round must be known by then.
-  const bool keep = options_.plan.checkpoint_steps > 0;
-  if (keep) messenger_.hold();
+  if (!tails_) return {};
+  return tails_->begin_round(participants, named_like(tails_->exchanged(), control));
+}
+
+void TrainingRounds::start_participants() {
   for (auto& [client, part] : round_->participants()) {
     Member& member = *messenger_.roster().find(client);
     part.first_example = member.position;
@@ -114,11 +118,16 @@ void TrainingRounds::begin(const std::vector<ClientId>& present) {
     relay_->begin();
     begin_turn();
   }
-  if (keep) {
-    checkpoint_();
-    messenger_.release();
-  }
-  advance();
+}
+
+/// Makes a change; where it is kept, devices hear of it only afterwards: none is ever ahead of what this side
+/// would go on from.
+void TrainingRounds::keep(bool is_kept, const std::function<void()>& change) {
+  if (is_kept) messenger_.hold();
+  change();
+  if (!is_kept) return;
+  checkpoint_();
+  messenger_.release();
 }
 
 /// Of a round that begins, or goes on after a restart with that turn of relay.
@@ -138,7 +147,7 @@ void TrainingRounds::send_begin_round(const ClientId& client) {
                                    .front = sent_weights_,
                                    .lr_schedule = schedules_.device(),
                                    .control = sent_control_,
-                                   .ordinal = figures_.completed_rounds + 1},
+                                   .ordinal = ordinal()},
                   round_->id().value);
 }
 
@@ -300,42 +309,23 @@ bool TrainingRounds::advance_lane(size_t lane) {
     deadlines_->restart_lane(lane);
     return true;
   }
-  // Of a step that is kept the answers leave only afterwards: a device is never ahead of what this side would
-  // go on from.
   const uint32_t every = options_.plan.checkpoint_steps;
-  const bool keep = every > 0 && (round_->applied(lane) + 1) % every == 0;
-  if (keep) messenger_.hold();
-  const bool learned = steps_->finish(lane);
-  deadlines_->restart_lane(lane);
-  if (keep) {
-    checkpoint_();
-    messenger_.release();
-  }
+  const bool is_kept = every > 0 && (round_->applied(lane) + 1) % every == 0;
+  bool learned = false;
+  keep(is_kept, [&] {
+    learned = steps_->finish(lane);
+    deadlines_->restart_lane(lane);
+  });
   if (learned) report_progress();
   return true;
 }
 
 void TrainingRounds::report_progress() {
-  StepReport report{.round = figures_.completed_rounds + 1,
-                    .rounds = options_.plan.rounds,
-                    .bytes_up = messenger_.bytes_up(),
-                    .bytes_down = messenger_.bytes_down()};
-  for (size_t lane = 0; lane < round_->lanes(); ++lane) {
-    report.steps_done += round_->applied(lane);
-    report.steps += round_->tail_steps(lane);
-  }
-  for (const auto& [client, part] : round_->participants()) {
-    report.examples += static_cast<int64_t>(part.examples);
-    report.loss += part.loss_sum;
-    report.accuracy += static_cast<double>(part.correct);
-    if (round_->lanes() > 0) continue;  // without a tail the devices that are done count
-    ++report.steps;
-    if (part.trained) ++report.steps_done;
-  }
-  if (report.examples > 0) {
-    report.loss /= static_cast<double>(report.examples);
-    report.accuracy /= static_cast<double>(report.examples);
-  }
+  StepReport report = step_report(*round_);
+  report.round = ordinal();
+  report.rounds = options_.plan.rounds;
+  report.bytes_up = messenger_.bytes_up();
+  report.bytes_down = messenger_.bytes_down();
   messenger_.observer().on_step(report);
 }
 
@@ -477,9 +467,8 @@ void TrainingRounds::expire_round() {
 }
 
 void TrainingRounds::abandon() {
-  messenger_.event("round-abandoned", "",
-                   "no client is left in round " + std::to_string(figures_.completed_rounds + 1));
-  figures_.training_seconds += seconds_between(round_started_, now_());
+  messenger_.event("round-abandoned", "", "no client is left in round " + std::to_string(ordinal()));
+  figures_.training_seconds += seconds_between(start_.time, now_());
   if (!messenger_.roster().present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
     messenger_.fail(
         {ErrorCode::kNonFinite,
@@ -567,33 +556,32 @@ void TrainingRounds::finish_merge() {
     messenger_.event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
   } else {
     merged_clients_ = static_cast<int>(merge_->merged().size());
-    const auto merged = strategy_->merge();
-    if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); finite) {
-      load_merged(*merged);
-      for (const ClientId& client : strategy_->left_out()) {
-        messenger_.event("left-out", client.name, "the strategy did not select its update");
-      }
-    } else {
-      messenger_.event("merge-skipped", "", finite.error().message + "; the edge weights stay as they were");
-    }
+    load_merged(strategy_->merge());
   }
   abandoned_in_a_row_ = 0;
   align_auxiliary();
   evaluate_or_complete();
 }
 
-void TrainingRounds::load_merged(const NamedTensors& merged) {
-  copy_values(merged, merged_layout());
+void TrainingRounds::load_merged(const Result<NamedTensors>& merged) {
+  if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); !finite) {
+    return messenger_.event("merge-skipped", "",
+                            finite.error().message + "; the edge weights stay as they were");
+  }
+  copy_values(*merged, merged_layout());
+  for (const ClientId& client : strategy_->left_out()) {
+    messenger_.event("left-out", client.name, "the strategy did not select its update");
+  }
 }
 
 void TrainingRounds::align_auxiliary() {
-  if (steps_->smashed().empty() || (figures_.completed_rounds + 1) % options_.alignment.interval != 0) return;
-  const AlignmentReport report = align_auxiliary_head(
-      *model_.device.auxiliary, *model_.tail, steps_->smashed().batches(),
-      {.epochs = options_.alignment.epochs,
-       .learning_rate = options_.alignment.learning_rate,
-       .device = options_.device,
-       .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {figures_.completed_rounds + 1u})});
+  if (steps_->smashed().empty() || ordinal() % options_.alignment.interval != 0) return;
+  const AlignmentReport report =
+      align_auxiliary_head(*model_.device.auxiliary, *model_.tail, steps_->smashed().batches(),
+                           {.epochs = options_.alignment.epochs,
+                            .learning_rate = options_.alignment.learning_rate,
+                            .device = options_.device,
+                            .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
   messenger_.event("aligned", "",
                    "relative error of the auxiliary head's gradients " + std::to_string(report.error_before) +
                        " before, " + std::to_string(report.error_after) + " after");
@@ -645,9 +633,9 @@ void TrainingRounds::complete() {
   record.eval_loss = figures_.eval_loss;
   record.eval_accuracy = figures_.eval_accuracy;
   record.clients = merged_clients_;
-  record.seconds = seconds_between(round_started_, now_());
-  record.bytes_up = messenger_.bytes_up() - round_bytes_up_;
-  record.bytes_down = messenger_.bytes_down() - round_bytes_down_;
+  record.seconds = seconds_between(start_.time, now_());
+  record.bytes_up = messenger_.bytes_up() - start_.bytes_up;
+  record.bytes_down = messenger_.bytes_down() - start_.bytes_down;
   for (ClientRecord& client : report.clients) client.round = figures_.completed_rounds;
   figures_.training_seconds += record.seconds;
   end_round();

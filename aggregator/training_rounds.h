@@ -61,56 +61,74 @@ class TrainingRounds : public Training {
 
  private:
   enum class State { kIdle, kTraining, kMerging, kEvaluating };
+  /// Figures from before the round, for those of the round.
+  struct Start {
+    TimePoint time;
+    int64_t bytes_up = 0;
+    int64_t bytes_down = 0;
+  };
 
+  // The beginning and the end of a round.
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
   void make_tails();
+  void open_round(RoundPlan plan);
   void equip_round(size_t turn);
+  Result<void> take_merged_weights(const std::vector<ClientId>& participants);
+  void start_participants();
   void send_begin_round(const ClientId& client);
+  void abandon();
+  void complete();
+  void end_round();
 
+  // Messages.
   void handle_activations(const ClientId& client, const wire::Message& message);
   void handle_output_gradients(const ClientId& client, const wire::Message& message);
   bool is_in_round(const ClientId& client, const wire::MessageKey& key);
   void handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round);
   void handle_front_update(const ClientId& client, wire::Message message);
+  void handle_evaluation(const ClientId& client, const wire::Message& message);
 
+  // Training; in relay turn by turn.
   void advance();
   bool advance_lane(size_t lane);
-  bool can_answer(const ClientId& client, uint32_t from) const;
-  NamedTensors settled_model() const;
-  nlohmann::json round_state(NamedTensors& tensors) const;
-  void load_round(const nlohmann::json& state);
   bool training_is_over() const;
   void report_progress();
-
   void advance_relay();
   void begin_turn();
   void ask_for_front();
   void end_turn(const ClientUpdate* update);
   bool has_turn(const ClientId& client) const;
 
+  // Time.
+  bool is_paused() const;
   void expire_steps(TimePoint as_of);
-  void expire_round();
   void expire_local_training(TimePoint as_of);
+  void expire_round();
   void expire_fronts();
   void front_is_late(const ClientId& client);
-  bool is_paused() const;
-  void abandon();
-  void end_round();
 
+  // Merging and evaluation.
   void begin_merge(bool now);
   void advance_merge();
   Result<void> add_update(ClientUpdate update);
   void finish_merge();
-  void load_merged(const NamedTensors& merged);
+  void load_merged(const Result<NamedTensors>& merged);
   void align_auxiliary();
-
   void evaluate_or_complete();
-  void handle_evaluation(const ClientId& client, const wire::Message& message);
   void advance_evaluation();
-  void complete();
-
   NamedTensors merged_layout() const;
 
+  // Checkpoints.
+  void keep(bool is_kept, const std::function<void()>& change);
+  bool can_answer(const ClientId& client, uint32_t from) const;
+  NamedTensors settled_model() const;
+  nlohmann::json round_state(NamedTensors& tensors) const;
+  void load_round(const nlohmann::json& state);
+
+  /// The round under way or to come, as people count.
+  uint32_t ordinal() const { return figures_.completed_rounds + 1; }
+
+  // The run.
   const SessionOptions& options_;
   Messenger& messenger_;
   TrainedModel& model_;
@@ -123,25 +141,23 @@ class TrainingRounds : public Training {
   RoundPlanner planner_;
   RunSchedules schedules_;
   std::optional<Tails> tails_;  // made with the first round; none with `federated`
-
-  State state_ = State::kIdle;
+  TrainingFigures figures_;
   uint32_t sequence_ = 0;
+  int abandoned_in_a_row_ = 0;
+
+  // The round under way. Those after `round_` refer to it.
+  State state_ = State::kIdle;
   std::optional<Round> round_;
-  std::optional<RelayTurns> relay_;  // of a round of relay
-  std::optional<TailSteps> steps_;   // of the round
+  std::optional<RelayTurns> relay_;  // relay only
+  std::optional<TailSteps> steps_;
   std::optional<RoundDeadlines> deadlines_;
-  std::optional<UpdateMerge> merge_;
-  std::optional<DeviceEvaluation> evaluation_;
+  std::optional<UpdateMerge> merge_;            // once its steps are over
+  std::optional<DeviceEvaluation> evaluation_;  // once it is merged, where devices evaluate
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
-  bool end_now_ = false;
+  Start start_;
+  bool end_now_ = false;  // its time is up
   int merged_clients_ = 0;
-
-  TrainingFigures figures_;
-  TimePoint round_started_;
-  int64_t round_bytes_up_ = 0;
-  int64_t round_bytes_down_ = 0;
-  int abandoned_in_a_row_ = 0;
 };
 
 }  // namespace tandem::aggregator

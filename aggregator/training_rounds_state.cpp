@@ -97,9 +97,9 @@ nlohmann::json TrainingRounds::state(NamedTensors& tensors) const {
 
 nlohmann::json TrainingRounds::round_state(NamedTensors& tensors) const {
   return {{"steps", round_->state()},
-          {"seconds", seconds_between(round_started_, now_())},
-          {"bytes_up_before", round_bytes_up_},
-          {"bytes_down_before", round_bytes_down_},
+          {"seconds", seconds_between(start_.time, now_())},
+          {"bytes_up_before", start_.bytes_up},
+          {"bytes_down_before", start_.bytes_down},
           {"control_sent", !sent_control_.empty()},
           {"turn", relay_ ? relay_->turn() : 0},
           {"merged_clients", relay_ ? merged_clients_ : 0},
@@ -139,10 +139,10 @@ void TrainingRounds::load_round(const nlohmann::json& state) {
   round_.emplace(state.at("steps"));
   state_ = State::kTraining;
   merged_clients_ = state.at("merged_clients").get<int>();
-  round_bytes_up_ = state.at("bytes_up_before").get<int64_t>();
-  round_bytes_down_ = state.at("bytes_down_before").get<int64_t>();
+  start_.bytes_up = state.at("bytes_up_before").get<int64_t>();
+  start_.bytes_down = state.at("bytes_down_before").get<int64_t>();
   const std::chrono::duration<double> seconds(state.at("seconds").get<double>());
-  round_started_ = now_() - std::chrono::duration_cast<TimePoint::duration>(seconds);
+  start_.time = now_() - std::chrono::duration_cast<TimePoint::duration>(seconds);
   equip_round(state.at("turn").get<size_t>());
   sent_weights_ = cpu_snapshot(model_.device.exchanged());
   if (state.at("control_sent").get<bool>()) sent_control_ = named_like(sent_weights_, strategy_->control());
