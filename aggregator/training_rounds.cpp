@@ -1,12 +1,14 @@
 #include "tandem/aggregator/training_rounds.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 
+#include "tandem/aggregator/auxiliary_alignment.h"
 #include "tandem/aggregator/merged_evaluation.h"
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/core/base/random.h"
-#include "tandem/core/wire/message_codec.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -466,30 +468,6 @@ void TrainingRounds::expire_round() {
   ask_for_front();
 }
 
-void TrainingRounds::abandon() {
-  messenger_.event("round-abandoned", "", "no client is left in round " + std::to_string(ordinal()));
-  figures_.training_seconds += seconds_between(start_.time, now_());
-  if (!messenger_.roster().present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
-    messenger_.fail(
-        {ErrorCode::kNonFinite,
-         std::to_string(kMaxAbandonedInARow) +
-             " rounds in a row lost every client though clients are there: the training diverged or they "
-             "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
-             "--step-deadline"});
-  }
-  end_round();
-}
-
-void TrainingRounds::end_round() {
-  deadlines_.reset();
-  steps_.reset();
-  relay_.reset();
-  round_.reset();
-  merge_.reset();
-  evaluation_.reset();
-  state_ = State::kIdle;
-}
-
 // ---------------------------------------------------------------------------------------------------------
 // Merging.
 
@@ -641,6 +619,30 @@ void TrainingRounds::complete() {
   end_round();
   messenger_.observe(messenger_.observer().on_round(report));
   checkpoint_();
+}
+
+void TrainingRounds::abandon() {
+  messenger_.event("round-abandoned", "", "no client is left in round " + std::to_string(ordinal()));
+  figures_.training_seconds += seconds_between(start_.time, now_());
+  if (!messenger_.roster().present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
+    messenger_.fail(
+        {ErrorCode::kNonFinite,
+         std::to_string(kMaxAbandonedInARow) +
+             " rounds in a row lost every client though clients are there: the training diverged or they "
+             "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
+             "--step-deadline"});
+  }
+  end_round();
+}
+
+void TrainingRounds::end_round() {
+  deadlines_.reset();
+  steps_.reset();
+  relay_.reset();
+  round_.reset();
+  merge_.reset();
+  evaluation_.reset();
+  state_ = State::kIdle;
 }
 
 }  // namespace tandem::aggregator

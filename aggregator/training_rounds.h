@@ -2,10 +2,8 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "tandem/aggregator/deadline_clock.h"
@@ -145,7 +143,7 @@ class TrainingRounds : public Training {
   uint32_t sequence_ = 0;
   int abandoned_in_a_row_ = 0;
 
-  // The round under way. Those after `round_` refer to it.
+  // The round under way; the three after `round_` refer to it.
   State state_ = State::kIdle;
   std::optional<Round> round_;
   std::optional<RelayTurns> relay_;  // relay only
