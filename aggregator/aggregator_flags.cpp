@@ -133,10 +133,16 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("tail-interval", tail_interval, "Without the tail's gradient: every so many batches one goes up");
   flags.add("auxiliary-head", auxiliary_head,
             "Without the tail's gradient: linear, mlp?hidden=N or conv?channels=N");
-  flags.add("align-interval", align_interval, "aligned: rounds between two fits of the auxiliary head");
-  flags.add("align-examples", align_examples, "aligned: newest smashed examples that are kept for a fit");
-  flags.add("align-epochs", align_epochs, "aligned: passes over them");
-  flags.add("align-learning-rate", align_learning_rate, "aligned: learning rate of the fit");
+  flags.add("align-interval", align_interval, "aligned: rounds between two alignments");
+  flags.add("align-memory-mib", align_memory_mib,
+            "aligned: room at the aggregator for a round's smashed data, MiB; the newest are kept");
+  flags.add(
+      "align-tail-epochs", align_tail_epochs,
+      "aligned: the tail's passes over them at the end of a round, all clients' mixed; 0 as in the "
+      "paper, -1 the tail interval less one: then the tail makes as many steps as if all batches went up");
+  flags.add("align-epochs", align_epochs,
+            "aligned: passes over them in which the auxiliary head is fitted to the tail");
+  flags.add("align-learning-rate", align_learning_rate, "aligned: learning rate of that fit");
   flags.add_choice("batch-norm", batch_norm, {"average", "local", "freeze"},
                    "Batch norm at the merge: averaged, kept on each device (FedBN), or never changed");
   flags.add("rounds", rounds, "Rounds; the fronts are merged at the end of each");
@@ -232,10 +238,17 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.min_clients = min_clients;
   if (auto chosen = choose_strategy(options); !chosen) return chosen.error();
   options.update_order = update_order == "planned" ? UpdateOrder::kPlanned : UpdateOrder::kArrival;
-  options.alignment = {.interval = align_interval,
-                       .max_examples = align_examples,
-                       .epochs = align_epochs,
-                       .learning_rate = align_learning_rate};
+  if (align_tail_epochs < -1) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--align-tail-epochs must be >= 0, or -1 for the tail interval less one, got " +
+                     std::to_string(align_tail_epochs)};
+  }
+  options.alignment = {
+      .interval = align_interval,
+      .max_bytes = int64_t{align_memory_mib} << 20,
+      .tail_epochs = align_tail_epochs < 0 ? static_cast<int>(tail_interval) - 1 : align_tail_epochs,
+      .epochs = align_epochs,
+      .learning_rate = align_learning_rate};
   options.stragglers = stragglers == "wait"   ? StragglerRule::kWait
                        : stragglers == "late" ? StragglerRule::kLate
                                               : StragglerRule::kDrop;
@@ -309,7 +322,8 @@ Result<void> TrainingFlags::check_same_run(const std::string& recorded_toml,
                                               "batch-norm",
                                               "auxiliary-head",
                                               "align-interval",
-                                              "align-examples",
+                                              "align-memory-mib",
+                                              "align-tail-epochs",
                                               "align-epochs",
                                               "local-epochs",
                                               "local-steps",

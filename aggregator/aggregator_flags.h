@@ -23,7 +23,8 @@ struct TrainingFlags {
   uint32_t tail_interval = 1;
   std::string auxiliary_head = "linear";
   uint32_t align_interval = 1;
-  uint32_t align_examples = 2048;
+  uint32_t align_memory_mib = 256;
+  int32_t align_tail_epochs = -1;
   int32_t align_epochs = 1;
   double align_learning_rate = 1e-4;
   std::string update_order = "arrival";

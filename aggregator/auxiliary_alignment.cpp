@@ -45,28 +45,10 @@ class EvaluationMode {
   ModelPart part_;
 };
 
-struct Examples {
-  at::Tensor activations;
-  at::Tensor labels;
-
-  int64_t size() const { return labels.size(0); }
-  Examples on(at::Device device) const { return {activations.to(device), labels.to(device)}; }
-};
-
-Examples join(const std::vector<SmashedBatch>& smashed) {
-  std::vector<at::Tensor> activations;
-  std::vector<at::Tensor> labels;
-  for (const SmashedBatch& batch : smashed) {
-    activations.push_back(batch.activations);
-    labels.push_back(batch.labels);
-  }
-  return {at::cat(activations, 0), at::cat(labels, 0)};
-}
-
 enum class Graph { kDrop, kKeep };
 
 /// Each example's own gradient: the summed loss carries no 1/n, and no example sees another.
-at::Tensor gradients_at_cut(const ModelPart& part, const Examples& batch, Graph graph) {
+at::Tensor gradients_at_cut(const ModelPart& part, const SmashedBatch& batch, Graph graph) {
   const at::Tensor activations = batch.activations.detach().requires_grad_();
   const at::Tensor loss =
       torch::cross_entropy_loss(part.forward(activations), batch.labels, {}, at::Reduction::Sum);
@@ -82,17 +64,17 @@ void for_each_piece(int64_t count, int64_t size, Visit visit) {
 
 class Alignment {
  public:
-  Alignment(ModelPart auxiliary, Examples examples, const AlignmentOptions& options)
+  Alignment(ModelPart auxiliary, SmashedBatch examples, const AlignmentOptions& options)
       : auxiliary_(std::move(auxiliary)), examples_(std::move(examples)), options_(options) {}
 
   /// Fills in the targets; afterwards `mean_square` is known.
   void compute_targets(const ModelPart& tail) {
     targets_ = at::empty_like(examples_.activations);
-    for_each_piece(examples_.size(), options_.batch_size, [&](int64_t begin, int64_t size) {
-      const Examples batch = narrow(begin, size).on(options_.device);
+    for_each_piece(examples_.examples(), options_.batch_size, [&](int64_t begin, int64_t size) {
+      const SmashedBatch batch = on_device(narrow(begin, size));
       targets_.narrow(0, begin, size).copy_(gradients_at_cut(tail, batch, Graph::kDrop));
     });
-    mean_square_ = sum_of_squares(targets_) / static_cast<double>(examples_.size());
+    mean_square_ = sum_of_squares(targets_) / static_cast<double>(examples_.examples());
   }
 
   /// mean_i |g_i|^2 of the tail's gradients.
@@ -100,21 +82,23 @@ class Alignment {
 
   double error() const {
     double sum = 0;
-    for_each_piece(examples_.size(), options_.batch_size, [&](int64_t begin, int64_t size) {
-      const Examples batch = narrow(begin, size).on(options_.device);
+    for_each_piece(examples_.examples(), options_.batch_size, [&](int64_t begin, int64_t size) {
+      const SmashedBatch batch = on_device(narrow(begin, size));
       const at::Tensor target = targets_.narrow(0, begin, size).to(options_.device);
       sum += sum_of_squares(gradients_at_cut(auxiliary_, batch, Graph::kDrop) - target);
     });
-    return sum / (static_cast<double>(examples_.size()) * scale());
+    return sum / (static_cast<double>(examples_.examples()) * scale());
   }
 
   void run() {
     Optimizer optimizer({.kind = OptimizerKind::kAdam, .learning_rate = options_.learning_rate},
                         auxiliary_.parameters());
     for (int epoch = 0; epoch < options_.epochs; ++epoch) {
-      const at::Tensor order = epoch_order(epoch);
-      for_each_piece(examples_.size(), options_.batch_size,
-                     [&](int64_t begin, int64_t size) { step(order.narrow(0, begin, size), optimizer); });
+      const uint64_t seed = derive_seed(options_.seed, RandomPurpose::kShuffle,
+                                        {hash_name("auxiliary_alignment"), static_cast<uint64_t>(epoch)});
+      for (const at::Tensor& places : shuffled_places(examples_, options_.batch_size, seed)) {
+        step(places, optimizer);
+      }
     }
     auxiliary_.zero_grad();
   }
@@ -127,23 +111,20 @@ class Alignment {
   /// A tail that has nothing to say leaves nothing to divide by.
   double scale() const { return mean_square_ > 0 ? mean_square_ : 1.0; }
 
-  Examples narrow(int64_t begin, int64_t size) const {
+  SmashedBatch narrow(int64_t begin, int64_t size) const {
     return {examples_.activations.narrow(0, begin, size), examples_.labels.narrow(0, begin, size)};
   }
 
-  at::Tensor epoch_order(int epoch) const {
-    const uint64_t seed = derive_seed(options_.seed, RandomPurpose::kShuffle,
-                                      {hash_name("auxiliary_alignment"), static_cast<uint64_t>(epoch)});
-    return torch::tensor(random_permutation(examples_.size(), seed), at::kLong);
+  SmashedBatch on_device(const SmashedBatch& batch) const {
+    return {batch.activations.to(options_.device), batch.labels.to(options_.device)};
   }
 
-  void step(const at::Tensor& indices, Optimizer& optimizer) {
-    const Examples batch =
-        Examples{examples_.activations.index_select(0, indices), examples_.labels.index_select(0, indices)}
-            .on(options_.device);
-    const at::Tensor target = targets_.index_select(0, indices).to(options_.device);
+  void step(const at::Tensor& places, Optimizer& optimizer) {
+    const SmashedBatch batch = on_device(examples_.select(places));
+    const at::Tensor target = targets_.index_select(0, places).to(options_.device);
     const at::Tensor difference = gradients_at_cut(auxiliary_, batch, Graph::kKeep) - target;
-    const at::Tensor objective = difference.square().sum() / (static_cast<double>(batch.size()) * scale());
+    const at::Tensor objective =
+        difference.square().sum() / (static_cast<double>(batch.examples()) * scale());
     set_gradients(objective);
     optimizer.step(1.0);
   }
@@ -159,7 +140,7 @@ class Alignment {
   }
 
   ModelPart auxiliary_;
-  Examples examples_;
+  SmashedBatch examples_;
   AlignmentOptions options_;
   at::Tensor targets_;
   double mean_square_ = 0;

@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include "tandem/aggregator/smashed_batch.h"
 #include "tandem/core/model/model.h"
 
 namespace tandem::aggregator {
@@ -22,12 +22,6 @@ struct AlignmentOptions {
   at::Device device = at::kCPU;
   /// Of the order of the examples.
   uint64_t seed = 1;
-};
-
-/// Activations that crossed the cut and were kept.
-struct SmashedBatch {
-  at::Tensor activations;  ///< float32 [n, ...], CPU
-  at::Tensor labels;       ///< int64 [n], CPU
 };
 
 /// Over all smashed data: sum |g_aux - g_tail|^2 / sum |g_tail|^2, where g are the gradients at the cut. 1 is

@@ -21,7 +21,11 @@ void RunSchedules::fix(const RoundPlan& first) {
   size_t longest = 0;
   for (const Lane& lane : first.lanes) longest = std::max(longest, lane.size());
   const bool replicas = options_.plan.schedule() == Algorithm::kSplitFedV1;
-  span_run(tail_, (replicas ? share : 1.0) * static_cast<double>(longest));
+  // What it replays, if there is room for all of it.
+  const bool aligned = options_.plan.objective == EdgeObjective::kAligned;
+  const double passes =
+      aligned ? 1 + static_cast<double>(options_.alignment.tail_epochs) / options_.alignment.interval : 1;
+  span_run(tail_, passes * (replicas ? share : 1.0) * static_cast<double>(longest));
 }
 
 void RunSchedules::span_run(LrScheduleOptions& schedule, double steps_a_round) const {

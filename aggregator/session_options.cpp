@@ -91,8 +91,15 @@ SessionOptions SessionOptions::validated() const {
   require(client_timeout.count() > 0, "client-timeout must be > 0", std::to_string(client_timeout.count()));
   require(round_deadline.count() >= 0, "round-deadline must be >= 0", std::to_string(round_deadline.count()));
   require(alignment.interval >= 1, "align-interval must be >= 1", std::to_string(alignment.interval));
-  require(alignment.max_examples >= 1, "align-examples must be >= 1", std::to_string(alignment.max_examples));
-  require(alignment.epochs >= 1, "align-epochs must be >= 1", std::to_string(alignment.epochs));
+  require(alignment.max_bytes >= 1, "align-memory-mib must be >= 1",
+          std::to_string(alignment.max_bytes >> 20));
+  require(alignment.tail_epochs >= 0, "align-tail-epochs must be >= 0",
+          std::to_string(alignment.tail_epochs));
+  require(alignment.epochs >= 0, "align-epochs must be >= 0", std::to_string(alignment.epochs));
+  require(plan.objective != EdgeObjective::kAligned || alignment.tail_epochs + alignment.epochs > 0,
+          "align-epochs and align-tail-epochs are both 0: nothing would be aligned; choose --edge-objective "
+          "local, or one of them >= 1",
+          "0");
   require(alignment.learning_rate > 0, "align-learning-rate must be > 0",
           std::to_string(alignment.learning_rate));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));

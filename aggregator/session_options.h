@@ -26,12 +26,15 @@ enum class UpdateOrder {
   kPlanned,  ///< as if every step took equally long on every device: a run can be repeated to the bit
 };
 
-/// FSL-SAGE: how the auxiliary head is fitted to the tail.
+/// FSL-SAGE: how tail and auxiliary head are brought into line at the end of a round, on its smashed data.
 struct AlignmentSchedule {
-  uint32_t interval = 1;         ///< every so many rounds, after the merge
-  uint32_t max_examples = 2048;  ///< the newest smashed examples of the round that are kept for it
-  int epochs = 1;                ///< passes over them
-  double learning_rate = 1e-4;   ///< of Adam
+  uint32_t interval = 1;            ///< every so many rounds
+  int64_t max_bytes = 256LL << 20;  ///< room for smashed data; the newest of a round are kept
+  /// The tail's passes over them, before the head is fitted to it; 0: none. As many as batches stay on a
+  /// device for each that goes up, and the tail makes the steps that it would have made on all of them.
+  int tail_epochs = 0;
+  int epochs = 1;               ///< the passes in which the head is fitted, after the merge; 0: none
+  double learning_rate = 1e-4;  ///< of Adam
 };
 
 /// What an AggregatorSession needs to know beyond the plan it sends to the edges.

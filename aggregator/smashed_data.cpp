@@ -16,24 +16,24 @@ std::string prefix_of(const ClientId& client, size_t batch) {
   return "smashed." + client.name + "/" + std::to_string(batch) + "/";
 }
 
-int64_t examples_of(const std::deque<SmashedBatch>& batches) {
-  int64_t examples = 0;
-  for (const SmashedBatch& batch : batches) examples += batch.labels.size(0);
-  return examples;
+int64_t bytes_of(const std::deque<SmashedBatch>& batches) {
+  int64_t bytes = 0;
+  for (const SmashedBatch& batch : batches) bytes += batch.bytes();
+  return bytes;
 }
 
 }  // namespace
 
-SmashedData::SmashedData(uint32_t max_examples, size_t clients)
-    : share_(static_cast<int64_t>(max_examples / std::max<size_t>(1, clients))) {}
+SmashedData::SmashedData(int64_t max_bytes, size_t clients)
+    : share_(max_bytes / static_cast<int64_t>(std::max<size_t>(1, clients))) {}
 
 void SmashedData::keep(const ClientId& client, const at::Tensor& activations, const at::Tensor& labels) {
   // Copies: a received frame may be part of a larger buffer.
   std::deque<SmashedBatch>& own = kept_[client];
   own.push_back({.activations = activations.clone(at::MemoryFormat::Preserve), .labels = labels.clone()});
-  int64_t examples = examples_of(own);
-  while (own.size() > 1 && examples - own.front().labels.size(0) >= share_) {
-    examples -= own.front().labels.size(0);
+  int64_t bytes = bytes_of(own);
+  while (own.size() > 1 && bytes > share_) {
+    bytes -= own.front().bytes();
     own.pop_front();
   }
 }
@@ -42,6 +42,12 @@ std::vector<SmashedBatch> SmashedData::batches() const {
   std::vector<SmashedBatch> batches;
   for (const auto& [client, own] : kept_) batches.insert(batches.end(), own.begin(), own.end());
   return batches;
+}
+
+std::vector<SmashedBatch> SmashedData::batches_of(const ClientId& client) const {
+  const auto own = kept_.find(client);
+  if (own == kept_.end()) return {};
+  return {own->second.begin(), own->second.end()};
 }
 
 nlohmann::json SmashedData::state(NamedTensors& tensors) const {

@@ -9,20 +9,21 @@
 #include <ATen/core/Tensor.h>
 #include <nlohmann/json_fwd.hpp>
 
-#include "tandem/aggregator/auxiliary_alignment.h"
+#include "tandem/aggregator/smashed_batch.h"
 #include "tandem/core/base/ids.h"
 #include "tandem/core/base/result.h"
 #include "tandem/core/model/named_tensors.h"
 
 namespace tandem::aggregator {
 
-/// FSL-SAGE: what is kept of the smashed data of a round, for the alignment after it. Every client has an
-/// equal share of the room for its newest batches, so what is kept does not depend on the order in which
-/// clients' batches arrive; its newest batch is kept whatever its size. Not thread-safe.
+/// FSL-SAGE: what is kept of the smashed data of a round, for what the aggregator does with it after the
+/// steps. Every client has an equal share of the room for its newest batches, so what is kept does not depend
+/// on the order in which clients' batches arrive; its newest batch is kept whatever its size. Not
+/// thread-safe.
 class SmashedData {
  public:
-  /// Room for `max_examples` of all clients together.
-  SmashedData(uint32_t max_examples, size_t clients);
+  /// Room for `max_bytes` of all clients together.
+  SmashedData(int64_t max_bytes, size_t clients);
 
   /// Keeps a copy of a client's batch, and forgets older ones that its share has no room for. Activations
   /// float32 [n, ...] and labels int64 [n], CPU.
@@ -31,6 +32,8 @@ class SmashedData {
   bool empty() const { return kept_.empty(); }
   /// In client-id order, each client's oldest first; aliases.
   std::vector<SmashedBatch> batches() const;
+  /// One client's; empty when there are none.
+  std::vector<SmashedBatch> batches_of(const ClientId& client) const;
 
   /// What a checkpoint keeps: how many batches there are of each client, and in `tensors` the batches,
   /// aliases.
@@ -40,7 +43,7 @@ class SmashedData {
   Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors);
 
  private:
-  int64_t share_;  // examples
+  int64_t share_;  // bytes
   std::map<ClientId, std::deque<SmashedBatch>> kept_;
 };
 

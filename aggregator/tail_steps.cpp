@@ -29,7 +29,7 @@ TailSteps::TailSteps(const SessionOptions& options, Messenger& messenger, const 
       round_(round),
       figures_(figures),
       open_(round.lanes()),
-      smashed_(options.alignment.max_examples, round.participants().size()) {}
+      smashed_(options.alignment.max_bytes, round.participants().size()) {}
 
 // ---------------------------------------------------------------------------------------------------------
 // What clients send.
@@ -120,10 +120,16 @@ void TailSteps::skip(const ClientId& client, const wire::MessageKey& key) {
 
 bool TailSteps::ready(size_t lane) const {
   if (!open_[lane]) return round_.ready(lane);
-  const std::vector<TailEntry> missing = open_[lane]->missing();
-  return std::none_of(missing.begin(), missing.end(), [&](const TailEntry& entry) {
-    return std::as_const(round_).participants().at(entry.client).active;
+  return awaited(lane).empty();
+}
+
+std::vector<TailEntry> TailSteps::awaited(size_t lane) const {
+  if (!open_[lane]) return round_.missing(lane);
+  std::vector<TailEntry> entries = open_[lane]->missing();
+  std::erase_if(entries, [&](const TailEntry& entry) {
+    return !std::as_const(round_).participants().at(entry.client).active;
   });
+  return entries;
 }
 
 bool TailSteps::open(size_t lane) {
@@ -182,7 +188,7 @@ void TailSteps::expire(size_t lane) {
   const std::string reason =
       "nothing came within the step deadline of " + std::to_string(options_.step_deadline.count()) + " ms";
   std::optional<OpenStep>& open = open_[lane];
-  for (const TailEntry& entry : open ? open->missing() : round_.missing(lane)) {
+  for (const TailEntry& entry : awaited(lane)) {
     const std::string detail = "step " + std::to_string(entry.step) + ": " + reason;
     if (options_.stragglers == StragglerRule::kLate && !open && round_.let_lag(entry.client)) {
       messenger_.event("late-step", entry.client.name, detail);

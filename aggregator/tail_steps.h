@@ -54,6 +54,8 @@ class TailSteps {
   const SmashedData& smashed() const { return smashed_; }
 
  private:
+  /// Whom the lane's current step, or its second half, still needs.
+  std::vector<TailEntry> awaited(size_t lane) const;
   void refuse_batch(const ClientActivations& request, const wire::Message& message, const Error& error);
   bool is_current(size_t lane, const ClientActivations& request) const;
   void learn(size_t lane, const std::vector<ClientActivations>& clients);

@@ -486,6 +486,7 @@ void TrainingRounds::begin_merge(bool now) {
     if (part.active && examples > 0) weights[client] = examples;
   }
   state_ = State::kMerging;
+  replay_smashed();
   strategy_->begin(cpu_snapshot(merged_layout()));
   merge_.emplace(std::move(weights), [this](ClientUpdate update) {
     const ClientId client = update.client;
@@ -530,6 +531,7 @@ void TrainingRounds::advance_merge() {
 void TrainingRounds::finish_merge() {
   if (relay_) {
     if (merged_clients_ == 0) return abandon();
+    replay_smashed();
   } else if (merge_->merged().empty()) {
     messenger_.event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
   } else {
@@ -552,8 +554,25 @@ void TrainingRounds::load_merged(const Result<NamedTensors>& merged) {
   }
 }
 
+/// FSL-SAGE: whether smashed data were kept, and this round ends with an alignment.
+bool TrainingRounds::is_aligned_now() const {
+  return !steps_->smashed().empty() && ordinal() % options_.alignment.interval == 0;
+}
+
+/// A tail that is behind its fronts has little to say to them: first it catches up. Replicas before they are
+/// merged.
+void TrainingRounds::replay_smashed() {
+  if (!is_aligned_now() || options_.alignment.tail_epochs == 0) return;
+  const double loss = tails_->replay(
+      steps_->smashed(), {.epochs = options_.alignment.tail_epochs,
+                          .batch_size = options_.batch_size,
+                          .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
+  messenger_.event("replayed", "",
+                   "the tail's mean loss on the round's smashed data is " + std::to_string(loss));
+}
+
 void TrainingRounds::align_auxiliary() {
-  if (steps_->smashed().empty() || ordinal() % options_.alignment.interval != 0) return;
+  if (!is_aligned_now() || options_.alignment.epochs == 0) return;
   const AlignmentReport report =
       align_auxiliary_head(*model_.device.auxiliary, *model_.tail, steps_->smashed().batches(),
                            {.epochs = options_.alignment.epochs,

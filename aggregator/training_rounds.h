@@ -111,6 +111,8 @@ class TrainingRounds : public Training {
   Result<void> add_update(ClientUpdate update);
   void finish_merge();
   void load_merged(const Result<NamedTensors>& merged);
+  bool is_aligned_now() const;
+  void replay_smashed();
   void align_auxiliary();
   void evaluate_or_complete();
   void advance_evaluation();

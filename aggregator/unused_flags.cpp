@@ -53,7 +53,8 @@ void check_objective(const TrainingFlags& flags, SetFlags& set) {
   const std::string why = objective + "no auxiliary head is fitted to the tail's gradients";
   const char* remedy = "choose aligned";
   set.need(aligned, "align-interval", &TrainingFlags::align_interval, why, remedy);
-  set.need(aligned, "align-examples", &TrainingFlags::align_examples, why, remedy);
+  set.need(aligned, "align-memory-mib", &TrainingFlags::align_memory_mib, why, remedy);
+  set.need(aligned, "align-tail-epochs", &TrainingFlags::align_tail_epochs, why, remedy);
   set.need(aligned, "align-epochs", &TrainingFlags::align_epochs, why, remedy);
   set.need(aligned, "align-learning-rate", &TrainingFlags::align_learning_rate, why, remedy);
 }

@@ -60,6 +60,17 @@ TEST_SUITE("aggregator/run_schedules") {
     CHECK(shared.tail().period_steps == 4 * 10 - 3);
   }
 
+  TEST_CASE("what a tail replays counts, in the rounds in which it does") {
+    SessionOptions options = options_with("splitfed-v2");
+    options.plan.objective = EdgeObjective::kAligned;
+    options.alignment.tail_epochs = 4;
+    options.alignment.interval = 2;
+    RunSchedules schedules(options);
+    schedules.fix(plan_with({6}));
+    CHECK(schedules.tail().period_steps == 6 * 3 * 10 - 3);
+    CHECK(schedules.device().period_steps == 4 * 10 - 3);
+  }
+
   TEST_CASE("the period is at least one step, and without lanes a tail's counts one a round") {
     SessionOptions options = options_with("federated");
     options.plan.lr_schedule.warmup_steps = 1000;

@@ -15,6 +15,9 @@ namespace {
 const ClientId kAnn{"ann"};
 const ClientId kBob{"bob"};
 
+/// Of one example: three floats and a label.
+constexpr int64_t kExample = 3 * 4 + 8;
+
 /// A batch of `examples` whose values are all `value`.
 void keep(SmashedData& data, const ClientId& client, int64_t examples, int64_t value) {
   data.keep(client, at::full({examples, 3}, static_cast<double>(value)),
@@ -35,19 +38,21 @@ std::vector<int64_t> kept(const SmashedData& data) {
 }  // namespace
 
 TEST_SUITE("aggregator/smashed_data") {
-  TEST_CASE("each client's newest batches are kept, as many as its share needs") {
-    SmashedData data(8, 2);
+  TEST_CASE("each client's newest batches are kept, as many as its share has room for") {
+    SmashedData data(8 * kExample, 2);
     CHECK(data.empty());
     for (const int64_t value : {1, 2, 3, 4}) keep(data, kAnn, 2, value);
     CHECK(kept(data) == std::vector<int64_t>{3, 4});
-    // Three examples are less than the share of four: the batch before stays.
+    // A second batch of three does not fit into a share of four.
     for (const int64_t value : {5, 6, 7}) keep(data, kBob, 3, value);
-    CHECK(kept(data) == std::vector<int64_t>{3, 4, 6, 7});
+    CHECK(kept(data) == std::vector<int64_t>{3, 4, 7});
     CHECK_FALSE(data.empty());
+    CHECK(data.batches_of(kAnn).size() == 2);
+    CHECK(data.batches_of({"carl"}).empty());
   }
 
   TEST_CASE("what is kept does not depend on the order in which clients' batches arrive") {
-    SmashedData in_turn(8, 2), mixed(8, 2);
+    SmashedData in_turn(8 * kExample, 2), mixed(8 * kExample, 2);
     for (const int64_t value : {1, 2, 3}) keep(in_turn, kAnn, 2, value);
     for (const int64_t value : {5, 6, 7}) keep(in_turn, kBob, 2, value);
     for (const int64_t value : {1, 2, 3}) {
@@ -66,7 +71,7 @@ TEST_SUITE("aggregator/smashed_data") {
   }
 
   TEST_CASE("copies are kept, in the memory format in which they came") {
-    SmashedData data(8, 1);
+    SmashedData data(1 << 20, 1);
     at::Tensor activations = at::ones({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast);
     at::Tensor labels = at::ones({2}, at::kLong);
     data.keep(kAnn, activations, labels);
@@ -79,7 +84,7 @@ TEST_SUITE("aggregator/smashed_data") {
   }
 
   TEST_CASE("what a checkpoint keeps gives the same batches, and goes on with the same share") {
-    SmashedData before(8, 2), after(8, 2);
+    SmashedData before(8 * kExample, 2), after(8 * kExample, 2);
     for (const int64_t value : {1, 2, 3}) keep(before, kAnn, 2, value);
     keep(before, kBob, 3, 4);
     NamedTensors tensors = {{"0.weight", at::zeros({1})}};
@@ -91,7 +96,7 @@ TEST_SUITE("aggregator/smashed_data") {
   }
 
   TEST_CASE("a checkpoint without a batch that it counts is refused, and the client named") {
-    SmashedData before(8, 2), after(8, 2);
+    SmashedData before(8 * kExample, 2), after(8 * kExample, 2);
     keep(before, kAnn, 2, 1);
     keep(before, kBob, 2, 2);
     NamedTensors tensors;

@@ -180,6 +180,8 @@ TEST_SUITE("aggregator/tail_steps") {
 
     open(1);
     bench.round.deactivate(kBob);
+    bench.steps.expire(0);  // it has left: it is not late
+    CHECK(bench.observer.count("missed-step") == 1);
     REQUIRE(bench.steps.ready(0));
     CHECK(bench.steps.finish(0));
     CHECK(bench.answers(kAnn) == Answers{"Gradients 1"});

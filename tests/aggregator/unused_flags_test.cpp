@@ -57,8 +57,13 @@ TEST_SUITE("aggregator/unused_flags") {
          },
          "--align-interval 2 does nothing with --edge-objective local: no auxiliary head is fitted to the "
          "tail's gradients; leave it out or choose aligned"},
-        {[](auto& flags) { flags.align_examples = 64; },
-         "--align-examples 64 does nothing with --edge-objective end-to-end: no auxiliary head is fitted to "
+        {[](auto& flags) { flags.align_tail_epochs = 2; },
+         "--align-tail-epochs 2 does nothing with --edge-objective end-to-end: no auxiliary head is fitted "
+         "to "
+         "the tail's gradients; leave it out or choose aligned"},
+        {[](auto& flags) { flags.align_memory_mib = 64; },
+         "--align-memory-mib 64 does nothing with --edge-objective end-to-end: no auxiliary head is fitted "
+         "to "
          "the tail's gradients; leave it out or choose aligned"},
         {[](auto& flags) { flags.align_epochs = 2; },
          "--align-epochs 2 does nothing with --edge-objective end-to-end: no auxiliary head is fitted to the "
@@ -100,6 +105,26 @@ TEST_SUITE("aggregator/unused_flags") {
     for (const Case& one : cases) CHECK(refusal_of(one.change) == one.refusal);
   }
 
+  TEST_CASE("the tail's passes over smashed data follow the tail interval unless given") {
+    const auto passes = [](int32_t given) {
+      return flags_with([&](auto& flags) {
+               flags.edge_objective = "aligned";
+               flags.tail_interval = 5;
+               flags.align_tail_epochs = given;
+             })
+          .session_options();
+    };
+    CHECK(passes(-1)->alignment.tail_epochs == 4);
+    CHECK(passes(0)->alignment.tail_epochs == 0);
+    CHECK(passes(7)->alignment.tail_epochs == 7);
+    CHECK(passes(-2).error().message ==
+          "--align-tail-epochs must be >= 0, or -1 for the tail interval less one, got -2");
+    CHECK(refusal_of([](auto& flags) {
+            flags.edge_objective = "aligned";
+            flags.align_epochs = 0;
+          }).find("nothing would be aligned; choose --edge-objective local") != std::string::npos);
+  }
+
   TEST_CASE("the same flags are taken where they count, and every flag at its default everywhere") {
     const std::vector<Change> changes = {
         [](auto& flags) { flags.window = 4; },
@@ -112,7 +137,8 @@ TEST_SUITE("aggregator/unused_flags") {
         [](auto& flags) {
           flags.edge_objective = "aligned";
           flags.align_interval = 2;
-          flags.align_examples = 64;
+          flags.align_memory_mib = 64;
+          flags.align_tail_epochs = 2;
           flags.align_epochs = 2;
           flags.align_learning_rate = 0.5;
         },

@@ -308,6 +308,7 @@ inline aggregator::SessionOptions flow_options(const Flow& flow, int clients = 3
   options.plan.head_blocks = flow.head_blocks;
   options.plan.objective = flow.objective;
   options.plan.tail_interval = flow.tail_interval;
+  if (flow.objective == EdgeObjective::kAligned) options.alignment.tail_epochs = 1;
   options.plan.window = flow.window;
   options.batch_size = flow.algorithm == "parallel" ? 24 : 8;
   options.min_clients = 1;

@@ -100,7 +100,7 @@ void check_undisturbed(SessionNetwork& network, const Outcome& expected) {
   }
   CAPTURE(events);
   CHECK(network.session().completed());
-  const std::set<std::string> harmless = {"join", "reconnect", "leave", "aligned", "resume"};
+  const std::set<std::string> harmless = {"join", "reconnect", "leave", "replayed", "aligned", "resume"};
   for (const EventRecord& event : network.observer.events) {
     CHECK_MESSAGE(harmless.contains(event.event), event.event << " " << event.client << " " << event.detail);
   }

@@ -364,10 +364,11 @@ TEST_SUITE("schedules") {
       EdgeObjective objective;
       uint32_t interval;
       uint32_t align_interval = 1;
+      int tail_epochs = 0;
     };
-    for (const auto& [objective, interval, align_interval] :
+    for (const auto& [objective, interval, align_interval, tail_epochs] :
          {Case{EdgeObjective::kLocal, 1}, Case{EdgeObjective::kLocal, 3}, Case{EdgeObjective::kAligned, 1},
-          Case{EdgeObjective::kAligned, 2, 2}}) {
+          Case{EdgeObjective::kAligned, 2, 2}, Case{EdgeObjective::kAligned, 2, 1, 2}}) {
       CAPTURE(static_cast<int>(objective));
       CAPTURE(interval);
       auto options = options_for("splitfed-v2");
@@ -375,11 +376,12 @@ TEST_SUITE("schedules") {
       options.plan.objective = objective;
       options.plan.tail_interval = interval;
       options.alignment.interval = align_interval;
+      options.alignment.tail_epochs = tail_epochs;
       options.batch_size = 8;
 
       // Each device steps its front and its head on the head's loss; every h-th batch's activations train
       // the one tail, a batch of each client in turn; fronts and heads are averaged. FSL-SAGE then fits the
-      // merged head to the tail on what went up in the round.
+      // merged head to the tail on what went up in the round, which the tail may have gone over again.
       ModelPart whole = whole_model(options);
       whole.set_training(true);
       const auto definition = define_model(options.plan.model, {1, 8, 8}, 4);
@@ -418,11 +420,23 @@ TEST_SUITE("schedules") {
         for (const auto& own : uploads) {
           for (const Batch& batch : own) smashed.push_back({batch.inputs, batch.labels});
         }
-        (void)aggregator::align_auxiliary_head(
-            head, tail, smashed,
-            {.epochs = options.alignment.epochs,
-             .learning_rate = options.alignment.learning_rate,
-             .seed = derive_seed(options.plan.seed, RandomPurpose::kAlign, {round + 1u})});
+        const uint64_t seed = derive_seed(options.plan.seed, RandomPurpose::kAlign, {round + 1u});
+        const aggregator::SmashedBatch all = aggregator::join(smashed);
+        for (int epoch = 0; epoch < tail_epochs; ++epoch) {
+          const at::Tensor order = at::tensor(
+              random_permutation(all.examples(),
+                                 derive_seed(seed, RandomPurpose::kShuffle,
+                                             {hash_name("tail_replay"), static_cast<uint64_t>(epoch)})),
+              at::kLong);
+          for (const at::Tensor& places : order.split(options.batch_size)) {
+            train_step(tail, tail_optimizer,
+                       {all.activations.index_select(0, places), all.labels.index_select(0, places)});
+          }
+        }
+        (void)aggregator::align_auxiliary_head(head, tail, smashed,
+                                               {.epochs = options.alignment.epochs,
+                                                .learning_rate = options.alignment.learning_rate,
+                                                .seed = seed});
       }
       check_bitwise_equal(run(options, kUnequal), snapshot(whole.state()));
       if (objective == EdgeObjective::kAligned) {
@@ -526,6 +540,11 @@ TEST_SUITE("schedules") {
          [](auto& options) {
            options.plan.objective = EdgeObjective::kAligned;
            options.plan.window = 2;
+         }},
+        {"splitfed-v1",
+         [](auto& options) {
+           options.plan.objective = EdgeObjective::kAligned;
+           options.alignment.tail_epochs = 2;
          }},
         {"splitfed-v1", [](auto& options) { options.plan.window = 3; }},
         {"federated", [](auto& options) { options.clients_per_round = 2; }},
