@@ -38,8 +38,8 @@ endfunction()
 
 # <torch/torch.h> costs eleven seconds in every file that includes it; it is precompiled once and shared.
 # By a target of its own: a precompiled header is refused by targets that lack one of its definitions.
-file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/torch_pch.cpp CONTENT "")
-add_library(tandem_torch_pch OBJECT ${PROJECT_BINARY_DIR}/torch_pch.cpp)
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/empty.cpp CONTENT "")
+add_library(tandem_torch_pch OBJECT ${PROJECT_BINARY_DIR}/empty.cpp)
 target_compile_features(tandem_torch_pch PUBLIC cxx_std_20)
 target_link_libraries(tandem_torch_pch PRIVATE torch Threads::Threads)
 target_precompile_headers(tandem_torch_pch PRIVATE <torch/torch.h>)
@@ -48,7 +48,11 @@ tandem_compile_options(tandem_torch_pch)
 # Files that do without LibTorch's front end are spared the three seconds that even a precompiled
 # header costs: GCC finishes its pending template instantiations in every file.
 function(tandem_precompile_torch target)
-  target_precompile_headers(${target} REUSE_FROM tandem_torch_pch)
+  tandem_reuse_precompiled(${target} tandem_torch_pch)
+endfunction()
+
+function(tandem_reuse_precompiled target from)
+  target_precompile_headers(${target} REUSE_FROM ${from})
   get_target_property(sources ${target} SOURCES)
   foreach(source IN LISTS sources)
     get_filename_component(path ${source} ABSOLUTE)
@@ -101,14 +105,24 @@ function(tandem_add_program name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
-# doctest's main function, compiled once for all test binaries.
+# What tests spend their time in is the libraries; optimising their own code takes a fifth of its compilation.
+function(tandem_test_options target)
+  tandem_compile_options(${target})
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
+# doctest's main function once for all test binaries, and a precompiled header of the tests' own: one that was
+# compiled with another -O is refused.
 if(TANDEM_BUILD_TESTS)
   add_library(tandem_test_main OBJECT ${PROJECT_SOURCE_DIR}/tests/support/main.cpp)
-  target_compile_features(tandem_test_main PRIVATE cxx_std_20)
-  target_include_directories(tandem_test_main PRIVATE ${TANDEM_INCLUDE_ROOT} ${PROJECT_SOURCE_DIR}/tests)
-  target_link_libraries(tandem_test_main PRIVATE torch doctest::doctest)
-  tandem_compile_options(tandem_test_main)
-  tandem_precompile_torch(tandem_test_main)
+  add_library(tandem_test_pch OBJECT ${PROJECT_BINARY_DIR}/empty.cpp)
+  foreach(target tandem_test_main tandem_test_pch)
+    target_compile_features(${target} PRIVATE cxx_std_20)
+    target_include_directories(${target} PRIVATE ${TANDEM_INCLUDE_ROOT} ${PROJECT_SOURCE_DIR}/tests)
+    target_link_libraries(${target} PRIVATE torch doctest::doctest Threads::Threads)
+    tandem_test_options(${target})
+  endforeach()
+  target_precompile_headers(tandem_test_pch PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/test.h)
 endif()
 
 # tandem_add_test(core_wire SOURCES ... LIBRARIES tandem::core [TIMEOUT seconds] [LABELS tsan ...])
@@ -124,10 +138,8 @@ function(tandem_add_test name)
   add_executable(${target} ${arg_SOURCES})
   target_link_libraries(${target} PRIVATE tandem_test_main ${arg_LIBRARIES} doctest::doctest)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  tandem_compile_options(${target})
-  # What they spend their time in is the libraries; optimising their own code takes a fifth of its compilation.
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
-  tandem_precompile_torch(${target})
+  tandem_test_options(${target})
+  tandem_reuse_precompiled(${target} tandem_test_pch)
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(TANDEM_SANITIZE)
     math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")
