@@ -62,9 +62,9 @@ class FaultsTest(unittest.TestCase):
                     self.assertGreater(totals[fault], 0, fault)
 
     def test_connections_cut_again_and_again_end_no_run(self):
-        expected, _, _ = self.run_fleet(["--rounds", "80"])
+        expected, _, _ = self.run_fleet(["--rounds", "40"])
         weights, aggregator, edges = self.run_fleet(
-            ["--rounds", "80"], ["--fault", "disconnect=1s"], lambda index: ["--fault", "disconnect=1s"])
+            ["--rounds", "40"], ["--fault", "disconnect=1s"], lambda index: ["--fault", "disconnect=1s"])
         cuts = [counts(program.output)["disconnected"] for program in (aggregator, *edges)]
         print(f"connections cut by the aggregator and the edges: {cuts}", flush=True)
         self.assertGreater(cuts[0], 0)
