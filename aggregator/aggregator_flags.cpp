@@ -99,6 +99,11 @@ uint64_t random_run_id() {
   return id;
 }
 
+/// Of a tail that gets every so many batches; what is no interval at all is for the plan to refuse.
+int passes_that_catch_up(uint32_t tail_interval) {
+  return tail_interval < 1 || tail_interval > 1'000'000 ? 0 : static_cast<int>(tail_interval) - 1;
+}
+
 }  // namespace
 
 void TrainingFlags::add_to(Flags& flags) {
@@ -134,12 +139,14 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("auxiliary-head", auxiliary_head,
             "Without the tail's gradient: linear, mlp?hidden=N or conv?channels=N");
   flags.add("align-interval", align_interval, "aligned: rounds between two alignments");
-  flags.add("align-memory-mib", align_memory_mib,
-            "aligned: room at the aggregator for a round's smashed data, MiB; the newest are kept");
+  flags.add(
+      "align-memory-mib", align_memory_mib,
+      "aligned: the newest of a round's smashed data that the aggregator keeps, MiB; while it uses them it "
+      "needs up to three times as much, and each checkpoint within a round holds them");
   flags.add(
       "align-tail-epochs", align_tail_epochs,
-      "aligned: the tail's passes over them at the end of a round, all clients' mixed; 0 as in the "
-      "paper, -1 the tail interval less one: then the tail makes as many steps as if all batches went up");
+      "aligned: a tail's passes over what it was sent, at the end of a round, in mixed order; 0 as in the "
+      "paper, -1 the tail interval less one: as many steps as if all batches went up");
   flags.add("align-epochs", align_epochs,
             "aligned: passes over them in which the auxiliary head is fitted to the tail");
   flags.add("align-learning-rate", align_learning_rate, "aligned: learning rate of that fit");
@@ -246,7 +253,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.alignment = {
       .interval = align_interval,
       .max_bytes = int64_t{align_memory_mib} << 20,
-      .tail_epochs = align_tail_epochs < 0 ? static_cast<int>(tail_interval) - 1 : align_tail_epochs,
+      .tail_epochs = align_tail_epochs < 0 ? passes_that_catch_up(tail_interval) : align_tail_epochs,
       .epochs = align_epochs,
       .learning_rate = align_learning_rate};
   options.stragglers = stragglers == "wait"   ? StragglerRule::kWait

@@ -22,9 +22,11 @@ void RunSchedules::fix(const RoundPlan& first) {
   for (const Lane& lane : first.lanes) longest = std::max(longest, lane.size());
   const bool replicas = options_.plan.schedule() == Algorithm::kSplitFedV1;
   // What it replays, if there is room for all of it.
-  const bool aligned = options_.plan.objective == EdgeObjective::kAligned;
-  const double passes =
-      aligned ? 1 + static_cast<double>(options_.alignment.tail_epochs) / options_.alignment.interval : 1;
+  double passes = 1;
+  if (options_.plan.objective == EdgeObjective::kAligned) {
+    const uint32_t aligned_rounds = options_.plan.rounds / options_.alignment.interval;
+    passes += static_cast<double>(options_.alignment.tail_epochs) * aligned_rounds / options_.plan.rounds;
+  }
   span_run(tail_, passes * (replicas ? share : 1.0) * static_cast<double>(longest));
 }
 

@@ -8,6 +8,8 @@
 namespace tandem::aggregator {
 namespace {
 
+constexpr int kMostPasses = 1'000'000;
+
 void require(bool holds, const std::string& rule, const std::string& found) {
   if (!holds) throw std::invalid_argument(rule + ", got " + found);
 }
@@ -93,13 +95,16 @@ SessionOptions SessionOptions::validated() const {
   require(alignment.interval >= 1, "align-interval must be >= 1", std::to_string(alignment.interval));
   require(alignment.max_bytes >= 1, "align-memory-mib must be >= 1",
           std::to_string(alignment.max_bytes >> 20));
-  require(alignment.tail_epochs >= 0, "align-tail-epochs must be >= 0",
+  require(alignment.tail_epochs >= 0 && alignment.tail_epochs <= kMostPasses,
+          "align-tail-epochs must be 0.." + std::to_string(kMostPasses),
           std::to_string(alignment.tail_epochs));
-  require(alignment.epochs >= 0, "align-epochs must be >= 0", std::to_string(alignment.epochs));
-  require(plan.objective != EdgeObjective::kAligned || alignment.tail_epochs + alignment.epochs > 0,
-          "align-epochs and align-tail-epochs are both 0: nothing would be aligned; choose --edge-objective "
-          "local, or one of them >= 1",
-          "0");
+  require(alignment.epochs >= 0 && alignment.epochs <= kMostPasses,
+          "align-epochs must be 0.." + std::to_string(kMostPasses), std::to_string(alignment.epochs));
+  require(
+      plan.objective != EdgeObjective::kAligned || alignment.tail_epochs > 0 || alignment.epochs > 0,
+      "align-epochs must be >= 1 where the tail goes over no smashed data either (--align-tail-epochs, by "
+      "default the tail interval less one), or nothing is aligned; else choose --edge-objective local",
+      "0");
   require(alignment.learning_rate > 0, "align-learning-rate must be > 0",
           std::to_string(alignment.learning_rate));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));

@@ -26,12 +26,13 @@ enum class UpdateOrder {
   kPlanned,  ///< as if every step took equally long on every device: a run can be repeated to the bit
 };
 
-/// FSL-SAGE: how tail and auxiliary head are brought into line at the end of a round, on its smashed data.
+/// The aligned objective: how tail and auxiliary head are brought into line at the end of a round, on its
+/// smashed data. As it stands here it is FSL-SAGE; the flags let the tail go over the data too.
 struct AlignmentSchedule {
   uint32_t interval = 1;            ///< every so many rounds
   int64_t max_bytes = 256LL << 20;  ///< room for smashed data; the newest of a round are kept
-  /// The tail's passes over them, before the head is fitted to it; 0: none. As many as batches stay on a
-  /// device for each that goes up, and the tail makes the steps that it would have made on all of them.
+  /// The tail's passes over them, before the head is fitted to it; 0: none. With the tail interval less one
+  /// it makes as many steps as if every batch had gone up, where each round is aligned and all data are kept.
   int tail_epochs = 0;
   int epochs = 1;               ///< the passes in which the head is fitted, after the merge; 0: none
   double learning_rate = 1e-4;  ///< of Adam

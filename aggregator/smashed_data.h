@@ -16,9 +16,9 @@
 
 namespace tandem::aggregator {
 
-/// FSL-SAGE: what is kept of the smashed data of a round, for what the aggregator does with it after the
-/// steps. Every client has an equal share of the room for its newest batches, so what is kept does not depend
-/// on the order in which clients' batches arrive; its newest batch is kept whatever its size. Not
+/// The aligned objective: what is kept of the smashed data of a round, for what the aggregator does with it
+/// after the steps. Every client has an equal share of the room for its newest batches, so what is kept does
+/// not depend on the order in which clients' batches arrive; its newest batch is kept whatever its size. Not
 /// thread-safe.
 class SmashedData {
  public:
@@ -30,10 +30,8 @@ class SmashedData {
   void keep(const ClientId& client, const at::Tensor& activations, const at::Tensor& labels);
 
   bool empty() const { return kept_.empty(); }
-  /// In client-id order, each client's oldest first; aliases.
-  std::vector<SmashedBatch> batches() const;
-  /// One client's; empty when there are none.
-  std::vector<SmashedBatch> batches_of(const ClientId& client) const;
+  /// What is kept of these clients, in the order given, each client's oldest first; aliases.
+  std::vector<SmashedBatch> batches(const std::vector<ClientId>& clients) const;
 
   /// What a checkpoint keeps: how many batches there are of each client, and in `tensors` the batches,
   /// aliases.
@@ -43,8 +41,13 @@ class SmashedData {
   Result<void> load_state(const nlohmann::json& state, const NamedTensors& tensors);
 
  private:
+  struct Kept {
+    std::deque<SmashedBatch> batches;
+    int64_t bytes = 0;
+  };
+
   int64_t share_;  // bytes
-  std::map<ClientId, std::deque<SmashedBatch>> kept_;
+  std::map<ClientId, Kept> kept_;
 };
 
 }  // namespace tandem::aggregator

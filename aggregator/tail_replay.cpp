@@ -1,5 +1,8 @@
 #include "tandem/aggregator/tail_replay.h"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -17,14 +20,31 @@ void check(const std::vector<SmashedBatch>& smashed, const ReplayOptions& option
     throw std::invalid_argument("ReplayOptions.batch_size must be >= 1, got " +
                                 std::to_string(options.batch_size));
   }
+  if (options.minimum_batch < 1) {
+    throw std::invalid_argument("ReplayOptions.minimum_batch must be >= 1, got " +
+                                std::to_string(options.minimum_batch));
+  }
   if (smashed.empty()) throw std::invalid_argument("replay needs at least one batch of smashed data");
 }
 
+/// The batches of one pass, as places.
+std::vector<at::Tensor> batches_of_pass(const SmashedBatch& all, const ReplayOptions& options, int epoch) {
+  const uint64_t seed = derive_seed(options.seed, RandomPurpose::kShuffle,
+                                    {hash_name("tail_replay"), static_cast<uint64_t>(epoch)});
+  std::vector<at::Tensor> batches =
+      shuffled_places(all, std::max(options.batch_size, options.minimum_batch), seed);
+  if (batches.back().size(0) >= options.minimum_batch) return batches;
+  const at::Tensor rest = batches.back();
+  batches.pop_back();
+  if (!batches.empty()) batches.back() = at::cat({batches.back(), rest});
+  return batches;
+}
+
 /// Mean loss per example of one pass.
-double pass(TailTrainer& tail, const SmashedBatch& all, int64_t batch_size, uint64_t seed) {
+double pass(TailTrainer& tail, const SmashedBatch& all, const std::vector<at::Tensor>& batches) {
   double loss = 0;
   int64_t examples = 0;
-  for (const at::Tensor& places : shuffled_places(all, batch_size, seed)) {
+  for (const at::Tensor& places : batches) {
     const SmashedBatch batch = all.select(places);
     const ClientGradient result =
         tail.step({{.activations = batch.activations, .labels = batch.labels}}).front();
@@ -42,9 +62,7 @@ double replay(TailTrainer& tail, const std::vector<SmashedBatch>& smashed, const
   const SmashedBatch all = join(smashed);
   double loss = 0;
   for (int epoch = 0; epoch < options.epochs; ++epoch) {
-    loss = pass(tail, all, options.batch_size,
-                derive_seed(options.seed, RandomPurpose::kShuffle,
-                            {hash_name("tail_replay"), static_cast<uint64_t>(epoch)}));
+    loss = pass(tail, all, batches_of_pass(all, options, epoch));
   }
   return loss;
 }

@@ -21,7 +21,7 @@ Result<void> check_answer(const wire::OutputGradients& data, const ActivationRul
 }  // namespace
 
 TailSteps::TailSteps(const SessionOptions& options, Messenger& messenger, const TrainedModel& model,
-                     Tails* tails, Round& round, TrainingFigures& figures)
+                     Tails* tails, Round& round, TrainingFigures& figures, bool keeps_smashed)
     : options_(options),
       messenger_(messenger),
       model_(model),
@@ -29,6 +29,7 @@ TailSteps::TailSteps(const SessionOptions& options, Messenger& messenger, const 
       round_(round),
       figures_(figures),
       open_(round.lanes()),
+      keeps_smashed_(keeps_smashed),
       smashed_(options.alignment.max_bytes, round.participants().size()) {}
 
 // ---------------------------------------------------------------------------------------------------------
@@ -167,9 +168,7 @@ void TailSteps::learn(size_t lane, const std::vector<ClientActivations>& clients
       take_out(lane, request, results[i].rejection);
       continue;
     }
-    if (options_.plan.objective == EdgeObjective::kAligned) {
-      smashed_.keep(request.client, request.activations, request.labels);
-    }
+    if (keeps_smashed_) smashed_.keep(request.client, request.activations, request.labels);
     answer(request, std::move(results[i]));
   }
 }

@@ -27,10 +27,10 @@ inline constexpr const char* kStepWentOn = "the step went on without this client
 /// here. Not thread-safe.
 class TailSteps {
  public:
-  /// `tails`: null where nothing goes up. `figures`: gets the examples that were applied. All must outlive
-  /// this.
+  /// `tails`: null where nothing goes up. `figures`: gets the examples that were applied. `keeps_smashed`:
+  /// whether the round ends with an alignment. All must outlive this.
   TailSteps(const SessionOptions& options, Messenger& messenger, const TrainedModel& model, Tails* tails,
-            Round& round, TrainingFigures& figures);
+            Round& round, TrainingFigures& figures, bool keeps_smashed);
 
   /// A batch for a step of this round, from an active client, that was not answered before. True when a lane
   /// may be ready for it.
@@ -49,7 +49,7 @@ class TailSteps {
   /// The lane's current step goes on without whoever is waited for.
   void expire(size_t lane);
 
-  /// FSL-SAGE: what the clients sent; empty with the other algorithms.
+  /// What the clients sent; empty where it is not to be kept.
   SmashedData& smashed() { return smashed_; }
   const SmashedData& smashed() const { return smashed_; }
 
@@ -74,6 +74,7 @@ class TailSteps {
   Round& round_;
   TrainingFigures& figures_;
   std::vector<std::optional<OpenStep>> open_;  // by lane
+  bool keeps_smashed_;
   SmashedData smashed_;
 };
 

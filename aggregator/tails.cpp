@@ -42,19 +42,6 @@ TailTrainer& Tails::of(const ClientId& client) {
   return has_replicas_ ? *replicas_.at(client) : merged_;
 }
 
-double Tails::replay(const SmashedData& smashed, const ReplayOptions& options) {
-  if (!has_replicas_) return aggregator::replay(merged_, smashed.batches(), options);
-  double loss = 0;
-  int tails = 0;
-  for (const auto& [client, replica] : replicas_) {
-    const std::vector<SmashedBatch> own = smashed.batches_of(client);
-    if (own.empty()) continue;
-    loss += aggregator::replay(*replica, own, options);
-    ++tails;
-  }
-  return tails > 0 ? loss / tails : 0.0;
-}
-
 NamedTensors Tails::exchanged() const {
   return exchanged_state(merged_.tail(), batch_norm_);
 }

@@ -4,8 +4,6 @@
 #include <memory>
 #include <vector>
 
-#include "tandem/aggregator/smashed_data.h"
-#include "tandem/aggregator/tail_replay.h"
 #include "tandem/aggregator/tail_trainer.h"
 #include "tandem/core/base/ids.h"
 #include "tandem/core/training/training_plan.h"
@@ -26,9 +24,6 @@ class Tails {
   /// The tail that the client's steps train.
   TailTrainer& of(const ClientId& client);
   bool has_replicas() const { return has_replicas_; }
-  /// The shared tail replays all smashed data, each replica its client's; nothing where there are none. The
-  /// mean loss of the last pass, over the tails.
-  double replay(const SmashedData& smashed, const ReplayOptions& options);
   /// What of a tail is merged.
   NamedTensors exchanged() const;
   /// A replica's weights for the merge, aliases; requires replicas.

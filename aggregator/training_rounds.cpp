@@ -8,6 +8,7 @@
 #include "tandem/aggregator/auxiliary_alignment.h"
 #include "tandem/aggregator/merged_evaluation.h"
 #include "tandem/aggregator/round_figures.h"
+#include "tandem/aggregator/tail_replay.h"
 #include "tandem/core/base/random.h"
 
 namespace tandem::aggregator {
@@ -135,7 +136,8 @@ void TrainingRounds::keep(bool is_kept, const std::function<void()>& change) {
 /// Of a round that begins, or goes on after a restart with that turn of relay.
 void TrainingRounds::equip_round(size_t turn) {
   if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
-  steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_);
+  steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_,
+                 ends_aligned());
   deadlines_.emplace(options_, clock_, *round_, relay_ ? &*relay_ : nullptr);
 }
 
@@ -486,7 +488,6 @@ void TrainingRounds::begin_merge(bool now) {
     if (part.active && examples > 0) weights[client] = examples;
   }
   state_ = State::kMerging;
-  replay_smashed();
   strategy_->begin(cpu_snapshot(merged_layout()));
   merge_.emplace(std::move(weights), [this](ClientUpdate update) {
     const ClientId client = update.client;
@@ -512,6 +513,7 @@ Result<void> TrainingRounds::add_update(ClientUpdate update) {
     figures_.applied_examples += static_cast<int64_t>(update.examples);
   }
   if (tails_ && tails_->has_replicas()) {
+    if (ends_aligned()) replay(tails_->of(update.client), {update.client});
     append(update.weights, cpu_snapshot(tails_->replica_weights(update.client)));
     append(update.control_change, cpu_snapshot(tails_->end_round(update.client)));
   }
@@ -531,7 +533,6 @@ void TrainingRounds::advance_merge() {
 void TrainingRounds::finish_merge() {
   if (relay_) {
     if (merged_clients_ == 0) return abandon();
-    replay_smashed();
   } else if (merge_->merged().empty()) {
     messenger_.event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
   } else {
@@ -539,7 +540,7 @@ void TrainingRounds::finish_merge() {
     load_merged(strategy_->merge());
   }
   abandoned_in_a_row_ = 0;
-  align_auxiliary();
+  if (ends_aligned()) align();
   evaluate_or_complete();
 }
 
@@ -554,27 +555,41 @@ void TrainingRounds::load_merged(const Result<NamedTensors>& merged) {
   }
 }
 
-/// FSL-SAGE: whether smashed data were kept, and this round ends with an alignment.
-bool TrainingRounds::is_aligned_now() const {
-  return !steps_->smashed().empty() && ordinal() % options_.alignment.interval == 0;
+/// Whether the aligned objective's tail and auxiliary head are brought into line after this round's steps.
+bool TrainingRounds::ends_aligned() const {
+  return options_.plan.objective == EdgeObjective::kAligned && ordinal() % options_.alignment.interval == 0;
 }
 
-/// A tail that is behind its fronts has little to say to them: first it catches up. Replicas before they are
-/// merged.
-void TrainingRounds::replay_smashed() {
-  if (!is_aligned_now() || options_.alignment.tail_epochs == 0) return;
-  const double loss = tails_->replay(
-      steps_->smashed(), {.epochs = options_.alignment.tail_epochs,
+/// Replicas have replayed by now, each before it was merged.
+void TrainingRounds::align() {
+  // Nothing of a client that was excluded, or has left, counts.
+  std::vector<ClientId> clients;
+  for (const auto& [client, part] : round_->participants()) {
+    if (part.active) clients.push_back(client);
+  }
+  if (!tails_->has_replicas()) replay(tails_->merged(), clients);
+  fit_auxiliary_head(clients);
+}
+
+/// A tail that is behind the fronts has little to say to them: first it catches up.
+void TrainingRounds::replay(TailTrainer& tail, const std::vector<ClientId>& clients) {
+  const std::vector<SmashedBatch> smashed = steps_->smashed().batches(clients);
+  if (smashed.empty() || options_.alignment.tail_epochs == 0) return;
+  const double loss =
+      aggregator::replay(tail, smashed,
+                         {.epochs = options_.alignment.tail_epochs,
                           .batch_size = options_.batch_size,
+                          .minimum_batch = model_.minimum_batch,
                           .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
-  messenger_.event("replayed", "",
-                   "the tail's mean loss on the round's smashed data is " + std::to_string(loss));
+  messenger_.event("replayed", clients.size() == 1 ? clients.front().name : "",
+                   "mean loss on the round's smashed data: " + std::to_string(loss));
 }
 
-void TrainingRounds::align_auxiliary() {
-  if (!is_aligned_now() || options_.alignment.epochs == 0) return;
+void TrainingRounds::fit_auxiliary_head(const std::vector<ClientId>& clients) {
+  const std::vector<SmashedBatch> smashed = steps_->smashed().batches(clients);
+  if (smashed.empty() || options_.alignment.epochs == 0) return;
   const AlignmentReport report =
-      align_auxiliary_head(*model_.device.auxiliary, *model_.tail, steps_->smashed().batches(),
+      align_auxiliary_head(*model_.device.auxiliary, *model_.tail, smashed,
                            {.epochs = options_.alignment.epochs,
                             .learning_rate = options_.alignment.learning_rate,
                             .device = options_.device,

@@ -111,9 +111,10 @@ class TrainingRounds : public Training {
   Result<void> add_update(ClientUpdate update);
   void finish_merge();
   void load_merged(const Result<NamedTensors>& merged);
-  bool is_aligned_now() const;
-  void replay_smashed();
-  void align_auxiliary();
+  bool ends_aligned() const;
+  void align();
+  void replay(TailTrainer& tail, const std::vector<ClientId>& clients);
+  void fit_auxiliary_head(const std::vector<ClientId>& clients);
   void evaluate_or_complete();
   void advance_evaluation();
   NamedTensors merged_layout() const;

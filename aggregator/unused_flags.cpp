@@ -52,11 +52,14 @@ void check_objective(const TrainingFlags& flags, SetFlags& set) {
   const bool aligned = flags.edge_objective == "aligned";
   const std::string why = objective + "no auxiliary head is fitted to the tail's gradients";
   const char* remedy = "choose aligned";
+  const std::string unkept = objective + "the aggregator keeps no smashed data";
   set.need(aligned, "align-interval", &TrainingFlags::align_interval, why, remedy);
-  set.need(aligned, "align-memory-mib", &TrainingFlags::align_memory_mib, why, remedy);
-  set.need(aligned, "align-tail-epochs", &TrainingFlags::align_tail_epochs, why, remedy);
+  set.need(aligned, "align-memory-mib", &TrainingFlags::align_memory_mib, unkept, remedy);
+  set.need(aligned, "align-tail-epochs", &TrainingFlags::align_tail_epochs, unkept, remedy);
   set.need(aligned, "align-epochs", &TrainingFlags::align_epochs, why, remedy);
   set.need(aligned, "align-learning-rate", &TrainingFlags::align_learning_rate, why, remedy);
+  set.need(flags.align_epochs > 0, "align-learning-rate", &TrainingFlags::align_learning_rate,
+           with("align-epochs", "0") + "the auxiliary head is not fitted", "give --align-epochs 1 or more");
 }
 
 void check_strategy(const TrainingFlags& flags, SetFlags& set) {

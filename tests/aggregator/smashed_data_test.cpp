@@ -27,7 +27,7 @@ void keep(SmashedData& data, const ClientId& client, int64_t examples, int64_t v
 /// The value of each batch that is kept.
 std::vector<int64_t> kept(const SmashedData& data) {
   std::vector<int64_t> values;
-  for (const SmashedBatch& batch : data.batches()) {
+  for (const SmashedBatch& batch : data.batches({kAnn, kBob})) {
     REQUIRE(batch.activations.size(0) == batch.labels.size(0));
     CHECK(batch.activations.eq(batch.labels[0]).all().item<bool>());
     values.push_back(batch.labels[0].item<int64_t>());
@@ -47,8 +47,8 @@ TEST_SUITE("aggregator/smashed_data") {
     for (const int64_t value : {5, 6, 7}) keep(data, kBob, 3, value);
     CHECK(kept(data) == std::vector<int64_t>{3, 4, 7});
     CHECK_FALSE(data.empty());
-    CHECK(data.batches_of(kAnn).size() == 2);
-    CHECK(data.batches_of({"carl"}).empty());
+    CHECK(data.batches({kAnn}).size() == 2);
+    CHECK(data.batches({{"carl"}}).empty());
   }
 
   TEST_CASE("what is kept does not depend on the order in which clients' batches arrive") {
@@ -77,7 +77,7 @@ TEST_SUITE("aggregator/smashed_data") {
     data.keep(kAnn, activations, labels);
     activations.fill_(9);
     labels.fill_(9);
-    const SmashedBatch batch = data.batches().at(0);
+    const SmashedBatch batch = data.batches({kAnn}).at(0);
     CHECK(batch.activations.eq(1).all().item<bool>());
     CHECK(batch.labels.eq(1).all().item<bool>());
     CHECK(batch.activations.is_contiguous(at::MemoryFormat::ChannelsLast));

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "tandem/aggregator/tails.h"
 #include "tandem/core/base/random.h"
 //
 #include "support/test.h"
@@ -14,9 +13,6 @@ using namespace tandem;
 using namespace tandem::aggregator;
 
 namespace {
-
-const ClientId kAnn{"ann"};
-const ClientId kBob{"bob"};
 
 ModelPart make_tail() {
   const auto definition = define_model("mlp?hidden=8", {1, 4, 4}, 3);
@@ -113,25 +109,28 @@ TEST_SUITE("aggregator/tail_replay") {
     const SmashedBatch batch = smashed(4, 1);
     CHECK(complaint({batch}, {.epochs = 0}) == "ReplayOptions.epochs must be >= 1, got 0");
     CHECK(complaint({batch}, {.batch_size = 0}) == "ReplayOptions.batch_size must be >= 1, got 0");
+    CHECK(complaint({batch}, {.minimum_batch = 0}) == "ReplayOptions.minimum_batch must be >= 1, got 0");
     CHECK(complaint({}, {}) == "replay needs at least one batch of smashed data");
     CHECK(complaint({batch}, {}) == "none");
   }
 
-  TEST_CASE("a shared tail replays everybody's data, a replica its client's and no other's") {
-    const SmashedBatch ann = smashed(6, 1);
-    SmashedData data(1 << 20, 2);
-    data.keep(kAnn, ann.activations, ann.labels);
-    ModelPart alone = make_tail();
-    TailTrainer trainer(alone, momentum_sgd());
-    const double loss = replay(trainer, {ann}, {.batch_size = 4, .seed = 3});
-
-    for (const Algorithm algorithm : {Algorithm::kSplitFedV1, Algorithm::kSplitFedV2}) {
-      Tails tails(make_tail(), momentum_sgd(), algorithm, BatchNormMode::kAverage);
-      REQUIRE(tails.begin_round({kAnn, kBob}, {}).has_value());
-      CHECK(tails.replay(data, {.batch_size = 4, .seed = 3}) == loss);
-      check_equal(tails.of(kAnn).tail().state(), alone.state());
-      const bool replicas = algorithm == Algorithm::kSplitFedV1;
-      check_equal(tails.of(kBob).tail().state(), replicas ? make_tail().state() : alone.state());
-    }
+  TEST_CASE("no step has fewer examples than batch statistics need") {
+    const auto definition = define_model("resnet18?norm=batch&width=8", {1, 8, 8}, 3);
+    ModelPart tail = definition->build(5, 4, definition->num_blocks());
+    TailTrainer trainer(tail, momentum_sgd());
+    torch::manual_seed(1);
+    const auto shape = definition->block(3).output_shape;
+    const auto batch = [&](int64_t examples) {
+      std::vector<int64_t> sizes = {examples};
+      sizes.insert(sizes.end(), shape.begin(), shape.end());
+      return SmashedBatch{at::randn(sizes), at::randint(0, 3, {examples}, at::kLong)};
+    };
+    // 4 and 5 instead of 4, 4 and 1.
+    CHECK(std::isfinite(replay(trainer, {batch(9)}, {.batch_size = 4, .minimum_batch = 2})));
+    CHECK(trainer.optimizer().applied_steps() == 2);
+    CHECK(std::isfinite(replay(trainer, {batch(4)}, {.batch_size = 1, .minimum_batch = 2})));
+    CHECK(trainer.optimizer().applied_steps() == 4);
+    CHECK(std::isnan(replay(trainer, {batch(1)}, {.batch_size = 4, .minimum_batch = 2})));
+    CHECK(trainer.optimizer().applied_steps() == 4);
   }
 }

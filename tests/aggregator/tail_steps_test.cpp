@@ -58,7 +58,8 @@ struct Bench {
   Tails tails{*model->tail, {}, options.plan.schedule(), options.plan.batch_norm};
   Round round = joined_steps();
   TrainingFigures figures;
-  TailSteps steps{options, messenger, *model, &tails, round, figures};
+  TailSteps steps{
+      options, messenger, *model, &tails, round, figures, options.plan.objective == EdgeObjective::kAligned};
 };
 
 SessionOptions u_shaped() {
@@ -198,7 +199,7 @@ TEST_SUITE("aggregator/tail_steps") {
     CHECK(bench.figures.applied_examples == 4);
   }
 
-  TEST_CASE("FSL-SAGE: batches that were learned from are kept, and answered with a receipt") {
+  TEST_CASE("aligned: batches that were learned from are kept, and answered with a receipt") {
     SessionOptions options;
     options.plan.objective = EdgeObjective::kAligned;
     Bench bench(options);
@@ -207,7 +208,7 @@ TEST_SUITE("aggregator/tail_steps") {
     CHECK(bench.steps.smashed().empty());
     CHECK(bench.steps.finish(0));
     CHECK(bench.answers(kAnn) == Answers{"Receipt 0"});
-    CHECK(bench.steps.smashed().batches().size() == 1);
+    CHECK(bench.steps.smashed().batches({kAnn, kBob}).size() == 1);
     // A device that learns on its own loss counts its steps itself.
     CHECK(bench.figures.applied_examples == 0);
   }

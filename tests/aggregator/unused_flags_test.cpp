@@ -58,13 +58,13 @@ TEST_SUITE("aggregator/unused_flags") {
          "--align-interval 2 does nothing with --edge-objective local: no auxiliary head is fitted to the "
          "tail's gradients; leave it out or choose aligned"},
         {[](auto& flags) { flags.align_tail_epochs = 2; },
-         "--align-tail-epochs 2 does nothing with --edge-objective end-to-end: no auxiliary head is fitted "
-         "to "
-         "the tail's gradients; leave it out or choose aligned"},
+         "--align-tail-epochs 2 does nothing with --edge-objective end-to-end: the aggregator keeps no "
+         "smashed "
+         "data; leave it out or choose aligned"},
         {[](auto& flags) { flags.align_memory_mib = 64; },
-         "--align-memory-mib 64 does nothing with --edge-objective end-to-end: no auxiliary head is fitted "
-         "to "
-         "the tail's gradients; leave it out or choose aligned"},
+         "--align-memory-mib 64 does nothing with --edge-objective end-to-end: the aggregator keeps no "
+         "smashed "
+         "data; leave it out or choose aligned"},
         {[](auto& flags) { flags.align_epochs = 2; },
          "--align-epochs 2 does nothing with --edge-objective end-to-end: no auxiliary head is fitted to the "
          "tail's gradients; leave it out or choose aligned"},
@@ -122,7 +122,20 @@ TEST_SUITE("aggregator/unused_flags") {
     CHECK(refusal_of([](auto& flags) {
             flags.edge_objective = "aligned";
             flags.align_epochs = 0;
-          }).find("nothing would be aligned; choose --edge-objective local") != std::string::npos);
+          }).find("or nothing is aligned; else choose --edge-objective local") != std::string::npos);
+    CHECK(refusal_of([](auto& flags) {
+            flags.edge_objective = "aligned";
+            flags.tail_interval = 5;
+            flags.align_epochs = 0;
+            flags.align_learning_rate = 0.5;
+          }) ==
+          "--align-learning-rate 0.5 does nothing with --align-epochs 0: the auxiliary head is not fitted; "
+          "leave it out or give --align-epochs 1 or more");
+    CHECK(passes(2'000'000).error().message == "--align-tail-epochs must be 0..1000000, got 2000000");
+    for (const uint32_t interval : {0u, 3'000'000'000u}) {  // the plan says so, not this flag
+      CHECK(refusal_of([&](auto& flags) { flags.tail_interval = interval; }).find("align") ==
+            std::string::npos);
+    }
   }
 
   TEST_CASE("the same flags are taken where they count, and every flag at its default everywhere") {
