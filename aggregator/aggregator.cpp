@@ -148,13 +148,16 @@ void Aggregator::run_session(const std::function<bool()>& should_stop) {
     // A deadline counts only once everything that arrived before it has been handed over: time spent
     // training or evaluating is not held against clients whose messages waited. Messages come in the
     // order of their arrival, so one that arrived later says that nothing earlier is left.
-    if (auto inbound = inbox_.pop_until(std::min(deadline, std::chrono::steady_clock::now() + kStopCheck))) {
+    auto inbound = inbox_.pop_until(std::min(deadline, std::chrono::steady_clock::now() + kStopCheck));
+    const TimePoint began = std::chrono::steady_clock::now();
+    if (inbound) {
       const TimePoint arrived = inbound->received_at;
       hand_over(std::move(*inbound));
       if (arrived >= deadline) session_.tick(arrived);
     } else {
-      session_.tick(std::chrono::steady_clock::now());
+      session_.tick(began);
     }
+    session_.was_busy(std::chrono::steady_clock::now() - began);
     say_what_it_waits_for();
     bound_messages();
   }

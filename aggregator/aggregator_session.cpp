@@ -185,7 +185,7 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
       if (std::holds_alternative<wire::Bye>(message.body)) answer_bye(connection);
       return;
     }
-    member->last_heard = received_at;
+    member->last_heard = std::max(member->last_heard, received_at);
     if (!member->present && !std::holds_alternative<wire::Bye>(message.body)) {
       const bool awaited = std::exchange(member->awaited, false);
       member->present = true;
@@ -417,6 +417,11 @@ void AggregatorSession::tick(TimePoint as_of) {
   if (phase_ == Phase::kRound) training_->tick(as_of);
   if (phase_ == Phase::kFinishing && as_of >= finish_deadline_) return end();
   follow_up();
+}
+
+void AggregatorSession::was_busy(std::chrono::nanoseconds duration) {
+  if (done() || duration < options_.client_timeout / 2) return;
+  messenger_.roster().forgive_silence(std::chrono::duration_cast<TimePoint::duration>(duration));
 }
 
 std::optional<TimePoint> AggregatorSession::next_deadline() const {

@@ -69,6 +69,10 @@ class AggregatorSession {
   void receive_undecodable(ConnectionId connection, const ClientId& client, const Error& error);
   /// So many messages of an authenticated client were dropped because too many of it waited.
   void flooded(const ClientId& client, int64_t messages);
+  /// Handing in the last message, or the last tick, took so long. The session listens to nobody while it goes
+  /// over a round's smashed data or evaluates, and of the heartbeats that come meanwhile only so many wait
+  /// for it: where that took a good part of the client timeout it is not held against anybody.
+  void was_busy(std::chrono::nanoseconds duration);
   /// Deadlines up to `as_of`, before which every message that arrived must have been handed in. Call when
   /// next_deadline() has passed; earlier does no harm.
   void tick(TimePoint as_of);

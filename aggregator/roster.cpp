@@ -56,6 +56,10 @@ std::vector<ClientId> Roster::silent_since(TimePoint since) const {
   });
 }
 
+void Roster::forgive_silence(TimePoint::duration duration) {
+  for (auto& [client, member] : members_) member.last_heard += duration;
+}
+
 template <class Predicate>
 std::vector<ClientId> Roster::those(Predicate holds) const {
   std::vector<ClientId> clients;

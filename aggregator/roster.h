@@ -81,6 +81,8 @@ class Roster {
   std::vector<ClientId> awaited() const;
   /// Clients that are present or awaited and from which nothing came since `since`.
   std::vector<ClientId> silent_since(TimePoint since) const;
+  /// As if everybody had been heard of so much later.
+  void forgive_silence(TimePoint::duration duration);
 
   const std::map<ClientId, Member>& members() const { return members_; }
 

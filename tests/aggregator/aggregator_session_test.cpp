@@ -246,6 +246,20 @@ TEST_SUITE("aggregator/session") {
     CHECK(bench.count<wire::Heartbeat>(1) == 4);
   }
 
+  TEST_CASE("time in which the session could not listen is no silence") {
+    Bench bench(2, [](SessionOptions& options) { options.client_timeout = std::chrono::seconds(2); });
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    bench.session->was_busy(std::chrono::milliseconds(999));  // little: it counts
+    bench.session->was_busy(std::chrono::seconds(60));
+    bench.receive(1, kAnn, {.body = wire::Heartbeat{}});  // from before: heartbeats waited
+    bench.pass(std::chrono::seconds(61));
+    CHECK(bench.observer.find("leave", "ann") == nullptr);
+    CHECK(bench.observer.find("leave", "bob") == nullptr);
+    bench.pass(std::chrono::seconds(3));
+    CHECK(bench.observer.find("leave", "bob") != nullptr);
+  }
+
   TEST_CASE("a second program with the same key takes over and the first is told") {
     Bench bench;
     bench.hello(1, kAnn, 1);
