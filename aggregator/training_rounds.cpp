@@ -581,7 +581,7 @@ void TrainingRounds::replay(TailTrainer& tail, const std::vector<ClientId>& clie
                           .batch_size = options_.batch_size,
                           .minimum_batch = model_.minimum_batch,
                           .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
-  messenger_.event("replayed", clients.size() == 1 ? clients.front().name : "",
+  messenger_.event("replayed", tails_->has_replicas() ? clients.front().name : "",
                    "mean loss on the round's smashed data: " + std::to_string(loss));
 }
 
