@@ -126,8 +126,9 @@ if(TANDEM_BUILD_TESTS)
 endif()
 
 # tandem_add_test(core_wire SOURCES ... LIBRARIES tandem::core [TIMEOUT seconds] [LABELS tsan ...])
-# One doctest binary for one module, run by ctest under a timeout. The label "tsan" says that the
-# binary runs no LibTorch kernel, so that ThreadSanitizer can judge it (see tests/support/tsan.supp).
+# One doctest binary for one module, run by ctest under a timeout, beside others: threads that wait for work sleep.
+# The label "tsan" says that the binary runs no LibTorch kernel, so that ThreadSanitizer can judge it (see
+# tests/support/tsan.supp).
 # Each label L has a target tests_L that builds what carries it.
 function(tandem_add_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
@@ -145,7 +146,7 @@ function(tandem_add_test name)
     math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-    ENVIRONMENT "${TANDEM_SANITIZER_ENVIRONMENT}")
+    ENVIRONMENT "OMP_WAIT_POLICY=PASSIVE;${TANDEM_SANITIZER_ENVIRONMENT}")
   foreach(label IN LISTS arg_LABELS)
     if(NOT TARGET tests_${label})
       add_custom_target(tests_${label})

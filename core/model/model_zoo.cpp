@@ -162,6 +162,19 @@ torch::nn::Conv2d conv_without_bias(int64_t inputs, int64_t outputs, int64_t ker
       torch::nn::Conv2dOptions(inputs, outputs, kernel).stride(stride).padding(kernel / 2).bias(false));
 }
 
+/// oneDNN's weight gradient of a strided 1x1 convolution over channels-last input writes outside its
+/// workspace where the input has fewer channels than the kernel's block (uxlfoundation/oneDNN#6035): 8 with
+/// AVX2, 16 with AVX-512. The largest block decides on every CPU, so that all compute such a layer in the
+/// same way.
+constexpr int64_t kLargestKernelBlock = 16;
+
+/// Every `stride`-th row and column, as a tensor of its own in channels-last format.
+at::Tensor subsample(const at::Tensor& images, int64_t stride) {
+  return images.slice(2, 0, images.size(2), stride)
+      .slice(3, 0, images.size(3), stride)
+      .clone(at::MemoryFormat::ChannelsLast);
+}
+
 /// He et al. 2016, Fig. 2 left; submodules named as torchvision's BasicBlock, whichever the norm.
 struct BasicBlockImpl : torch::nn::Cloneable<BasicBlockImpl> {
   BasicBlockImpl(int64_t inputs, int64_t outputs, int64_t stride, Norm norm)
@@ -177,7 +190,8 @@ struct BasicBlockImpl : torch::nn::Cloneable<BasicBlockImpl> {
     bn2_ = make_norm(norm_, outputs_);
     register_module("bn2", bn2_.ptr());
     if (stride_ == 1 && inputs_ == outputs_) return;
-    downsample_ = torch::nn::Sequential(conv_without_bias(inputs_, outputs_, 1, stride_));
+    downsample_ =
+        torch::nn::Sequential(conv_without_bias(inputs_, outputs_, 1, subsamples_first() ? 1 : stride_));
     downsample_->push_back(make_norm(norm_, outputs_));
     register_module("downsample", downsample_);
   }
@@ -185,10 +199,17 @@ struct BasicBlockImpl : torch::nn::Cloneable<BasicBlockImpl> {
   at::Tensor forward(const at::Tensor& input) {
     at::Tensor value = bn1_.forward(conv1_->forward(input)).relu_();
     value = bn2_.forward(conv2_->forward(value));
-    return value.add_(downsample_.is_empty() ? input : downsample_->forward(input)).relu_();
+    return value.add_(shortcut(input)).relu_();
   }
 
  private:
+  bool subsamples_first() const { return stride_ > 1 && inputs_ < kLargestKernelBlock; }
+
+  at::Tensor shortcut(const at::Tensor& input) {
+    if (downsample_.is_empty()) return input;
+    return downsample_->forward(subsamples_first() ? subsample(input, stride_) : input);
+  }
+
   int64_t inputs_;
   int64_t outputs_;
   int64_t stride_;
