@@ -9,6 +9,7 @@
 
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/unused_flags.h"
+#include "tandem/core/base/endpoint.h"
 #include "tandem/core/config/specification.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
@@ -369,7 +370,9 @@ Result<NamedTensors> TrainingFlags::load_initial_weights() const {
 
 void NetworkFlags::add_to(Flags& flags) {
   flags.group("Network");
-  flags.add("endpoint", endpoint, "Address to listen on, such as tcp://0.0.0.0:5555");
+  flags.add(
+      "endpoint", endpoint,
+      "Address to listen on, such as tcp://192.0.2.1:5555, tcp://[::1]:5555 or tcp://*:5555 (every address)");
   flags.add_path("key-file", key_file, "This aggregator's key pair (made by tandem provision)");
   flags.add_path("devices-file", devices_file,
                  "List of the devices that may connect; a change takes effect within a second");
@@ -386,6 +389,8 @@ void NetworkFlags::add_to(Flags& flags) {
 }
 
 Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
+  if (auto checked = parse_endpoint("--endpoint", endpoint, EndpointUse::kListen); !checked)
+    return checked.error();
   ZmqServerOptions options;
   options.endpoint = endpoint;
   options.insecure = insecure;

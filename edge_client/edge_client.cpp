@@ -55,8 +55,8 @@ void EdgeClient::handle(ClientEvent event) {
   } else if (const auto* failed = std::get_if<client_event::HandshakeFailed>(&event)) {
     connected_ = false;
     last_failure_ = failed->reason;
-    // Nobody listens: the aggregator may come (back). A handshake that fails will not heal by waiting, unless
-    // the keys have fitted before: a forwarder or proxy whose aggregator is down hangs up just so.
+    // Nobody listens or answers: the aggregator may come (back). A handshake that fails will not heal by
+    // waiting, unless the keys have fitted before.
     if (failed->unreachable || (was_connected_ && !failed->refused)) {
       handshake_failures_ = 0;
     } else if (++handshake_failures_ >= options_.max_handshake_failures) {
@@ -87,8 +87,9 @@ void EdgeClient::say_what_it_waits_for(TimePoint now) {
                                               (last_failure_.empty() ? "" : ": " + last_failure_)};
   } else if (now - last_notice_ >= kNoticeInterval) {
     last_notice_ = now;
+    const std::string doing = client_->doing();
     note_("waiting for the aggregator at " + options_.transport.endpoint +
-          (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
+          (doing.empty() ? "" : ": " + doing) + (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "tandem/edge_client/edge_flags.h"
 
+#include "tandem/core/base/endpoint.h"
 #include "tandem/core/transport/keys.h"
 
 namespace tandem::edge_client {
@@ -8,7 +9,8 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.group("Network");
   flags.add("name", name,
             "This device's name, for its own lines and under --insecure; otherwise the key says who it is");
-  flags.add("endpoint", endpoint, "Address of the aggregator, such as tcp://HOST:5555");
+  flags.add("endpoint", endpoint,
+            "Address of the aggregator, such as tcp://HOST:5555; each address of a host name is tried");
   flags.add("server-key", server_key, "Public key of the aggregator; a server with another one is refused");
   flags.add_path("key-file", key_file, "This device's key pair (made by tandem provision)");
   flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only");
@@ -99,6 +101,8 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
                  "--resend-after must be between 0.01 and 3600 seconds, got " + std::to_string(resend_after)};
   }
   if (auto checked = check_no_flag_is_unused(); !checked) return checked.error();
+  if (auto checked = parse_endpoint("--endpoint", endpoint, EndpointUse::kConnect); !checked)
+    return checked.error();
   ZmqClientOptions options;
   options.max_frame_bytes = max_frame_mib << 20;
   options.endpoint = endpoint;

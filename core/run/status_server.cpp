@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -17,6 +16,8 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+
+#include "tandem/core/base/endpoint.h"
 
 namespace tandem {
 namespace {
@@ -33,41 +34,18 @@ struct Endpoint {
   std::string text() const { return (is_ipv6() ? "[" + host + "]" : host) + ":" + std::to_string(port); }
 };
 
-bool is_loopback(const std::string& host) {
-  in_addr address{};
-  if (inet_pton(AF_INET, host.c_str(), &address) == 1) return (ntohl(address.s_addr) >> 24) == 127;
-  return host == "::1";
-}
-
-Result<Endpoint> parse_endpoint(const std::string& text) {
-  const Error error{
-      ErrorCode::kInvalidArgument,
-      "--status-endpoint \"" + text +
-          "\" is not of the form ADDRESS:PORT, such as 127.0.0.1:9100, with a port from 0 to 65535 "
-          "or * (0 and *: the system chooses)"};
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos || colon == 0) return error;
-  std::string host = text.substr(0, colon);
-  const std::string port = text.substr(colon + 1);
-  Endpoint endpoint;
-  if (port != "*") {
-    const auto [end, failure] = std::from_chars(port.data(), port.data() + port.size(), endpoint.port);
-    if (failure != std::errc{} || end != port.data() + port.size() || endpoint.port < 0 ||
-        endpoint.port > 65535) {
-      return error;
-    }
-  }
-  if (host == "localhost") host = "127.0.0.1";
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  if (!is_loopback(host)) {
+Result<Endpoint> parse_status_endpoint(const std::string& text) {
+  auto parsed = parse_host_and_port("--status-endpoint", text);
+  if (!parsed) return parsed.error();
+  if (!parsed->is_loopback()) {
     return Error{
         ErrorCode::kInvalidArgument,
         "--status-endpoint \"" + text +
             "\" is not a loopback address (127.0.0.0/8, [::1], localhost): it has no authentication; to "
             "read it from elsewhere, put an authenticating proxy or an SSH tunnel in front of it"};
   }
-  endpoint.host = host;
-  return endpoint;
+  return Endpoint{.host = parsed->host == "localhost" ? "127.0.0.1" : parsed->host,
+                  .port = parsed->port == "*" ? 0 : std::stoi(parsed->port)};
 }
 
 /// Serves each connection on the thread that accepted it, so that one thread and one connection are all there
@@ -215,7 +193,7 @@ StatusServer::StatusServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 StatusServer::~StatusServer() = default;
 
 Result<std::unique_ptr<StatusServer>> StatusServer::start(const std::string& endpoint, RunStatus& status) {
-  const auto parsed = parse_endpoint(endpoint);
+  const auto parsed = parse_status_endpoint(endpoint);
   if (!parsed) return parsed.error();
   auto impl = std::make_unique<Impl>(status);
   if (auto listening = impl->listen(*parsed); !listening) return listening.error();

@@ -1,29 +1,23 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
+#include <utility>
 
 #include "tandem/core/base/result.h"
+#include "tandem/core/storage/file_lock.h"
 
 namespace tandem {
 
-/// Holds a directory for one process at a time, by an advisory lock (flock) on the file `run.lock` in it,
-/// which says who. The kernel lets go of it when the process ends, however it ends; letting go in order also
-/// removes the file.
+/// Holds a directory for one process at a time, by a FileLock named `run.lock` in it.
 class RunLock {
  public:
   /// The directory must exist. kRefused names the process that holds it, kIo the path.
   static Result<RunLock> acquire(const std::filesystem::path& directory);
 
-  RunLock(RunLock&&) noexcept;
-  RunLock& operator=(RunLock&&) noexcept;
-  ~RunLock();
-
  private:
-  struct Impl;
-  explicit RunLock(std::unique_ptr<Impl> impl);
+  explicit RunLock(FileLock lock) : lock_(std::move(lock)) {}
 
-  std::unique_ptr<Impl> impl_;
+  FileLock lock_;
 };
 
 }  // namespace tandem

@@ -25,7 +25,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr char kMonitorEndpoint[] = "inproc://gatekeeper";
-constexpr int kWatchedEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED;
+constexpr int kWatchedEvents =
+    ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr milliseconds kPause{5};
 // While somebody is in the handshake, before which a stranger can send without end: libzmq may take 2 MB in a
 // millisecond.
@@ -56,7 +57,7 @@ std::string peer_of(int descriptor) {
   }
   const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
   inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
-  return text.data();
+  return plain_address(text.data());
 }
 
 /// The kernel's own number of a socket, never used twice; 0 where the descriptor is no socket (any more).
@@ -79,7 +80,7 @@ void shut_down(int descriptor, uint64_t cookie) {
 
 struct MonitorEvent {
   uint16_t kind = 0;
-  int descriptor = -1;
+  int value = -1;  ///< the descriptor, or the code of a failure
 };
 
 bool next_event(zmq::socket_t& monitor, MonitorEvent& event) {
@@ -90,7 +91,7 @@ bool next_event(zmq::socket_t& monitor, MonitorEvent& event) {
   if (number.more()) (void)monitor.recv(address, zmq::recv_flags::dontwait);
   if (number.size() < sizeof event.kind + sizeof(int32_t)) return true;
   std::memcpy(&event.kind, number.data(), sizeof event.kind);
-  std::memcpy(&event.descriptor, number.data<char>() + sizeof event.kind, sizeof(int32_t));
+  std::memcpy(&event.value, number.data<char>() + sizeof event.kind, sizeof(int32_t));
   return true;
 }
 
@@ -144,6 +145,7 @@ Gatekeeper::Gatekeeper(zmq::context_t& context, zmq::socket_t& server, Gatekeepe
       heartbeat_interval_(heartbeat_interval),
       authenticator_(authenticator),
       server_(server),
+      handshake_failures_(encrypted),
       monitor_(std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
@@ -180,8 +182,15 @@ std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
 void Gatekeeper::observe(TimePoint now) {
   MonitorEvent event;
   while (next_event(*monitor_, event)) {
-    if (event.kind == ZMQ_EVENT_ACCEPTED) accepted(event.descriptor, now);
-    if (event.kind == ZMQ_EVENT_DISCONNECTED) closed(event.descriptor);
+    if (event.kind == ZMQ_EVENT_ACCEPTED) accepted(event.value, now);
+    // libzmq reports the failure without a descriptor and, in the same breath, the end of the connection with
+    // it.
+    if (event.kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) failed_handshake_ = event.value;
+    if (event.kind == ZMQ_EVENT_DISCONNECTED) {
+      if (const auto code = std::exchange(failed_handshake_, std::nullopt))
+        handshake_failed(event.value, *code, now);
+      closed(event.value);
+    }
   }
   make_room(now);
   if (now - last_look_ >= pause()) read_traffic(now);
@@ -204,6 +213,13 @@ void Gatekeeper::accepted(int descriptor, TimePoint now) {
   connections_.emplace(descriptor, std::move(connection));
   ++open_;
   ++in_handshake_;
+}
+
+void Gatekeeper::handshake_failed(int descriptor, int code, TimePoint now) {
+  const auto found = connections_.find(descriptor);
+  if (found == connections_.end()) return;
+  const std::string line = handshake_failures_.add(found->second.address, code, now);
+  if (!line.empty()) spdlog::warn("{}", line);
 }
 
 void Gatekeeper::closed(int descriptor) {

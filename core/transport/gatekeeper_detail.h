@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tandem/core/base/ids.h"
+#include "tandem/core/transport/handshake_failures_detail.h"
 #include "tandem/core/transport/keys.h"
 #include "tandem/core/transport/zap_authenticator.h"
 
@@ -105,6 +106,7 @@ class Gatekeeper {
   using Connections = std::unordered_map<int, Connection>;  // by descriptor
 
   void accepted(int descriptor, TimePoint now);
+  void handshake_failed(int descriptor, int code, TimePoint now);
   void closed(int descriptor);
   void no_longer_open(const Connection& connection);
   void establish(Connection& connection);
@@ -126,6 +128,8 @@ class Gatekeeper {
   const std::chrono::milliseconds heartbeat_interval_;
   ZapAuthenticator& authenticator_;
   zmq::socket_t& server_;
+  HandshakeFailures handshake_failures_;
+  std::optional<int> failed_handshake_;  // its code, until libzmq says whose it was
   std::unique_ptr<zmq::socket_t> monitor_;
   int epoll_ = -1;
   uint32_t next_serial_ = 0;

@@ -101,7 +101,7 @@ ZapDecision decide_zap_request(const std::vector<std::string>& request, const Za
   decision.status_text = "malformed request";
   if (request.size() > kRequestId) decision.request_id = request[kRequestId];
   if (request.size() <= kMechanism || request[kVersion] != "1.0") return decision;
-  decision.address = request[kAddress];
+  decision.address = transport_detail::plain_address(request[kAddress]);
   if (request[kDomain] != transport_detail::kZapDomain) {
     decision.status_text = "unknown domain";
     return decision;

@@ -15,10 +15,13 @@
 #include <utility>
 #include <zmq.hpp>
 
+#include "tandem/core/base/endpoint.h"
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/transport/reconnect_backoff.h"
+#include "tandem/core/transport/server_addresses_detail.h"
 #include "tandem/core/transport/zmq_detail.h"
+#include "tandem/core/transport/zmtp_probe_detail.h"
 
 namespace tandem {
 namespace {
@@ -30,8 +33,14 @@ using std::chrono::milliseconds;
 constexpr size_t kOutboxMessages = 256;
 // Received in a row before the outbox gets its turn.
 constexpr int kReceiveBurst = 64;
-// TCP connection and handshake; only a backstop, libzmq watches each of the two itself.
-constexpr milliseconds kAttemptLimit = detail::kConnectLimit + detail::kHandshakeLimit + milliseconds(1000);
+// For the TCP connection; only a backstop, libzmq watches it itself.
+constexpr milliseconds kConnectBackstop = detail::kConnectLimit + milliseconds(1000);
+// For the handshake: shorter than libzmq's own limit, whose end looks as if the server had hung up.
+constexpr milliseconds kHandshakePatience = detail::kHandshakeLimit - milliseconds(1000);
+// The same while the server has other addresses to try.
+constexpr milliseconds kHandshakePatienceOfMany{5000};
+// For the first bytes of a server that hung up in the handshake.
+constexpr milliseconds kProbeLimit{2000};
 constexpr uint32_t kZapRefused = 400;
 
 constexpr int kWatchedEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
@@ -41,7 +50,7 @@ constexpr int kWatchedEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVEN
 
 Result<void> check(const ZmqClientOptions& options) {
   const auto invalid = [](const std::string& text) { return Error{ErrorCode::kInvalidArgument, text}; };
-  const auto endpoint = detail::parse_endpoint(options.endpoint, false);
+  const auto endpoint = parse_endpoint("endpoint", options.endpoint, EndpointUse::kConnect);
   if (!endpoint) return endpoint.error();
   if (options.max_frame_bytes < 1) return invalid("ZmqClientOptions.max_frame_bytes must be >= 1");
   if (options.high_water_mark < 1) return invalid("ZmqClientOptions.high_water_mark must be >= 1");
@@ -70,23 +79,26 @@ Result<void> check(const ZmqClientOptions& options) {
 /// handshake, and because a fresh socket holds no message of the connection before.
 class Attempt {
  public:
-  Attempt(zmq::context_t& context, const ZmqClientOptions& options, uint64_t number)
-      : socket_(context, zmq::socket_type::dealer), monitor_(context, zmq::socket_type::pair) {
-    detail::configure_client_socket(socket_, options);
-    const std::string address = "inproc://monitor-" + std::to_string(number);
-    if (zmq_socket_monitor(socket_.handle(), address.c_str(), kWatchedEvents) != 0) throw zmq::error_t();
+  Attempt(zmq::context_t& context, const ZmqClientOptions& options, TcpEndpoint server, uint64_t number)
+      : address(std::move(server)),
+        socket_(context, zmq::socket_type::dealer),
+        monitor_(context, zmq::socket_type::pair) {
+    detail::configure_client_socket(socket_, options, address.is_ipv6());
+    const std::string events = "inproc://monitor-" + std::to_string(number);
+    if (zmq_socket_monitor(socket_.handle(), events.c_str(), kWatchedEvents) != 0) throw zmq::error_t();
     monitor_.set(zmq::sockopt::linger, 0);
-    monitor_.connect(address);
-    socket_.connect(options.endpoint);
+    monitor_.connect(events);
+    socket_.connect(address.text());
   }
   ~Attempt() { zmq_socket_monitor(socket_.handle(), nullptr, 0); }
 
   zmq::socket_t& socket() { return socket_; }
   zmq::socket_t& monitor() { return monitor_; }
 
+  const TcpEndpoint address;
   bool tcp_connected = false;
   bool ready = false;
-  const Clock::time_point deadline = Clock::now() + kAttemptLimit;
+  Clock::time_point deadline = Clock::now() + kConnectBackstop;
 
  private:
   zmq::socket_t socket_;
@@ -116,11 +128,14 @@ struct ZmqClient::Impl {
   Impl(ZmqClientOptions client_options, Handler event_handler)
       : options(std::move(client_options)),
         handler(std::move(event_handler)),
+        server(parse_endpoint("endpoint", options.endpoint, EndpointUse::kConnect).value()),
+        addresses(server, options.insecure, [this] { wake.signal(); }),
         backoff(options.reconnect_first, options.reconnect_max, std::random_device{}()) {}
   ~Impl() { stop(milliseconds(0)); }
 
   bool send(wire::Frames frames);
   void stop(milliseconds linger);
+  std::string doing() const;
 
   // Everything below runs on the network thread.
   void run();
@@ -129,14 +144,20 @@ struct ZmqClient::Impl {
   void poll();
   milliseconds poll_timeout() const;
   void open();
+  void connect(const TcpEndpoint& address);
   void watch();
+  void tcp_connected();
   void handle(const MonitorEvent& event);
   void handle_auth_failure(uint32_t status);
   void handle_protocol_failure(uint32_t reason);
   void connected();
   void disconnected();
+  void broken_off();
   void lost();
   void fail(client_event::HandshakeFailed failure);
+  void end_cycle();
+  std::string where() const;
+  void now_doing(std::string what);
   void schedule_next_attempt();
   void receive(int at_most);
   void send_outgoing();
@@ -152,6 +173,7 @@ struct ZmqClient::Impl {
 
   const ZmqClientOptions options;
   const Handler handler;
+  const TcpEndpoint server;
 
   zmq::context_t context;  // outlives the sockets
   detail::WakeUp wake;
@@ -161,6 +183,9 @@ struct ZmqClient::Impl {
   std::mutex stop_mutex;
 
   // The network thread's own.
+  detail::ServerAddresses addresses;
+  bool in_cycle = false;                                // going through the addresses
+  std::optional<client_event::HandshakeFailed> failed;  // in this cycle
   std::optional<Attempt> attempt;
   uint64_t attempts = 0;
   Clock::time_point next_attempt = Clock::now();
@@ -171,6 +196,10 @@ struct ZmqClient::Impl {
   std::optional<FaultInjector> faults;  // of this connection; none without options.fault
   FaultCounts counts;
   bool closing = false;  // nothing is delayed any more
+
+  mutable std::mutex doing_mutex;
+  std::string doing_what;         // guarded by doing_mutex
+  Clock::time_point doing_since;  // guarded by doing_mutex
 
   mutable std::mutex counts_mutex;
   FaultCounts published_counts;  // guarded by counts_mutex
@@ -255,13 +284,14 @@ void ZmqClient::Impl::close() {
 
 milliseconds ZmqClient::Impl::poll_timeout() const {
   auto until = next_attempt;
+  if (in_cycle) until = addresses.has_more() ? Clock::now() : addresses.ask_again_at();
   if (ready()) {
     until = options.keepalive.empty() ? Clock::time_point::max() : next_keepalive;
     if (faults) until = std::min(until, faults->next_due());
-    if (until == Clock::time_point::max()) return milliseconds(-1);
   } else if (attempt) {
     until = attempt->deadline;
   }
+  if (until == Clock::time_point::max()) return milliseconds(-1);
   return std::max(std::chrono::ceil<milliseconds>(until - Clock::now()), milliseconds(0));
 }
 
@@ -279,10 +309,23 @@ void ZmqClient::Impl::poll() {
 }
 
 void ZmqClient::Impl::open() {
+  if (!in_cycle) {
+    in_cycle = true;
+    addresses.begin(Clock::now());
+    now_doing("looking up \"" + server.host + "\"");
+  }
+  if (!addresses.ready(Clock::now())) return;
+  if (const auto address = addresses.next()) return connect(*address);
+  failed = {.reason = addresses.problem(), .unreachable = true};
+  end_cycle();
+}
+
+void ZmqClient::Impl::connect(const TcpEndpoint& address) {
+  now_doing("connecting to " + address.host_and_port());
   try {
-    attempt.emplace(context, options, ++attempts);
+    attempt.emplace(context, options, address, ++attempts);
   } catch (const zmq::error_t& error) {
-    fail({.reason = "cannot connect to " + options.endpoint + ": " + error.what(), .unreachable = true});
+    fail({.reason = "cannot connect to " + address.text() + ": " + error.what(), .unreachable = true});
   }
 }
 
@@ -293,15 +336,16 @@ void ZmqClient::Impl::watch() {
     handle(*event);
   }
   if (!attempt || attempt->ready || Clock::now() < attempt->deadline) return;
-  const bool unreachable = !attempt->tcp_connected;
-  fail({.reason = "no answer from " + options.endpoint + " in time", .unreachable = unreachable});
+  const char* why = attempt->tcp_connected ? ": the connection is accepted and then nothing is said; the "
+                                             "aggregator behind a forwarder may be down, or it is very busy"
+                                           : "";
+  fail({.reason = "no answer from " + where() + " in time" + why, .unreachable = true});
 }
 
 void ZmqClient::Impl::handle(const MonitorEvent& event) {
   switch (event.kind) {
     case ZMQ_EVENT_CONNECTED:
-      attempt->tcp_connected = true;
-      return;
+      return tcp_connected();
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       return connected();
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
@@ -314,7 +358,7 @@ void ZmqClient::Impl::handle(const MonitorEvent& event) {
     case ZMQ_EVENT_CLOSED:
     case ZMQ_EVENT_CONNECT_RETRIED:
       if (attempt->tcp_connected) return disconnected();
-      return fail({.reason = "cannot connect to " + options.endpoint +
+      return fail({.reason = "cannot connect to " + where() +
                              ": nobody listens there, or the host is unknown or unreachable",
                    .unreachable = true});
     default:
@@ -322,27 +366,37 @@ void ZmqClient::Impl::handle(const MonitorEvent& event) {
   }
 }
 
+void ZmqClient::Impl::tcp_connected() {
+  attempt->tcp_connected = true;
+  attempt->deadline = Clock::now() + (addresses.has_more() ? kHandshakePatienceOfMany : kHandshakePatience);
+  now_doing("in the handshake with " + attempt->address.host_and_port());
+}
+
 void ZmqClient::Impl::handle_auth_failure(uint32_t status) {
   if (status != kZapRefused)
-    return fail({.reason = "the server at " + options.endpoint +
-                           " could not check this device's key (status " + std::to_string(status) + ")"});
+    return fail({.reason = "the server at " + where() + " could not check this device's key (status " +
+                           std::to_string(status) + ")"});
   const std::string who = options.insecure ? "name \"" + options.insecure_name + "\""
                                            : "key " + options.keys.public_key + "; add it to its device list";
-  fail({.refused = true, .reason = "the server at " + options.endpoint + " refused this device's " + who});
+  fail({.refused = true, .reason = "the server at " + where() + " refused this device's " + who});
 }
 
 void ZmqClient::Impl::handle_protocol_failure(uint32_t reason) {
   if (reason != ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
-    return fail({.reason = "the server at " + options.endpoint + " broke the handshake's protocol (code " +
+    return fail({.reason = "the server at " + where() + " broke the handshake's protocol (code " +
                            std::to_string(reason) + ")"});
   const char* mismatch = options.insecure
                              ? " demands encryption and this device was started without (--insecure)"
                              : " does not encrypt (--insecure) and this device demands it";
-  fail({.reason = "the server at " + options.endpoint + mismatch});
+  fail({.reason = "the server at " + where() + mismatch});
 }
 
 void ZmqClient::Impl::connected() {
   attempt->ready = true;
+  in_cycle = false;
+  failed.reset();
+  addresses.worked();
+  now_doing("");
   connected_at = Clock::now();
   next_keepalive = connected_at + options.keepalive_interval;
   discard_outgoing();
@@ -351,15 +405,27 @@ void ZmqClient::Impl::connected() {
 }
 
 void ZmqClient::Impl::disconnected() {
-  if (!ready()) {
-    const char* cause = options.insecure
-                            ? ": it demands encryption, or it is no Tandem server"
-                            : ": its key is not the one this device is pinned to, or it does not speak CURVE";
-    return fail({.reason = "the server at " + options.endpoint + " did not complete the handshake" + cause});
-  }
+  if (!ready()) return broken_off();
   receive(std::numeric_limits<int>::max());  // what came before the end, such as a Bye
   deliver_disturbed(Clock::time_point::max());
   lost();
+}
+
+/// Somebody accepted the connection and ended it before the handshake was complete.
+void ZmqClient::Impl::broken_off() {
+  const std::string server_text = where();
+  const TcpEndpoint address = attempt->address;
+  attempt.reset();
+  if (!detail::speaks_zmtp(address, kProbeLimit, wake, [this] { return outbox.closed(); })) {
+    return fail({.reason = "the connection to " + server_text +
+                           " is accepted and then closed without an answer: a forwarder or proxy whose "
+                           "aggregator is not up yet, or no aggregator at all",
+                 .unreachable = true});
+  }
+  const char* cause = options.insecure
+                          ? ": it demands encryption, or it is no Tandem server"
+                          : ": its key is not the one this device is pinned to, or it does not speak CURVE";
+  fail({.reason = "the server at " + server_text + " did not complete the handshake" + cause});
 }
 
 void ZmqClient::Impl::lost() {
@@ -371,10 +437,46 @@ void ZmqClient::Impl::lost() {
   emit(client_event::Disconnected{});
 }
 
+/// One address failed. What is reported is the cycle: the server may have another address that works.
 void ZmqClient::Impl::fail(client_event::HandshakeFailed failure) {
   attempt.reset();
+  if (failed) {
+    failed->reason += "; " + failure.reason;
+    failed->refused = failure.refused;
+    failed->unreachable = failed->unreachable || failure.unreachable;
+  } else {
+    failed = std::move(failure);
+  }
+  // Only the server itself refuses a key.
+  if (failed->refused || !addresses.has_more()) end_cycle();
+}
+
+void ZmqClient::Impl::end_cycle() {
+  in_cycle = false;
+  now_doing("");
   schedule_next_attempt();
+  client_event::HandshakeFailed failure = std::move(*failed);
+  failed.reset();
   emit(std::move(failure));
+}
+
+/// The server as the options have it, and the address where that is another text.
+std::string ZmqClient::Impl::where() const {
+  if (!attempt || server.is_address()) return options.endpoint;
+  return options.endpoint + " (" + attempt->address.host_and_port() + ")";
+}
+
+void ZmqClient::Impl::now_doing(std::string what) {
+  const std::lock_guard lock(doing_mutex);
+  doing_what = std::move(what);
+  doing_since = Clock::now();
+}
+
+std::string ZmqClient::Impl::doing() const {
+  const std::lock_guard lock(doing_mutex);
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - doing_since).count();
+  if (doing_what.empty() || seconds == 0) return doing_what;
+  return doing_what + " for " + std::to_string(seconds) + " s";
 }
 
 void ZmqClient::Impl::schedule_next_attempt() {
@@ -494,6 +596,10 @@ bool ZmqClient::send(wire::Frames frames) {
 
 void ZmqClient::stop(std::chrono::milliseconds linger) {
   impl_->stop(linger);
+}
+
+std::string ZmqClient::doing() const {
+  return impl_->doing();
 }
 
 FaultCounts ZmqClient::fault_counts() const {

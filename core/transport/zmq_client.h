@@ -15,7 +15,8 @@
 namespace tandem {
 
 struct ZmqClientOptions {
-  /// "tcp://HOST:PORT"
+  /// "tcp://HOST:PORT". A host name is looked up anew for every connection, and each of its addresses is
+  /// tried.
   std::string endpoint;
   /// The aggregator's public key this device is pinned to (Z85). Unused under `insecure`.
   std::string server_public_key;
@@ -43,19 +44,22 @@ struct ZmqClientOptions {
 namespace client_event {
 struct Connected {};     ///< the handshake is complete: say Hello (again)
 struct Disconnected {};  ///< the connection is lost; the socket reconnects by itself
-/// An attempt to connect failed; the next follows by itself. `reason` says what to look at. What libzmq
-/// 4.3.4 lets a client see (found by experiment):
+/// Every address of the server was tried in vain, or the server refused this device; the next attempt follows
+/// by itself. `reason` says what to look at. What libzmq 4.3.4 lets a client see (found by experiment):
 ///   * this device's key is not listed: HANDSHAKE_FAILED_AUTH with ZAP status 400, so `refused`;
-///   * the pinned server key is wrong: the server hangs up without a word, HANDSHAKE_FAILED_NO_DETAIL;
+///   * the pinned server key is wrong: the server hangs up without a word, HANDSHAKE_FAILED_NO_DETAIL. So
+///   does a
+///     port forwarder whose aggregator is down; the client then looks whether ZeroMQ answers there at all;
 ///   * one side speaks CURVE, the other does not: HANDSHAKE_FAILED_PROTOCOL (mechanism mismatch), or
 ///     NO_DETAIL where the server hangs up first;
-///   * nobody listens: CLOSED, or CONNECT_RETRIED alone for a host name that does not resolve, so
-///     `unreachable`.
+///   * nobody listens: CLOSED or CONNECT_RETRIED, so `unreachable`.
 /// Bytes changed on the way look like a wrong key, so a reason without `refused` need not be final.
 struct HandshakeFailed {
   bool refused = false;
   std::string reason;
-  bool unreachable = false;  ///< there was not even a TCP connection: the server may not be up yet
+  /// No server has answered at one of the addresses at least: the name cannot be looked up, nobody listens,
+  /// or whoever accepts the connection stays silent or hangs up. The server may not be up yet.
+  bool unreachable = false;
 };
 struct Received {
   wire::Frames frames;
@@ -88,6 +92,10 @@ class ZmqClient {
   /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the
   /// connection and the peer loses what it has not read. Who must know waits for an answer first.
   void stop(std::chrono::milliseconds linger);
+
+  /// What the client does to connect, for a person: "looking up "HOST" for 12 s", "connecting to
+  /// ADDRESS:PORT", "in the handshake with ADDRESS:PORT". Empty while it is connected or pauses. Any thread.
+  std::string doing() const;
 
   /// What ZmqClientOptions::fault did; complete once stopped. Any thread.
   FaultCounts fault_counts() const;

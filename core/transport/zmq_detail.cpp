@@ -67,19 +67,6 @@ void configure_common(zmq::socket_t& socket, bool ipv6, int64_t max_frame_bytes,
   configure_tcp(socket, interval);
 }
 
-bool is_port(std::string_view text, bool any_port) {
-  if (text == "*") return any_port;
-  if (text.empty() || text.size() > 5) return false;
-  if (text.find_first_not_of("0123456789") != std::string_view::npos) return false;
-  const int port = std::stoi(std::string(text));
-  return port >= 1 && port <= 65535;
-}
-
-bool is_host(std::string_view text) {
-  if (text.starts_with('[')) return text.size() > 2 && text.ends_with(']');
-  return !text.empty() && text.find_first_of(" /:;@\t") == std::string_view::npos;
-}
-
 void release_frame(void*, void* frame) {
   delete static_cast<wire::Frame*>(frame);
 }
@@ -115,27 +102,6 @@ void WakeUp::clear() noexcept {
   [[maybe_unused]] const ssize_t got = read(descriptor_, &count, sizeof count);
 }
 
-bool TcpEndpoint::is_loopback() const {
-  if (host == "localhost" || host == "[::1]") return true;
-  // A name such as 127.example.com is not an address.
-  return host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string::npos &&
-         std::count(host.begin(), host.end(), '.') == 3;
-}
-
-Result<TcpEndpoint> parse_endpoint(const std::string& text, bool any_port) {
-  const std::string expected = any_port ? "\"tcp://ADDRESS:PORT\" with a port from 1 to 65535 or *"
-                                        : "\"tcp://HOST:PORT\" with a port from 1 to 65535";
-  const Error error{ErrorCode::kInvalidArgument, "endpoint \"" + text + "\" is not of the form " + expected};
-  constexpr std::string_view kScheme = "tcp://";
-  if (!text.starts_with(kScheme)) return error;
-  const std::string rest = text.substr(kScheme.size());
-  const size_t colon = rest.rfind(':');
-  if (colon == std::string::npos) return error;
-  TcpEndpoint endpoint{rest.substr(0, colon), rest.substr(colon + 1)};
-  if (!is_host(endpoint.host) || !is_port(endpoint.port, any_port)) return error;
-  return endpoint;
-}
-
 milliseconds silence_limit(milliseconds heartbeat_interval, int64_t max_frame_bytes) {
   constexpr int64_t kSlowLinkBytesPerMillisecond = 125;        // 1 Mbit/s
   constexpr milliseconds kLongestTtl = std::chrono::hours(1);  // ZMTP carries 16 bits of deciseconds
@@ -155,11 +121,15 @@ void configure_server_socket(zmq::socket_t& socket, const ZmqServerOptions& opti
   set_int(socket, ZMQ_ROUTER_MANDATORY, 1);
   set_int(socket, ZMQ_ROUTER_HANDOVER, 0);
   set_int(socket, ZMQ_BACKLOG, 1024);
-  configure_common(socket, options.endpoint.find('[') != std::string::npos, options.max_frame_bytes,
-                   options.high_water_mark, options.heartbeat_interval);
+  // "*" is every address of the machine: with this option libzmq listens on IPv6 and IPv4, or on IPv4 alone
+  // where the system has no IPv6.
+  const bool ipv6 =
+      options.endpoint.find('[') != std::string::npos || options.endpoint.starts_with("tcp://*:");
+  configure_common(socket, ipv6, options.max_frame_bytes, options.high_water_mark,
+                   options.heartbeat_interval);
 }
 
-void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& options) {
+void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& options, bool ipv6) {
   if (options.insecure) {
     set_text(socket, ZMQ_PLAIN_USERNAME, options.insecure_name);
     set_text(socket, ZMQ_PLAIN_PASSWORD, "-");  // libzmq takes no empty one
@@ -172,12 +142,12 @@ void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& opti
   // Bye. Nothing is queued for a connection that is not there, because the client sends on ready ones only.
   set_int(socket, ZMQ_IMMEDIATE, 0);
   // The client opens a fresh socket for each attempt (zmq_client.cpp says why); this one shall not retry.
-  // An hour rather than "never", because only then is a name that does not resolve reported.
+  // An hour rather than "never", because only then is a failure before there is a socket reported.
   set_int(socket, ZMQ_RECONNECT_IVL, milliseconds_option(std::chrono::hours(1)));
   set_int(socket, ZMQ_RECONNECT_IVL_MAX, 0);
   set_int(socket, ZMQ_CONNECT_TIMEOUT, milliseconds_option(kConnectLimit));
-  configure_common(socket, options.endpoint.find('[') != std::string::npos, options.max_frame_bytes,
-                   options.high_water_mark, options.heartbeat_interval);
+  configure_common(socket, ipv6, options.max_frame_bytes, options.high_water_mark,
+                   options.heartbeat_interval);
 }
 
 SendOutcome send_frames(zmq::socket_t& socket, const std::string& routing_id, const wire::Frames& frames) {
@@ -240,6 +210,12 @@ std::string routing_id_of(ConnectionId connection) {
   for (size_t i = 1; i < kRoutingIdBytes; ++i)
     id[i] = static_cast<char>(connection.value >> (8 * (kRoutingIdBytes - 1 - i)) & 0xFF);
   return id;
+}
+
+std::string plain_address(const std::string& address) {
+  constexpr std::string_view kMapped = "::ffff:";
+  const bool is_mapped = address.starts_with(kMapped) && address.find('.') != std::string::npos;
+  return is_mapped ? address.substr(kMapped.size()) : address;
 }
 
 void block_signals_on_this_thread() {

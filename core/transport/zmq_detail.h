@@ -48,20 +48,6 @@ class WakeUp {
   int descriptor_;
 };
 
-/// "tcp://HOST:PORT" taken apart. An IPv6 host keeps its brackets.
-struct TcpEndpoint {
-  std::string host;
-  std::string port;  ///< digits, or "*" where the system shall choose
-
-  /// 127.0.0.0/8, [::1] or localhost.
-  bool is_loopback() const;
-  bool is_ipv6() const { return host.starts_with('['); }
-  std::string text() const { return "tcp://" + host + ":" + port; }
-};
-
-/// kInvalidArgument quotes the text and says what was expected. `any_port` allows "*".
-Result<TcpEndpoint> parse_endpoint(const std::string& text, bool any_port);
-
 /// How long a peer that answers TCP but nothing else is waited for. libzmq's heartbeat timer is reset by
 /// complete frames only, so the largest frame must get through a slow link (1 Mbit/s) within it.
 std::chrono::milliseconds silence_limit(std::chrono::milliseconds heartbeat_interval,
@@ -70,8 +56,9 @@ std::chrono::milliseconds silence_limit(std::chrono::milliseconds heartbeat_inte
 /// Sets every option of a fresh ROUTER before it is bound, security first. Throws zmq::error_t.
 void configure_server_socket(zmq::socket_t& socket, const ZmqServerOptions& options);
 
-/// Sets every option of a fresh DEALER before it connects. Throws zmq::error_t.
-void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& options);
+/// Sets every option of a fresh DEALER before it connects. `ipv6`: the address it connects to is one. Throws
+/// zmq::error_t.
+void configure_client_socket(zmq::socket_t& socket, const ZmqClientOptions& options, bool ipv6);
 
 enum class SendOutcome {
   kSent,
@@ -101,6 +88,10 @@ wire::Frames borrow_parts(const Parts& parts, size_t first);
 /// The ids libzmq's ROUTER gives to peers that set none: a zero byte and 4 bytes. Others are not ours.
 bool connection_of(const zmq::message_t& routing_id, ConnectionId& connection);
 std::string routing_id_of(ConnectionId connection);
+
+/// An IPv4 address as a socket for both families shows it ("::ffff:192.0.2.1") becomes "192.0.2.1"; others
+/// stay.
+std::string plain_address(const std::string& address);
 
 /// Signals (SIGINT, SIGTERM, ...) are for the program's own threads.
 void block_signals_on_this_thread();

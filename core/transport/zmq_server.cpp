@@ -18,6 +18,7 @@
 #include <vector>
 #include <zmq.hpp>
 
+#include "tandem/core/base/endpoint.h"
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/transport/gatekeeper_detail.h"
@@ -51,7 +52,7 @@ struct Outgoing {
 
 Result<void> check(const ZmqServerOptions& options) {
   const auto invalid = [](const std::string& text) { return Error{ErrorCode::kInvalidArgument, text}; };
-  const auto endpoint = detail::parse_endpoint(options.endpoint, true);
+  const auto endpoint = parse_endpoint("endpoint", options.endpoint, EndpointUse::kListen);
   if (!endpoint) return endpoint.error();
   if (options.max_frame_bytes < 1) return invalid("ZmqServerOptions.max_frame_bytes must be >= 1");
   if (options.high_water_mark < 1) return invalid("ZmqServerOptions.high_water_mark must be >= 1");
@@ -69,7 +70,7 @@ Result<void> check(const ZmqServerOptions& options) {
 
 // libzmq binds addresses and interfaces, not names.
 std::string bind_address(const std::string& endpoint) {
-  detail::TcpEndpoint parsed = detail::parse_endpoint(endpoint, true).value();
+  TcpEndpoint parsed = parse_endpoint("endpoint", endpoint, EndpointUse::kListen).value();
   if (parsed.host == "localhost") parsed.host = "127.0.0.1";
   return parsed.text();
 }
@@ -125,7 +126,7 @@ Error bind_error(const std::string& endpoint, const zmq::error_t& error) {
   std::string advice;
   if (error.num() == EADDRINUSE) advice = "; choose another --endpoint or stop the program that has it";
   if (error.num() == EADDRNOTAVAIL || error.num() == ENODEV)
-    advice = "; the address must be one of this machine's own";
+    advice = "; the address must be one of this machine's own (\"*\" listens on all of them)";
   if (error.num() == EACCES) advice = "; ports below 1024 need privileges, choose another --endpoint";
   return {ErrorCode::kNetwork, "cannot listen on " + endpoint + ": " + error.what() + advice};
 }
@@ -342,6 +343,8 @@ void ZmqServer::Impl::accept(const detail::Parts& parts) {
   }
   received.client.name = user_id;
   received.frames = detail::borrow_parts(parts, 1);
+  if (const char* address = zmq_msg_gets(parts[1]->handle(), "Peer-Address"))
+    received.address = detail::plain_address(address);
   if (!faults) return hand_over(std::move(received));
   faults->incoming(std::move(received), zmq_msg_get(parts[1]->handle(), ZMQ_SRCFD));
 }

@@ -48,6 +48,7 @@ struct ReceivedFrames {
   ConnectionId connection;
   ClientId client;  ///< the User-Id that ZAP attached to the connection's key
   wire::Frames frames;
+  std::string address;  ///< of the machine it came from, as the kernel says
 };
 
 /// The aggregator's socket: a ROUTER with CURVE and a ZAP handler, owned by one network thread.

@@ -133,6 +133,29 @@ TEST_SUITE("core/transport/zmq_client") {
                                                       "unreachable");
   }
 
+  TEST_CASE("a forwarder without its server is waited for, and no key is blamed") {
+    const Fleet fleet;
+    const auto server = ZmqServer::start(fleet.server_options(), [](ReceivedFrames) {});
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint())});
+    relay.cut(true);
+    ClientEvents events;
+    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    REQUIRE(client);
+    REQUIRE(events.wait_for<HandshakeFailed>(5));
+    for (size_t i = 0; i < 5; ++i) {
+      const auto failure = events.get<HandshakeFailed>(i);
+      CHECK(failure.unreachable);
+      CHECK_FALSE(failure.refused);
+      CHECK(failure.reason ==
+            "the connection to " + relay.endpoint() +
+                " is accepted and then closed without an answer: a forwarder or proxy whose "
+                "aggregator is not up yet, or no aggregator at all");
+    }
+    relay.cut(false);
+    CHECK(events.wait_for<Connected>());
+  }
+
   TEST_CASE("start names what is wrong with its options") {
     const Fleet fleet;
     const auto message_for = [&](auto change) {

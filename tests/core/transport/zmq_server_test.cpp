@@ -15,6 +15,7 @@
 #include "core/transport/peers.h"
 #include "support/tcp_relay.h"
 #include "support/test.h"
+#include "tandem/core/base/endpoint.h"
 #include "tandem/core/transport/zmq_detail.h"
 
 namespace tandem {
@@ -243,7 +244,7 @@ TEST_SUITE("core/transport/zmq_server") {
       options.endpoint = endpoint;
       CHECK(ZmqServer::start(options, [](ReceivedFrames) {}));
     }
-    CHECK(transport_detail::parse_endpoint("tcp://[::1]:1", false)->is_loopback());
+    CHECK(parse_endpoint("endpoint", "tcp://[::1]:1", EndpointUse::kListen)->is_loopback());
   }
 
   TEST_CASE("start names what is wrong with its options") {
