@@ -92,7 +92,8 @@ void Aggregator::enqueue(ReceivedFrames received) {
                   .client = std::move(received.client),
                   .message = wire::decode(received.frames, limits_),
                   .bytes = bytes,
-                  .received_at = std::chrono::steady_clock::now()};
+                  .received_at = std::chrono::steady_clock::now(),
+                  .address = std::move(received.address)};
   const ClientId client = inbound.client;
   if (!inbox_.try_push(std::move(inbound))) {
     release(client, bytes);
@@ -115,7 +116,7 @@ void Aggregator::hand_over(Inbound inbound) {
   if (flood > 0) session_.flooded(inbound.client, flood);
   if (inbound.message) {
     session_.receive(inbound.connection, inbound.client, std::move(*inbound.message), inbound.bytes,
-                     inbound.received_at);
+                     inbound.received_at, inbound.address);
   } else {
     log_undecodable(inbound.client, inbound.message.error());
     session_.receive_undecodable(inbound.connection, inbound.client, inbound.message.error());

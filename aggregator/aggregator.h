@@ -45,6 +45,7 @@ class Aggregator {
     Result<wire::Message> message;
     int64_t bytes = 0;
     TimePoint received_at;
+    std::string address = {};
     bool revoked = false;  ///< no message: its key was taken off the device list
   };
 

@@ -173,12 +173,12 @@ const ModelDefinition& AggregatorSession::definition() const {
 // Messages in.
 
 void AggregatorSession::receive(ConnectionId connection, const ClientId& client, wire::Message message,
-                                int64_t bytes, TimePoint received_at) {
+                                int64_t bytes, TimePoint received_at, const std::string& address) {
   if (done()) return;
   messenger_.count_received(bytes);
   Roster& roster = messenger_.roster();
   if (std::holds_alternative<wire::Hello>(message.body)) {
-    handle_hello(connection, client, message, bytes, received_at);
+    handle_hello(connection, client, message, bytes, received_at, address);
   } else if (Member* member = roster.find(client, connection)) {
     member->bytes_up += bytes;
     if (member->said_bye) {  // what was on its way when it left, or the answer to its goodbye got lost
@@ -232,7 +232,8 @@ void AggregatorSession::quarantine(const ClientId& client) {
 }
 
 void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& client,
-                                     const wire::Message& message, int64_t bytes, TimePoint received_at) {
+                                     const wire::Message& message, int64_t bytes, TimePoint received_at,
+                                     const std::string& address) {
   const auto& hello = std::get<wire::Hello>(message.body);
   const auto turn_away = [&](const Error& error) {
     messenger_.refuse(connection, message.key, error.code, error.message, true);
@@ -265,12 +266,8 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   member.bytes_up += bytes;
   member.held_out_examples = std::min<uint64_t>(hello.held_out_examples, kMaxExamples);
   const bool resumed = admission.arrival == Roster::Arrival::kReconnected;
-  if (admission.arrival == Roster::Arrival::kReplaced) {
-    messenger_.send_to(
-        admission.previous,
-        {.key = messenger_.key(sequence()),
-         .body = wire::Bye{wire::ByeReason::kReplaced, "another program with this device's key took over"}});
-  }
+  if (admission.arrival == Roster::Arrival::kReplaced) take_over(client, admission.previous, address);
+  member.address = address;
   std::string detail =
       std::to_string(hello.data.num_examples) + " examples, tandem " + hello.software_version;
   if (!resumed && member.took_part) detail += "; a new program, its optimiser state starts at zero";
@@ -278,6 +275,24 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   if (!asks_again) messenger_.event(resumed ? "reconnect" : "join", client.name, detail);
   greet(client, message, resumed);
   if (phase_ == Phase::kFinishing) send_finish(client);
+}
+
+/// A second program with the same key. One program that died and was started anew looks like it, once; a kit
+/// on two machines does so again and again.
+void AggregatorSession::take_over(const ClientId& client, ConnectionId previous, const std::string& address) {
+  Member& member = *messenger_.roster().find(client);
+  ++member.takeovers;
+  const std::string from = address.empty() ? "" : " from " + address;
+  std::string detail = "another program with its key took over" + from;
+  if (!member.address.empty()) detail += ", before it was " + member.address;
+  if (member.takeovers > 1) detail += "; time " + std::to_string(member.takeovers) + " in this run";
+  if (member.takeovers > 1 || member.address != address)
+    detail += "; if its kit is on two machines, stop one and make a kit for each (tandem devices add)";
+  messenger_.event("replaced", client.name, detail);
+  messenger_.send_to(previous,
+                     {.key = messenger_.key(sequence()),
+                      .body = wire::Bye{wire::ByeReason::kReplaced,
+                                        "another program with this device's key took over" + from}});
 }
 
 void AggregatorSession::handle(const ClientId& client, Member& member, wire::Message message) {

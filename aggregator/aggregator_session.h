@@ -62,9 +62,10 @@ class AggregatorSession {
   /// kShapeMismatch say what does not fit; the session is of no use then.
   Result<void> resume(const Checkpoint& checkpoint);
 
-  /// A message from an authenticated client. `bytes`: its size on the wire.
+  /// A message from an authenticated client. `bytes`: its size on the wire. `address`: of its machine, for
+  /// people; may be empty.
   void receive(ConnectionId connection, const ClientId& client, wire::Message message, int64_t bytes,
-               TimePoint received_at);
+               TimePoint received_at, const std::string& address = {});
   /// Frames from an authenticated client that did not decode: asked for again, never held against it.
   void receive_undecodable(ConnectionId connection, const ClientId& client, const Error& error);
   /// So many messages of an authenticated client were dropped because too many of it waited.
@@ -118,7 +119,8 @@ class AggregatorSession {
   Result<void> check_data(const DataDescription& data) const;
 
   void handle_hello(ConnectionId connection, const ClientId& client, const wire::Message& message,
-                    int64_t bytes, TimePoint received_at);
+                    int64_t bytes, TimePoint received_at, const std::string& address);
+  void take_over(const ClientId& client, ConnectionId previous, const std::string& address);
   void handle(const ClientId& client, Member& member, wire::Message message);
   void handle_bye(const ClientId& client, const wire::Bye& bye);
   void answer_bye(ConnectionId connection);

@@ -44,6 +44,10 @@ struct Member {
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;
   bool took_part = false;
+  /// Where its last Hello came from, for people; may be empty.
+  std::string address;
+  /// Other programs with its key that took over while one was there.
+  int takeovers = 0;
   /// Messages of it that made no sense, in this run.
   int offences = 0;
   /// Why nothing of it is taken any more; empty when it is.

@@ -444,7 +444,9 @@ void EdgeSession::handle_bye(const wire::Bye& bye) {
   switch (bye.reason) {
     case wire::ByeReason::kReplaced:
       return fail(ErrorCode::kRefused,
-                  "another program connected with this device's key and took over; run one program a key");
+                  "another program connected with this device's key and took over" +
+                      (bye.text.empty() ? std::string() : " (" + bye.text + ")") +
+                      "; run one program a key: a kit belongs to one machine and to one program there");
     case wire::ByeReason::kShuttingDown:
       return fail(ErrorCode::kClosed, "the aggregator stopped before the run was complete" +
                                           (bye.text.empty() ? std::string() : ": " + bye.text));

@@ -1,55 +1,16 @@
 #include "tandem/tools/devices.h"
 
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <set>
 #include <system_error>
 
 #include "tandem/core/config/specification.h"
-#include "tandem/core/storage/atomic_file.h"
-#include "tandem/tools/provision.h"
+#include "tandem/tools/fleet.h"
 
 namespace tandem::tools {
 namespace {
 
 namespace fs = std::filesystem;
-
-fs::path list_of(const fs::path& fleet) {
-  return fleet / "aggregator" / "devices.toml";
-}
-
-/// The endpoint in a device's kit; empty when the file has none.
-Result<std::string> endpoint_of(const fs::path& kit) {
-  const auto text = read_file(kit);
-  if (!text) return text.error();
-  try {
-    const toml::table table = toml::parse(*text);
-    return table["endpoint"].value_or(std::string());
-  } catch (const toml::parse_error& error) {
-    return Error{ErrorCode::kInvalidArgument, kit.string() + ": line " +
-                                                  std::to_string(error.source().begin.line) + ": " +
-                                                  std::string(error.description())};
-  }
-}
-
-/// What the kits in the fleet's folder say.
-Result<std::string> endpoint_of_fleet(const fs::path& fleet) {
-  std::set<std::string> endpoints;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(fleet, error)) {
-    const fs::path kit = entry.path() / "edge.toml";
-    if (!fs::exists(kit, error)) continue;
-    auto endpoint = endpoint_of(kit);
-    if (!endpoint) return endpoint;
-    if (!endpoint->empty()) endpoints.insert(*endpoint);
-  }
-  if (endpoints.size() == 1) return *endpoints.begin();
-  const char* why = endpoints.empty() ? "no kit in " : "the kits disagree in ";
-  return Error{ErrorCode::kInvalidArgument,
-               "--endpoint is missing, and it cannot be taken from the other devices: " + std::string(why) +
-                   fleet.string() + "; give the address the devices connect to, tcp://HOST:PORT"};
-}
 
 std::vector<std::string> names_of(const DeviceList& devices) {
   std::vector<std::string> names;
@@ -60,44 +21,43 @@ std::vector<std::string> names_of(const DeviceList& devices) {
 }  // namespace
 
 Result<DeviceList> fleet_devices(const fs::path& fleet) {
+  const fs::path list = FleetPaths{fleet}.device_list();
   std::error_code error;
-  if (!fs::exists(list_of(fleet), error)) {
-    return Error{ErrorCode::kNotFound,
-                 "--fleet " + fleet.string() + ": there is no fleet, " + list_of(fleet).string() +
-                     " does not exist; tandem provision --out " + fleet.string() + " makes one"};
+  if (!fs::exists(list, error)) {
+    return Error{ErrorCode::kNotFound, "--fleet " + fleet.string() + ": there is no fleet, " + list.string() +
+                                           " does not exist; tandem provision --out " + fleet.string() +
+                                           " makes one"};
   }
-  return load_device_list(list_of(fleet));
+  return load_device_list(list);
 }
 
-Result<void> add_devices(const fs::path& fleet, const std::vector<std::string>& names,
-                         const std::string& endpoint) {
+Result<Notes> add_devices(const fs::path& fleet, const std::vector<std::string>& names,
+                          const std::string& endpoint) {
   for (const std::string& name : names) {
-    if (auto checked = check_device_name(name); !checked) return checked;
+    if (auto checked = check_device_name(name); !checked) return checked.error();
   }
   if (const auto devices = fleet_devices(fleet); !devices) return devices.error();
-  std::string connect_to = endpoint;
-  if (connect_to.empty()) {
-    auto derived = endpoint_of_fleet(fleet);
-    if (!derived) return derived.error();
-    connect_to = std::move(*derived);
-  }
-  return provision({.out = fleet, .endpoint = connect_to, .devices = names});
+  return provision({.out = fleet, .endpoint = endpoint, .devices = names});
 }
 
 Result<void> revoke_devices(const fs::path& fleet, const std::vector<std::string>& names) {
-  auto devices = fleet_devices(fleet);
+  if (const auto checked = fleet_devices(fleet); !checked) return checked.error();
+  const FleetPaths paths{fleet};
+  const auto lock = lock_fleet(paths);
+  if (!lock) return lock.error();
+  auto devices = fleet_devices(fleet);  // as whoever held the lock left it
   if (!devices) return devices.error();
   const std::vector<std::string> listed = names_of(*devices);
   for (const std::string& name : std::set<std::string>(names.begin(), names.end())) {
     if (std::find(listed.begin(), listed.end(), name) == listed.end()) {
       const auto near = nearest_name(name, listed);
-      return Error{ErrorCode::kNotFound, "\"" + name + "\" is not in " + list_of(fleet).string() +
+      return Error{ErrorCode::kNotFound, "\"" + name + "\" is not in " + paths.device_list().string() +
                                              (near ? "; did you mean \"" + *near + "\"?" : ".") +
                                              " Nothing was changed"};
     }
     std::erase_if(*devices, [&](const auto& entry) { return entry.second.name == name; });
   }
-  return save_device_list(list_of(fleet), *devices);
+  return save_device_list(paths.device_list(), *devices);
 }
 
 }  // namespace tandem::tools

@@ -39,9 +39,11 @@ int add(int argc, const char* const* argv) {
                   "Address the devices connect to: tcp://HOST:PORT; empty takes that of the other kits");
   if (const auto status = given.flags.parse(argc, argv)) return *status;
   return run_program("tandem devices add", 1, [&]() -> Result<int> {
-    if (auto added = add_devices(given.fleet, given.names, endpoint); !added) return added.error();
+    const auto notes = add_devices(given.fleet, given.names, endpoint);
+    if (!notes) return notes.error();
     for (const std::string& name : given.names)
       std::printf("listed:  %s, kit in %s\n", name.c_str(), (given.fleet / name).c_str());
+    for (const std::string& note : *notes) std::printf("%s\n", note.c_str());
     std::printf("Copy each kit to its device and nowhere else: it holds a secret key.\n");
     return kExitDone;
   });

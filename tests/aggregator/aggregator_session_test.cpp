@@ -269,6 +269,12 @@ TEST_SUITE("aggregator/session") {
     CHECK(bench.last<wire::Welcome>(3).has_value());
     bench.receive(1, kAnn, {.body = wire::EndRound{}});
     CHECK(bench.last<wire::Refuse>(1)->second.reason == "say Hello first on this connection");
+    CHECK(bench.observer.find("replaced", "ann")->detail == "another program with its key took over");
+    bench.hello(4, kAnn, 1);
+    CHECK(bench.observer.events.rbegin()[1].detail ==
+          "another program with its key took over; time 2 in this run; if its kit is on two machines, stop "
+          "one and "
+          "make a kit for each (tandem devices add)");
   }
 
   TEST_CASE("the same program on a new connection goes on with its round") {

@@ -168,6 +168,36 @@ class BadInputTest(unittest.TestCase):
                          "--run-dir", self.run_dir)
         self.check(result, 1, f"tcp://127.0.0.1:{port}", "in use", "--endpoint")
 
+    def test_endpoints(self):
+        edge = [BIN / "tandem-edge", "--insecure", "--name", "cam", "--data", DATA]
+        aggregator = [BIN / "tandem-aggregator", "--insecure", "--run-dir", self.run_dir]
+        provision = [BIN / "tandem", "provision", "--out", self.run_dir, "--device", "cam"]
+        for command, flag, value, reason in (
+            (edge, "--endpoint", "tcp://host:99999", "port 99999 does not exist"),
+            (edge, "--endpoint", "http://host:5555", "is not \"tcp://\""),
+            (edge, "--endpoint", "tcp://*:5555", "is an address to listen on"),
+            (edge, "--endpoint", "tcp://host:0", "port 0 does not exist"),
+            (edge, "--endpoint", "tcp://::1:5555", "in brackets"),
+            (aggregator, "--endpoint", "tcp://::1:5555", "in brackets"),
+            (aggregator, "--endpoint", "tcp://127.0.0.1", "the port is missing"),
+            (aggregator, "--endpoint", "tcp://:5555", "the host is missing"),
+            (aggregator, "--status-endpoint", "::1:9100", "in brackets"),
+            (provision, "--endpoint", "tcp://host:99999", "port 99999 does not exist"),
+            (provision, "--endpoint", "*", "\"tcp://\" is missing"),
+            (provision, "--listen", "tcp://aggregator.example.org:5555", "nor a network interface"),
+        ):
+            with self.subTest(flag=flag, value=value):
+                self.check(run(*command, flag, value), 2, f'{flag} "{value}"', reason)
+        config = self.folder / "edge.toml"
+        config.write_text('endpoint = "tcp://host name:5555"\n')
+        self.check(run(*edge, "--config", config), 2, "--endpoint", "white space")
+
+    def test_an_ipv6_address_of_another_machine_is_not_listened_on(self):
+        Fleet.provision(self.folder / "fleet", ["cam"])
+        self.check(run(BIN / "tandem-aggregator", "--config", self.folder / "fleet/aggregator/aggregator.toml", "--endpoint",
+                       "tcp://[2001:db8::1]:5555", "--run-dir", self.run_dir), 1,
+                   "cannot listen on tcp://[2001:db8::1]:5555", "this machine's own", leaves_nothing=False)
+
     def test_insecure_is_for_loopback_only(self):
         self.check(run(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://0.0.0.0:5599", "--run-dir",
                        self.run_dir), 2, "without encryption", "loopback only", "0.0.0.0:5599")
