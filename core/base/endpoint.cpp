@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -27,6 +26,12 @@ bool is_letter_or_digit(unsigned char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+bool is_interface_name(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestDevice && std::all_of(name.begin(), name.end(), [](char c) {
+    return is_letter_or_digit(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
+  });
+}
+
 std::optional<in_addr> ipv4_address(const std::string& host) {
   in_addr address{};
   if (inet_pton(AF_INET, host.c_str(), &address) != 1) return std::nullopt;
@@ -36,7 +41,8 @@ std::optional<in_addr> ipv4_address(const std::string& host) {
 // A link-local address may name its interface behind a percent sign.
 std::optional<in6_addr> ipv6_address(const std::string& host) {
   const size_t percent = host.find('%');
-  if (percent != std::string::npos && percent + 1 == host.size()) return std::nullopt;
+  if (percent != std::string::npos && !is_interface_name(std::string_view(host).substr(percent + 1)))
+    return std::nullopt;
   in6_addr address{};
   if (inet_pton(AF_INET6, host.substr(0, percent).c_str(), &address) != 1) return std::nullopt;
   return address;
@@ -100,11 +106,7 @@ std::string connect_host_problem(const std::string& host) {
 
 std::string listen_host_problem(const std::string& host) {
   if (host == "*" || host == "localhost" || ipv4_address(host)) return "";
-  const bool is_interface =
-      host.size() <= kLongestDevice && host.find_first_not_of("0123456789.") != std::string::npos &&
-      std::all_of(host.begin(), host.end(),
-                  [](unsigned char c) { return is_letter_or_digit(c) || c == '-' || c == '_' || c == '.'; });
-  if (is_interface) return "";
+  if (is_interface_name(host) && host.find_first_not_of("0123456789.") != std::string::npos) return "";
   return "\"" + host +
          "\" is neither an address of this machine nor a network interface; \"*\" listens on every address";
 }
@@ -112,6 +114,7 @@ std::string listen_host_problem(const std::string& host) {
 /// Takes "HOST:PORT" apart. Returns what is wrong with it; empty when nothing is.
 std::string split(const std::string& text, TcpEndpoint& endpoint) {
   if (text.find_first_of(" \t\r\n") != std::string::npos) return "it contains white space";
+  if (text.find('\0') != std::string::npos) return "it contains a zero byte";
   const size_t slash = text.find('/');
   if (slash != std::string::npos) return "it has \"" + text.substr(slash) + "\" too much";
   if (text.find('@') != std::string::npos) return "it takes no user name";

@@ -82,11 +82,15 @@ TEST_SUITE("core/base/endpoint") {
         {"tcp://-a:5555", "\"-a\" begins or ends with a hyphen"},
         {"tcp://b\xC3\xBC:5555", "write an international host name in its ASCII form (xn--...)"},
         {"tcp://a!b:5555", "a host name does not contain '!'"},
+        {"tcp://[fe80::1%]:5", "\"fe80::1%\" is not an IPv6 address"},
+        {"tcp://[fe80::1%\"a]:5", "\"fe80::1%\"a\" is not an IPv6 address"},
     };
     for (const auto& [text, problem] : cases) {
       CAPTURE(text);
       CHECK(problem_of(text, EndpointUse::kConnect) == problem);
     }
+    CHECK(problem_of(std::string("tcp://127.0.0.1\0:5", 18), EndpointUse::kConnect) ==
+          "it contains a zero byte");
     const std::string label(64, 'a');
     CHECK(problem_of("tcp://" + label + ".example:5555", EndpointUse::kConnect).find("longer than the 63") !=
           std::string::npos);
