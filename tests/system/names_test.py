@@ -179,6 +179,24 @@ class NamesTest(unittest.TestCase):
         server.records[1] = [socket.inet_aton("127.0.0.1")]
         self.check_completes(aggregator, edge)
 
+    def test_a_name_server_that_dies_keeps_no_device_out(self):
+        server = self.name_server(ipv4=["127.0.0.1"])
+        aggregator = self.fleet.aggregator("--rounds", "1000000")
+        link = ShapingProxy(self.fleet.endpoint)
+        self.addCleanup(link.close)
+        edge = self.edge(f"tcp://{NAME}:{link.port}")
+        wait_until(lambda: self.fleet.metrics("round"), "the first round")
+        server.answering.clear()
+        asked = server.asked
+        link.cut(hang_up=True)
+        wait_until(lambda: server.asked > asked, "the edge to ask for the address again")
+        link.cut(False)
+        # The lookup goes on for two minutes; the address that worked before is tried meanwhile.
+        wait_until(lambda: self.fleet.metrics("reconnect"), "the edge to be back")
+        edge.stop(signal.SIGTERM)
+        self.assertEqual(edge.wait(20), 130, edge.output)
+        self.assertIsNone(aggregator.process.poll(), aggregator.output)
+
     def test_localhost_that_leads_elsewhere_gets_nothing_without_encryption(self):
         edge = self.edge("tcp://localhost:5555", hosts="192.0.2.1 localhost\n", base=["--insecure", "--name", "cam"])
         wait_until(lambda: '"localhost" is no loopback address here' in edge.output, "the edge to say so")
