@@ -117,9 +117,12 @@ void TrainingFlags::add_to(Flags& flags) {
             "Number of classes; 0 takes it from the evaluation data or the first client");
   flags.add("input-shape", input_shape,
             "Shape of an example as CxHxW or F; empty takes it from the evaluation data or the first client");
-  flags.add_path("init", init, "Start from the weights of this .safetensors file");
+  flags.add_path(
+      "init", init,
+      "Start from the weights of this .safetensors file: tensors are taken by name, half and double "
+      "precision are converted");
   flags.add("eval-data", eval_data,
-            "Evaluate the merged model on the test split of this data, such as idx:DIR");
+            "Evaluate the merged model on the test split of this data, such as idx:DIR or idx:DIR?classes=N");
   flags.add("augment", augment, "Augmentation on the devices: crop:P,flip,cutout:S");
   flags.add("normalize", normalize, "Per-channel MEAN/STD of inputs scaled to 0..1, comma separated");
 
@@ -361,11 +364,13 @@ Result<void> TrainingFlags::check_same_run(const std::string& recorded_toml,
   return {};
 }
 
-Result<NamedTensors> TrainingFlags::load_initial_weights() const {
-  if (init.empty()) return NamedTensors{};
+Result<std::optional<InitialWeights>> TrainingFlags::load_initial_weights() const {
+  if (init.empty()) return std::optional<InitialWeights>();
   auto loaded = load_safetensors(init);
-  if (!loaded) return loaded.error();
-  return std::move(loaded->tensors);
+  if (!loaded) return Error{loaded.error().code, "--init: " + loaded.error().message};
+  return std::optional(InitialWeights{.tensors = std::move(loaded->tensors),
+                                      .source = "--init " + init.string(),
+                                      .model = loaded->metadata["model"]});
 }
 
 void NetworkFlags::add_to(Flags& flags) {

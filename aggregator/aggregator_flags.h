@@ -2,12 +2,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "tandem/aggregator/session_options.h"
 #include "tandem/core/base/result.h"
 #include "tandem/core/config/flags.h"
-#include "tandem/core/model/named_tensors.h"
+#include "tandem/core/model/initial_weights.h"
 #include "tandem/core/transport/zmq_server.h"
 
 namespace tandem::aggregator {
@@ -76,8 +77,8 @@ struct TrainingFlags {
   /// --resume: what must not differ from the configuration that the run recorded. kInvalidArgument names the
   /// flag with both values.
   static Result<void> check_same_run(const std::string& recorded_toml, const std::string& present_toml);
-  /// The tensors of the file that --init names; none without one.
-  Result<NamedTensors> load_initial_weights() const;
+  /// The weights in the file that --init names; none without one.
+  Result<std::optional<InitialWeights>> load_initial_weights() const;
 
  private:
   Result<void> choose_strategy(SessionOptions& options) const;

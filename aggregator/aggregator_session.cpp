@@ -68,7 +68,7 @@ Result<void> AggregatorSession::prepare() {
   if (!options_.plan.input_shape.empty() && options_.plan.num_classes > 0) {
     return build_model({.input_shape = options_.plan.input_shape, .num_classes = options_.plan.num_classes});
   }
-  return check_before_data(options_.plan, dependencies_.make_augmenter);
+  return check_before_data(options_.plan, dependencies_.initial_weights, dependencies_.make_augmenter);
 }
 
 Result<void> AggregatorSession::build_model(const DataDescription& data) {

@@ -32,8 +32,8 @@ struct SessionDependencies {
   /// Evaluation data, null when there is none (figures are then null).
   const Dataset* eval_data = nullptr;
   AugmenterFactory make_augmenter;
-  /// Weights to start from instead of random ones; empty for none. Names must match the model's.
-  NamedTensors initial_weights;
+  /// Weights to start from instead of random ones, if any.
+  std::optional<InitialWeights> initial_weights;
   /// The present moment. The session has no clock of its own.
   std::function<TimePoint()> now;
   /// Where the run is kept, at the end of each round and every `checkpoint_steps` steps; null for nowhere.

@@ -40,8 +40,6 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (!opened) return opened.error();
     eval_data = *opened;
   }
-  auto initial_weights = training.load_initial_weights();
-  if (!initial_weights) return initial_weights.error();
   auto stored = open_stored_run(training, config);
   if (!stored) return stored.error();
   RunRecorder recorder(std::move(stored->directory), config, training.quiet);
@@ -61,7 +59,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                  .observer = &observer,
                  .eval_data = eval_data.get(),
                  .make_augmenter = augment::build_pipeline,
-                 .initial_weights = std::move(*initial_weights),
+                 .initial_weights = std::move(stored->initial_weights),
                  .now = std::chrono::steady_clock::now,
                  .checkpoints = &stored->storage.checkpoints});
   wire::Limits limits;

@@ -16,11 +16,13 @@ struct StoredRun {
   RunDirectory directory;
   /// Where it goes on; nothing when it begins.
   std::optional<Checkpoint> newest;
+  /// Those of --init, where it begins: a run that goes on has its weights in the checkpoint.
+  std::optional<InitialWeights> initial_weights;
 };
 
 /// Opens --run-dir as --resume says. `config`: the flags in force, as TOML. Damaged checkpoints are passed
-/// over with a warning in the log. kInvalidArgument when the directory holds a run that is not to go on, or
-/// one of other flags.
+/// over with a warning in the log. The file of --init is read only where the run begins. kInvalidArgument
+/// when the directory holds a run that is not to go on, or one of other flags.
 Result<StoredRun> open_stored_run(const TrainingFlags& flags, const std::string& config);
 
 }  // namespace tandem::aggregator

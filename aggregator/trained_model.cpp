@@ -1,5 +1,7 @@
 #include "tandem/aggregator/trained_model.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <exception>
 #include <functional>
@@ -7,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "tandem/core/data/data_description.h"
 #include "tandem/core/model/auxiliary_head.h"
 
 namespace tandem::aggregator {
@@ -38,6 +41,27 @@ Result<ModelSplit> split_for(const ModelDefinition& definition, TrainingPlan& pl
   return split_model(definition, plan);
 }
 
+/// `data`: what the model is for, where that is known.
+Error does_not_fit(const InitialWeights& weights, const TrainingPlan& plan, const std::string& data,
+                   const Error& problem) {
+  const bool of_another = !weights.model.empty() && weights.model != plan.model;
+  return {problem.code, weights.source + " does not fit --model " + plan.model + data + ": " +
+                            problem.message +
+                            (of_another ? "; the file says that it is of --model " + weights.model : "")};
+}
+
+Result<void> load_initial_weights(ModelPart& whole, const InitialWeights& weights, const TrainingPlan& plan) {
+  const auto fitted = fit_weights(whole.state(), weights);
+  if (!fitted) {
+    return does_not_fit(weights, plan,
+                        " for examples of " + shape_to_string(plan.input_shape) + " in " +
+                            std::to_string(plan.num_classes) + " classes",
+                        fitted.error());
+  }
+  if (!fitted->note.empty()) spdlog::info("{}: {}", weights.source, fitted->note);
+  return whole.load(fitted->tensors);
+}
+
 }  // namespace
 
 int64_t TrainedModel::activation_bytes() const {
@@ -48,10 +72,9 @@ int64_t TrainedModel::output_bytes() const {
   return device.head ? float_bytes(output_shape(definition, split, 1)) : 0;
 }
 
-Result<std::unique_ptr<TrainedModel>> build_trained_model(TrainingPlan& plan,
-                                                          const NamedTensors& initial_weights,
-                                                          const AugmenterFactory& make_augmenter,
-                                                          at::Device device) {
+Result<std::unique_ptr<TrainedModel>> build_trained_model(
+    TrainingPlan& plan, const std::optional<InitialWeights>& initial_weights,
+    const AugmenterFactory& make_augmenter, at::Device device) {
   if (auto checked = plan.check(); !checked) return checked.error();
   auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
   if (!definition) return definition.error();
@@ -61,8 +84,8 @@ Result<std::unique_ptr<TrainedModel>> build_trained_model(TrainingPlan& plan,
   if (!augmenter) return augmenter.error();
   try {
     ModelPart whole = definition->build(plan.seed);
-    if (!initial_weights.empty()) {
-      if (auto loaded = whole.load(initial_weights); !loaded) return loaded.error();
+    if (initial_weights) {
+      if (auto loaded = load_initial_weights(whole, *initial_weights, plan); !loaded) return loaded.error();
     }
     if (plan.batch_norm == BatchNormMode::kFreeze) whole.freeze_batch_norm();
     auto parts = device_model_of(whole, *definition, plan);
@@ -86,7 +109,8 @@ Result<std::unique_ptr<TrainedModel>> build_trained_model(TrainingPlan& plan,
   }
 }
 
-Result<void> check_before_data(const TrainingPlan& plan, const AugmenterFactory& make_augmenter) {
+Result<void> check_before_data(const TrainingPlan& plan, const std::optional<InitialWeights>& initial_weights,
+                               const AugmenterFactory& make_augmenter) {
   // The first client's data will decide the shape; what does not depend on it can be checked with any.
   TrainingPlan nominal = plan;
   nominal.input_shape = {3, 32, 32};
@@ -95,6 +119,10 @@ Result<void> check_before_data(const TrainingPlan& plan, const AugmenterFactory&
   const auto definition = define_model(nominal.model, nominal.input_shape, nominal.num_classes);
   if (!definition) return definition.error();
   if (auto split = split_for(*definition, nominal); !split) return split.error();
+  if (initial_weights) {
+    const auto checked = check_weight_names(definition->build(nominal.seed).state(), *initial_weights);
+    if (!checked) return does_not_fit(*initial_weights, nominal, "", checked.error());
+  }
   if (nominal.objective != EdgeObjective::kEndToEnd) {
     const auto head =
         build_auxiliary_head(nominal.auxiliary_head, definition->block(nominal.cut - 1).output_shape,

@@ -8,6 +8,7 @@
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/data/augmenter.h"
+#include "tandem/core/model/initial_weights.h"
 #include "tandem/core/model/model.h"
 #include "tandem/core/training/device_model.h"
 #include "tandem/core/training/training_plan.h"
@@ -30,14 +31,14 @@ struct TrainedModel {
 };
 
 /// Builds it for a complete plan; with `federated` the plan's cut becomes the number of blocks. The weights
-/// are those of the plan's seed, or `initial_weights` where there are any. kInvalidArgument,
-/// kShapeMismatch or kTooLarge say what does not fit.
-Result<std::unique_ptr<TrainedModel>> build_trained_model(TrainingPlan& plan,
-                                                          const NamedTensors& initial_weights,
-                                                          const AugmenterFactory& make_augmenter,
-                                                          at::Device device);
+/// are those of the plan's seed, or `initial_weights` where there are any; what was converted of them is
+/// logged. kInvalidArgument, kShapeMismatch, kNonFinite or kTooLarge say what does not fit.
+Result<std::unique_ptr<TrainedModel>> build_trained_model(
+    TrainingPlan& plan, const std::optional<InitialWeights>& initial_weights,
+    const AugmenterFactory& make_augmenter, at::Device device);
 
-/// What can be checked of a plan before the shape of the data is known.
-Result<void> check_before_data(const TrainingPlan& plan, const AugmenterFactory& make_augmenter);
+/// What can be checked of a plan, and of the names of initial weights, before the shape of the data is known.
+Result<void> check_before_data(const TrainingPlan& plan, const std::optional<InitialWeights>& initial_weights,
+                               const AugmenterFactory& make_augmenter);
 
 }  // namespace tandem::aggregator

@@ -8,6 +8,7 @@
 
 #include "tandem/core/base/random.h"
 #include "tandem/core/config/specification.h"
+#include "tandem/datasets/class_count.h"
 #include "tandem/datasets/idx.h"
 #include "tandem/datasets/partition.h"
 #include "tandem/datasets/subset.h"
@@ -24,12 +25,18 @@ Opened as_dataset(Result<std::shared_ptr<const TensorDataset>> read) {
 }
 
 Opened open_idx(const Specification& specification, Split split) {
-  if (Result<void> checked = check_parameters(specification, {}); !checked) return checked.error();
+  if (Result<void> checked = check_parameters(specification, {"classes"}); !checked) return checked.error();
   if (specification.location.empty()) {
     return Error{ErrorCode::kInvalidArgument,
                  "idx: needs a folder, for example idx:/usr/share/datasets/fashion-mnist"};
   }
-  return as_dataset(read_idx(specification.location, split));
+  int64_t classes = 0;
+  if (const auto given = specification.parameters.find("classes"); given != specification.parameters.end()) {
+    const Result<int64_t> parsed = parse_integer("idx: classes", given->second, 2, kMaxClasses);
+    if (!parsed) return parsed.error();
+    classes = *parsed;
+  }
+  return as_dataset(read_idx(specification.location, split, classes));
 }
 
 Error unknown_scheme(const std::string& text, const Specification& specification) {

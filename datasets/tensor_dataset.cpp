@@ -17,9 +17,8 @@ namespace {
 
 void check_inputs(const at::Tensor& inputs) {
   if (!inputs.defined() || inputs.dim() < 2) refuse("inputs need a batch dimension and at least one other");
-  const bool image_bytes = inputs.scalar_type() == at::kByte && inputs.dim() == 4;
-  if (!image_bytes && inputs.scalar_type() != at::kFloat) {
-    refuse("inputs must be uint8 [N, C, H, W] or float32 [N, ...]");
+  if (inputs.scalar_type() != at::kByte && inputs.scalar_type() != at::kFloat) {
+    refuse("inputs must be uint8 or float32 [N, ...]");
   }
   if (!inputs.device().is_cpu()) refuse("inputs must lie in main memory");
 }

@@ -12,7 +12,7 @@ namespace tandem::datasets {
 /// A data set that lies in memory as two tensors.
 class TensorDataset : public Dataset {
  public:
-  /// `inputs` uint8 [N, C, H, W] or float32 [N, ...]; `labels` int64 [N], each in [0, num_classes).
+  /// `inputs` uint8 or float32 [N, ...]; `labels` int64 [N], each in [0, num_classes).
   /// Keeps the tensors without copying where they are contiguous: nobody may write to them afterwards.
   /// Throws std::invalid_argument naming what does not fit.
   TensorDataset(at::Tensor inputs, at::Tensor labels, int64_t num_classes);

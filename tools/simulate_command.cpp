@@ -33,7 +33,8 @@ struct SimulateFlags {
   void add_to(Flags& flags) {
     training.add_to(flags);
     flags.group("Simulated devices");
-    flags.add("data", data, "The data that the devices share out among them, such as idx:DIR");
+    flags.add("data", data,
+              "The data that the devices share out among them, such as idx:DIR or idx:DIR?classes=N");
     flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
     flags.add("partition-seed", partition_seed, "Seed of the parts");
     flags.add("hold-out", hold_out,
@@ -85,8 +86,6 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
     if (!opened) return opened.error();
     eval_data = *opened;
   }
-  auto initial_weights = flags.training.load_initial_weights();
-  if (!initial_weights) return initial_weights.error();
   auto edges = make_edges(flags);
   if (!edges) return edges.error();
   if (flags.training.resume && flags.training.checkpoint_steps == 0) {
@@ -101,7 +100,7 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = flags.workers > 0 ? flags.workers : cores;
   Simulation simulation(
-      *options, recorder, eval_data.get(), std::move(*initial_weights), std::move(*edges),
+      *options, recorder, eval_data.get(), std::move(stored->initial_weights), std::move(*edges),
       {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1},
       &stored->storage.checkpoints);
   recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());

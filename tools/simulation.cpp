@@ -49,8 +49,9 @@ struct Simulation::Edge {
 };
 
 Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer,
-                       const Dataset* eval_data, NamedTensors initial_weights, std::vector<VirtualEdge> edges,
-                       SimulationOptions simulation, CheckpointStorage* checkpoints)
+                       const Dataset* eval_data, std::optional<InitialWeights> initial_weights,
+                       std::vector<VirtualEdge> edges, SimulationOptions simulation,
+                       CheckpointStorage* checkpoints)
     : options_(simulation), arrival_(derive_seed(simulation.arrival_seed, RandomPurpose::kNetwork, {})) {
   session_ = std::make_unique<aggregator::AggregatorSession>(
       std::move(options), aggregator::SessionDependencies{

@@ -42,8 +42,8 @@ class Simulation {
  public:
   /// `checkpoints`: where the aggregator keeps the run; null for nowhere.
   Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer, const Dataset* eval_data,
-             NamedTensors initial_weights, std::vector<VirtualEdge> edges, SimulationOptions simulation,
-             CheckpointStorage* checkpoints = nullptr);
+             std::optional<InitialWeights> initial_weights, std::vector<VirtualEdge> edges,
+             SimulationOptions simulation, CheckpointStorage* checkpoints = nullptr);
   ~Simulation();
 
   /// Connects every edge and delivers messages until the run is done, or `should_stop`. Returns the

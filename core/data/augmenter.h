@@ -19,7 +19,7 @@ class Augmenter {
  public:
   virtual ~Augmenter() = default;
 
-  /// `inputs` uint8 [n, C, H, W] (scaled to 0..1) or float32 [n, ...] (taken as it is); `seeds` one for
+  /// `inputs` uint8 [n, ...] (scaled to 0..1) or float32 [n, ...] (taken as it is); `seeds` one for
   /// each example, its only source of randomness, so the result does not depend on how examples are
   /// batched. Returns float32 of the same shape, freshly allocated.
   virtual at::Tensor augment(const at::Tensor& inputs, std::span<const uint64_t> seeds) const = 0;

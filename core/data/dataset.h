@@ -11,7 +11,7 @@ namespace tandem {
 
 /// Examples and their labels.
 struct Batch {
-  at::Tensor inputs;  ///< uint8 [n, C, H, W] as stored (0..255), or float32 [n, ...]
+  at::Tensor inputs;  ///< uint8 [n, ...] as stored (0..255), or float32 [n, ...]
   at::Tensor labels;  ///< int64 [n]
 };
 

@@ -17,6 +17,7 @@
 
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/storage/file_content.h"
 
 namespace tandem {
 namespace {
@@ -34,8 +35,9 @@ struct DtypeRow {
 };
 
 constexpr DtypeRow kDtypes[] = {
-    {"F32", at::kFloat}, {"F64", at::kDouble}, {"F16", at::kHalf}, {"BF16", at::kBFloat16},
-    {"I64", at::kLong},  {"I32", at::kInt},    {"U8", at::kByte},  {"BOOL", at::kBool},
+    {"F32", at::kFloat}, {"F64", at::kDouble}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
+    {"I64", at::kLong},  {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},
+    {"U8", at::kByte},   {"BOOL", at::kBool},
 };
 
 const char* dtype_to_name(const NamedTensor& entry) {
@@ -198,7 +200,7 @@ Result<Entry> read_entry(const std::string& name, const Json& fields) {
   const auto dtype =
       fields["dtype"].is_string() ? dtype_from_name(fields["dtype"].get<std::string>()) : std::nullopt;
   if (!dtype) {
-    return wrong("dtype: expected F32, F64, F16, BF16, I64, I32, U8 or BOOL, found " +
+    return wrong("dtype: expected F32, F64, F16, BF16, I64, I32, I16, I8, U8 or BOOL, found " +
                  fields["dtype"].dump().substr(0, 200));
   }
   entry.dtype = *dtype;
@@ -251,6 +253,7 @@ Result<void> check_tiling(const std::vector<Entry>& entries, uint64_t data_bytes
 }
 
 Result<std::map<std::string, std::string>> read_metadata(const Json& field) {
+  if (field.is_null()) return std::map<std::string, std::string>();  // as programs without metadata write it
   if (!field.is_object())
     return corrupt("__metadata__: expected an object, found " + std::string(field.type_name()));
   std::map<std::string, std::string> metadata;
@@ -355,11 +358,20 @@ Result<void> save_safetensors(const std::filesystem::path& path, const Safetenso
 }
 
 Result<SafetensorsContent> load_safetensors(const std::filesystem::path& path) {
+  std::error_code unknown;
+  if (const auto dangling = dangling_link(path)) {
+    return Error{ErrorCode::kNotFound, path.string() + " " + *dangling};
+  }
+  if (std::filesystem::is_directory(path, unknown)) {
+    return Error{ErrorCode::kIo, path.string() + " is a folder; give a file, such as " +
+                                     (path / "model.safetensors").string()};
+  }
   const Result<std::string> bytes = read_file(path);
   if (!bytes) return bytes.error();
   Result<SafetensorsContent> content = parse_safetensors(*bytes);
-  if (!content) return Error{content.error().code, path.string() + ": " + content.error().message};
-  return content;
+  if (content) return content;
+  const auto wrong = is_safetensors(*bytes) ? std::nullopt : wrong_content(*bytes, "a safetensors file");
+  return Error{content.error().code, path.string() + (wrong ? " " + *wrong : ": " + content.error().message)};
 }
 
 }  // namespace tandem

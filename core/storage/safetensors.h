@@ -48,6 +48,7 @@ Result<SafetensorsContent> parse_safetensors(const std::string& bytes);
 
 /// Atomically (see atomic_file.h); kIo names the path.
 Result<void> save_safetensors(const std::filesystem::path& path, const SafetensorsContent& content);
+/// Errors name the path, and what the file is where it is something else.
 Result<SafetensorsContent> load_safetensors(const std::filesystem::path& path);
 
 }  // namespace tandem

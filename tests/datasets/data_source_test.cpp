@@ -55,6 +55,20 @@ TEST_SUITE("datasets/data_source") {
     CHECK((*opened)->describe() == tandem::DataDescription{{1, 4, 3}, 4, 5});
   }
 
+  TEST_CASE("idx:DIR?classes=N says how many classes there are") {
+    const TemporaryFolder folder("tandem-source");
+    write_small_set(folder.path());
+    const std::string data = "idx:" + folder.path().string();
+    CHECK((*open_dataset(data + "?classes=10", Split::kTrain))->describe().num_classes == 10);
+    const auto beyond = open_dataset(data + "?classes=3", Split::kTrain);
+    REQUIRE_FALSE(beyond.has_value());
+    CHECK(beyond.error().message ==
+          (folder.path() / "train-labels-idx1-ubyte").string() +
+              ": label 3 of example 4 (counted from 0) is outside 0..2 of ?classes=3");
+    CHECK(open_error(data + "?classes=1") ==
+          "idx: classes must be a whole number from 2 to 1000000, got \"1\"");
+  }
+
   TEST_CASE("errors of the reader come through with their code") {
     const auto opened = open_dataset("idx:/nonexistent/fashion-mnist", Split::kTest);
     REQUIRE_FALSE(opened.has_value());

@@ -40,6 +40,14 @@ inline void append_number(Bytes& bytes, uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<uint8_t>(value >> shift));
 }
 
+/// A file of that element type and those dimensions.
+inline Bytes array_bytes(int type, const std::vector<uint32_t>& sizes, const Bytes& values) {
+  Bytes bytes = {0, 0, static_cast<uint8_t>(type), static_cast<uint8_t>(sizes.size())};
+  for (const uint32_t size : sizes) append_number(bytes, size);
+  bytes.insert(bytes.end(), values.begin(), values.end());
+  return bytes;
+}
+
 /// Pixel k of the file is k mod 251.
 inline Bytes image_bytes(uint32_t count, uint32_t rows, uint32_t columns) {
   Bytes bytes;

@@ -123,18 +123,21 @@ TEST_SUITE("datasets/idx") {
     const std::string missing = (folder.path() / "none").string();
     CHECK(folder_error(missing, ErrorCode::kNotFound) ==
           missing +
-              ": no such folder, looked there for train-images-idx3-ubyte or train-images-idx3-ubyte.gz; "
+              ": no such folder, looked there for train-images-idx3-ubyte and train-labels-idx1-ubyte; "
               "give idx:DIR with the four files of MNIST's format");
     const std::string fashion = (folder.path() / "fashion-mnist").string();
     CHECK(folder_error(fashion, ErrorCode::kNotFound) ==
           fashion +
-              ": no such folder, looked there for train-images-idx3-ubyte or train-images-idx3-ubyte.gz; "
+              ": no such folder, looked there for train-images-idx3-ubyte and train-labels-idx1-ubyte; "
               "install dataset-fashion-mnist or give idx:DIR");
     write_plain(folder.path() / "train-images-idx3-ubyte", image_bytes(1, 2, 2));
-    CHECK(folder_error(folder.path(), ErrorCode::kNotFound) ==
-          folder.path().string() +
-              ": the folder has neither train-labels-idx1-ubyte nor train-labels-idx1-ubyte.gz; "
-              "give idx:DIR with the four files of MNIST's format");
+    CHECK(
+        folder_error(folder.path(), ErrorCode::kNotFound) ==
+        folder.path().string() +
+            ": no training labels: no name there ends in train-labels-idx1-ubyte (dots for dashes, test for "
+            "t10k and .gz are fine too); the folder holds train-images-idx3-ubyte; give idx:DIR with the "
+            "four "
+            "files of MNIST's format");
   }
 
   TEST_CASE("a file that cannot be opened is an error of the file system") {
@@ -149,18 +152,18 @@ TEST_SUITE("datasets/idx") {
     const auto read = read_idx_labels(folder.path());
     REQUIRE_FALSE(read.has_value());
     CHECK(read.error().code == ErrorCode::kIo);
-    CHECK(read.error().message == folder.path().string() + ": cannot read: Is a directory");
+    CHECK(read.error().message == folder.path().string() + " is a folder where a file is expected");
   }
 
   TEST_CASE("a file cut at any length is refused with the bytes found and expected") {
     const Bytes whole = image_bytes(2, 3, 5);
-    for (size_t length = 0; length < whole.size(); ++length) {
+    for (size_t length = 1; length < whole.size(); ++length) {
       CAPTURE(length);
       const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length));
       const std::string expected =
           length < 16
-              ? "holds " + std::to_string(length) +
-                    " bytes, less than the 16-byte header of an IDX image file; fetch it again"
+              ? "holds " + std::to_string(length) + " bytes, less than the " + (length < 4 ? "4" : "16") +
+                    "-byte header of an IDX image file; fetch it again"
               : "holds " + std::to_string(length - 16) +
                     " bytes of image data after the 16-byte header, expected 30 (2 x 3 x 5): the file is "
                     "truncated; fetch it again";
@@ -206,19 +209,140 @@ TEST_SUITE("datasets/idx") {
           "16384 x 16384): the file is truncated; fetch it again");
   }
 
-  TEST_CASE("magic numbers and dimensions are checked") {
+  TEST_CASE("what cannot be used is named by its type and dimensions") {
     Bytes bytes = image_bytes(2, 3, 5);
-    CHECK(label_error(bytes) == "begins with 0x00000803, expected 0x00000801 of an IDX label file");
+    CHECK(label_error(bytes) == "holds uint8 2 x 3 x 5, expected one label for each example, in 1 dimension");
+    CHECK(label_error(array_bytes(0x0B, {2, 3}, Bytes(12))) ==
+          "holds int16 2 x 3, expected one label for each example, in 1 dimension; where each row marks its "
+          "class "
+          "(one-hot), store the number of the class");
     CHECK(image_error(label_bytes(Bytes(20, 1)), false) ==
-          "begins with 0x00000801, expected 0x00000803 of an IDX image file");
+          "holds uint8 20, expected images in 3 dimensions (N x rows x columns), 4 (N x channels x rows x "
+          "columns) "
+          "or 2 (N x features)");
+    CHECK(
+        image_error(array_bytes(0x0A, {2, 2, 2}, Bytes(8)), false) ==
+        "announces elements of type 0x0A in 3 dimension(s); IDX has uint8 (0x08), int8 (0x09), int16 (0x0B), "
+        "int32 (0x0C), float32 (0x0D) and float64 (0x0E)");
+    CHECK(image_error(array_bytes(0x0D, {1, 1, 1, 1, 1}, Bytes(4)), false) ==
+          "announces float32 in 5 dimensions, expected 1 to 4");
+    CHECK(image_error(array_bytes(0x08, {}, {}), false) ==
+          "announces uint8 in 0 dimensions, expected 1 to 4");
     bytes[11] = 0;
     CHECK(image_error(bytes, false) ==
-          "its header announces images of 0 x 5 pixels, expected 1..16384 in each direction");
+          "its header announces uint8 2 x 0 x 5, expected 1..16384 in each direction");
     bytes = image_bytes(2, 3, 5);
     bytes[13] = 1;
     CHECK(image_error(bytes, false) ==
-          "its header announces images of 3 x 65541 pixels, expected 1..16384 in each direction");
+          "its header announces uint8 2 x 3 x 65541, expected 1..16384 in each direction");
+    CHECK(image_error(array_bytes(0x08, {1, 16384, 16384, 2}, {}), false) ==
+          "its header announces uint8 1 x 16384 x 16384 x 2, expected at most 268,435,456 values in an "
+          "example");
     CHECK(image_error(image_bytes(0, 3, 5), false) == "its header announces no examples");
+    CHECK(image_error({1, 2, 3, 4, 5}, false) ==
+          "begins with 0x01020304, expected 0x0000TTDD of an IDX image file (TT the type of its elements, DD "
+          "the "
+          "number of its dimensions)");
+  }
+
+  TEST_CASE("labels of every element type are the same labels") {
+    const std::vector<std::pair<int, Bytes>> files = {
+        {0x08, {3, 0, 9}},
+        {0x09, {3, 0, 9}},
+        {0x0B, {0, 3, 0, 0, 0, 9}},
+        {0x0C, {0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 9}},
+        {0x0D, {0x40, 0x40, 0, 0, 0, 0, 0, 0, 0x41, 0x10, 0, 0}},
+        {0x0E, {0x40, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x22, 0, 0, 0, 0, 0, 0}}};
+    const TemporaryFolder folder("tandem-idx");
+    for (const auto& [type, values] : files) {
+      for (const bool column : {false, true}) {
+        CAPTURE(type);
+        CAPTURE(column);
+        write_plain(folder.path() / "labels",
+                    column ? array_bytes(type, {3, 1}, values) : array_bytes(type, {3}, values));
+        const auto read = read_idx_labels(folder.path() / "labels");
+        REQUIRE_MESSAGE(read.has_value(), (read ? "" : read.error().message));
+        CHECK(torch::equal(*read, torch::tensor({3, 0, 9}, torch::kLong)));
+      }
+    }
+    CHECK(label_error(array_bytes(0x0D, {2}, {0x40, 0x40, 0, 0, 0x3F, 0, 0, 0})) ==
+          "the label of example 1 (counted from 0) is 0.5; labels are whole numbers, one for each class");
+    CHECK(label_error(array_bytes(0x0D, {1}, {0x7F, 0xC0, 0, 0})).find("(counted from 0) is nan; labels") !=
+          std::string::npos);
+  }
+
+  TEST_CASE("images of every element type keep their values, and only unsigned bytes stay bytes") {
+    const TemporaryFolder folder("tandem-idx");
+    const auto read = [&](int type, const std::vector<uint32_t>& sizes, const Bytes& values) {
+      write_gzip(folder.path() / "images", array_bytes(type, sizes, values));
+      const auto images = read_idx_images(folder.path() / "images");
+      REQUIRE_MESSAGE(images.has_value(), (images ? "" : images.error().message));
+      return *images;
+    };
+    CHECK((read(0x08, {1, 1, 2}, {0xFF, 0x02}).scalar_type() == at::kByte));
+    const auto check = [&](const at::Tensor& images, float first, float second) {
+      CHECK((images.scalar_type() == at::kFloat));
+      CHECK(torch::equal(images.view({-1}), torch::tensor({first, second})));
+    };
+    check(read(0x09, {1, 1, 2}, {0xFF, 0x02}), -1, 2);
+    check(read(0x0B, {1, 1, 2}, {0xFF, 0xFE, 0x01, 0x00}), -2, 256);
+    check(read(0x0C, {1, 1, 2}, {0xFF, 0xFF, 0xFF, 0xFD, 0x00, 0x01, 0x00, 0x00}), -3, 65536);
+    check(read(0x0D, {1, 1, 2}, {0x3F, 0x80, 0, 0, 0xBF, 0, 0, 0}), 1, -0.5);
+    check(read(0x0E, {1, 1, 2}, {0x3F, 0xF8, 0, 0, 0, 0, 0, 0, 0xC0, 0, 0, 0, 0, 0, 0, 0}), 1.5, -2);
+  }
+
+  TEST_CASE("two dimensions are features, three are gray images, four have channels") {
+    const TemporaryFolder folder("tandem-idx");
+    write_plain(folder.path() / "train-labels-idx1-ubyte", label_bytes({0, 1}));
+    const auto shape = [&](const std::vector<uint32_t>& sizes) {
+      write_plain(folder.path() / "train-images-idx3-ubyte", array_bytes(0x08, sizes, Bytes(24, 51)));
+      const auto read = read_idx(folder.path(), Split::kTrain);
+      REQUIRE_MESSAGE(read.has_value(), (read ? "" : read.error().message));
+      CHECK(((*read)->inputs().scalar_type() == at::kByte));
+      return (*read)->describe().input_shape;
+    };
+    CHECK(shape({2, 12}) == std::vector<int64_t>{12});
+    CHECK(shape({2, 3, 4}) == std::vector<int64_t>{1, 3, 4});
+    CHECK(shape({2, 3, 2, 2}) == std::vector<int64_t>{3, 2, 2});
+  }
+
+  TEST_CASE("values that training cannot use are named with their place") {
+    const Bytes nan = {0x7F, 0xC0, 0, 0};
+    Bytes values(4 * 4 * 2, 0);
+    std::copy(nan.begin(), nan.end(), values.begin() + 4 * 5);
+    CHECK(image_error(array_bytes(0x0D, {2, 2, 2}, values), false) ==
+          "value 1 of example 1 (both counted from 0) is nan; training needs finite values");
+    const Bytes huge = {0x7E, 0x37, 0xE4, 0x3C, 0x88, 0x00, 0x75, 0x9C};
+    CHECK(image_error(array_bytes(0x0E, {1, 1}, huge), false) ==
+          "value 0 of example 0 (both counted from 0) is 1e+300, beyond what float32 holds");
+  }
+
+  TEST_CASE("a file that is something else is called by its name") {
+    const TemporaryFolder folder("tandem-idx");
+    const fs::path file = folder.path() / "train-images-idx3-ubyte.gz";
+    const auto error_of = [&](const std::string& text, bool gzip) {
+      const Bytes bytes(text.begin(), text.end());
+      gzip ? write_gzip(file, bytes) : write_plain(file, bytes);
+      const auto read = read_idx_images(file);
+      REQUIRE_FALSE(read.has_value());
+      CHECK(read.error().code == ErrorCode::kCorrupt);
+      return read.error().message;
+    };
+    for (const bool gzip : {false, true}) {
+      CHECK(error_of("<!DOCTYPE html>\n<html><head><title>404</title></head></html>", gzip) ==
+            file.string() +
+                " is an HTML page, not an IDX image file; the server sent it in place of the file: check the "
+                "address "
+                "and fetch it again");
+    }
+    CHECK(error_of("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", false)
+              .find(" is a Git LFS pointer, not an IDX image file") != std::string::npos);
+    CHECK(error_of("", false) == file.string() + " is an empty file, not an IDX image file; fetch it again");
+    // Packed twice.
+    write_gzip(file, image_bytes(2, 3, 5));
+    const Bytes once = read_bytes(file);
+    CHECK(error_of(std::string(once.begin(), once.end()), true) ==
+          file.string() + " is gzip data, not an IDX image file; unpack it first");
   }
 
   TEST_CASE("damaged or unfinished gzip data is refused") {

@@ -68,8 +68,8 @@ TEST_SUITE("datasets/tensor_dataset") {
     CHECK(refusal({}, labels, 2) == "TensorDataset: inputs need a batch dimension and at least one other");
     CHECK(refusal(torch::zeros({2}), labels, 2) ==
           "TensorDataset: inputs need a batch dimension and at least one other");
-    const char* types = "TensorDataset: inputs must be uint8 [N, C, H, W] or float32 [N, ...]";
-    CHECK(refusal(torch::zeros({2, 3}, torch::kByte), labels, 2) == types);
+    const char* types = "TensorDataset: inputs must be uint8 or float32 [N, ...]";
+    CHECK(refusal(torch::zeros({2, 3}, torch::kInt), labels, 2) == types);
     CHECK(refusal(torch::zeros({2, 3}, torch::kDouble), labels, 2) == types);
     CHECK(refusal(images, {}, 2) == "TensorDataset: labels must be int64 [N]");
     CHECK(refusal(images, torch::zeros({2}, torch::kInt), 2) == "TensorDataset: labels must be int64 [N]");

@@ -192,7 +192,8 @@ TEST_SUITE("tools/simulation") {
     options.plan.optimizer.momentum = 0;
     options.plan.rounds = 1;
     testing::RecordingObserver observer;
-    tools::Simulation simulation(options, observer, nullptr, initial, four_edges(), {});
+    tools::Simulation simulation(options, observer, nullptr, InitialWeights{.tensors = initial}, four_edges(),
+                                 {});
     REQUIRE(simulation.run().has_value());
     const NamedTensors weights = simulation.session().weights();
     REQUIRE(weights.size() == initial.size());
@@ -204,9 +205,13 @@ TEST_SUITE("tools/simulation") {
     testing::RecordingObserver observer;
     NamedTensors initial = snapshot(define_model("cnn", {1, 8, 8}, 4)->build(99).state());
     initial[0].name = "0.0.weights";
-    tools::Simulation simulation(options_for(4), observer, nullptr, initial, four_edges(), {});
+    const InitialWeights weights{.tensors = initial, .source = "--init FILE"};
+    tools::Simulation simulation(options_for(4), observer, nullptr, weights, four_edges(), {});
     const auto ran = simulation.run();
     REQUIRE_FALSE(ran.has_value());
-    CHECK(ran.error().message.find("0.0.weight") != std::string::npos);
+    CHECK(
+        ran.error().message ==
+        "--init FILE does not fit --model cnn: the file lacks 0.0.weight; the model has no 0.0.weights (for "
+        "0.0.weight?)");
   }
 }

@@ -186,6 +186,53 @@ assert sum(t["data_offsets"][1] - t["data_offsets"][0] for k, t in header.items(
                                         0) == 0);
   }
 
+  TEST_CASE("load says what a file is that is something else") {
+    const TemporaryDirectory directory;
+    const auto path = directory.path() / "model.safetensors";
+    const auto error_of = [&](const std::string& bytes) {
+      std::ofstream(path, std::ios::binary) << bytes;
+      const auto loaded = load_safetensors(path);
+      REQUIRE_FALSE(loaded.has_value());
+      CHECK(loaded.error().message.rfind(path.string() + " ", 0) == 0);
+      return loaded.error().message.substr(path.string().size() + 1);
+    };
+    CHECK(error_of("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n") ==
+          "is a Git LFS pointer, not a safetensors file; it only stands for the file: fetch the file itself, "
+          "for "
+          "example with git lfs pull");
+    CHECK(error_of("") == "is an empty file, not a safetensors file; fetch it again");
+    const auto content = error_of(std::string("PK\3\4\0\0\0\0\0\0model/data.pkl", 24));
+    CHECK(content.rfind(
+              "is a PyTorch file as torch.save writes it (a zip archive with a pickle), not a safetensors "
+              "file; a pickle can execute code and is not read; convert it",
+              0) == 0);
+    std::filesystem::remove(path);
+    std::filesystem::create_directory(path);
+    CHECK(error_of("") == "is a folder; give a file, such as " + (path / "model.safetensors").string());
+    std::filesystem::remove(path);
+    std::filesystem::create_symlink("blobs/1234", path);
+    CHECK(load_safetensors(path).error().message ==
+          path.string() + " is a link to blobs/1234, which does not exist");
+    // One that is broken is no other kind of file.
+    std::filesystem::remove(path);
+    std::string bytes = serialize_safetensors(sample_content());
+    bytes.pop_back();
+    std::ofstream(path, std::ios::binary) << bytes;
+    CHECK(load_safetensors(path).error().message.rfind(path.string() + ": safetensors: data: expected", 0) ==
+          0);
+  }
+
+  TEST_CASE("metadata that are null are none, and small integers are read") {
+    const auto parsed = parse_safetensors(file_of(
+        object({"\"__metadata__\":null", tensor("a", "[2]", 0, 4, "I16"), tensor("b", "[3]", 4, 7, "I8")}),
+        7));
+    REQUIRE(parsed.has_value());
+    CHECK(parsed->metadata.empty());
+    CHECK((parsed->tensors[0].tensor.scalar_type() == at::kShort));
+    CHECK((parsed->tensors[1].tensor.scalar_type() == at::kChar));
+    CHECK(serialize_safetensors(*parsed).find("__metadata__") == std::string::npos);
+  }
+
   TEST_CASE("serialize refuses what a reader could not take apart again") {
     const at::Tensor one = at::ones({1});
     const auto serialize = [](NamedTensors tensors) {
@@ -225,7 +272,7 @@ assert sum(t["data_offsets"][1] - t["data_offsets"][0] for k, t in header.items(
     CHECK(refused(file_of("{\"a\":{\"dtype\":\"F32\",\"shape\":[]}}", 0))
               .rfind("tensor \"a\": expected dtype", 0) == 0);
     CHECK(refused(file_of(object({tensor("a", "[1]", 0, 4, "F33")}), 4)) ==
-          "tensor \"a\": dtype: expected F32, F64, F16, BF16, I64, I32, U8 or BOOL, found \"F33\"");
+          "tensor \"a\": dtype: expected F32, F64, F16, BF16, I64, I32, I16, I8, U8 or BOOL, found \"F33\"");
     CHECK(refused(file_of("{\"a\":{\"dtype\":7,\"shape\":[],\"data_offsets\":[0,4]}}", 4)).find("found 7") !=
           std::string::npos);
     CHECK(refused(file_of("{\"__metadata__\":{\"a\":1}}", 0)) ==
