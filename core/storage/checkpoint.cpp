@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <limits>
 #include <optional>
+#include <regex>
 #include <set>
 #include <stdexcept>
 #include <system_error>
@@ -180,7 +181,7 @@ std::vector<Position> manifests_in(const std::vector<std::string>& files) {
 Result<FileWriter> create_data_file(const fs::path& directory, Position position, const char* extension) {
   fs::path path = directory / (stem_of(position) + extension);
   for (int i = 1;; ++i) {
-    auto file = FileWriter::create(path, 0644);
+    auto file = FileWriter::create(path, kPublicMode);
     if (file || file.error().code != ErrorCode::kInvalidArgument) return file;
     path = directory / (stem_of(position) + "." + std::to_string(i) + extension);
   }
@@ -257,11 +258,12 @@ class DataWriter {
   uint64_t begun_ = 0;  // of which the disk was told
 };
 
-/// Whether this store writes files of that name: data, manifests, and temporaries of a crash.
+/// Whether this store writes data or, before a crash, temporaries under that name, such as
+/// "round-00003-step-00000.1.sealed" and ".round-00003-step-00000.json.tmp". Anything else is somebody's own.
 bool is_ours(const std::string& file) {
-  if (file.starts_with(".round-")) return file.find(".tmp") != std::string::npos;
-  return file.starts_with("round-") &&
-         (file.ends_with(".safetensors") || file.ends_with(".sealed") || file.ends_with(".json"));
+  static const std::regex data(R"(round-\d{5,10}-step-\d{5,10}(\.\d+)?\.(safetensors|sealed))");
+  static const std::regex temporary(R"(\.round-\d{5,10}-step-\d{5,10}\.json\.tmp.*)");
+  return std::regex_match(file, data) || std::regex_match(file, temporary);
 }
 
 /// Removes what no manifest mentions: data without one, temporaries. Nothing where a manifest cannot be read
@@ -279,7 +281,7 @@ void remove_leftovers(const fs::path& directory) {
     }
   }
   for (const std::string& file : files) {
-    if (is_ours(file) && !file.ends_with(".json") && !mentioned.contains(file)) remove_file(directory / file);
+    if (is_ours(file) && !mentioned.contains(file)) remove_file(directory / file);
   }
 }
 
@@ -359,7 +361,7 @@ Result<void> CheckpointStore::save(const Checkpoint& checkpoint) {
   if (auto written = writer.write(pieces.views()); !written) return written;
   const Manifest manifest{data->path().filename().string(), writer.bytes(), writer.sha256(), position.round,
                           position.step};
-  auto manifest_file = FileWriter::create_temporary(manifest_path(directory, position), 0644);
+  auto manifest_file = FileWriter::create_temporary(manifest_path(directory, position), kPublicMode);
   if (!manifest_file) return manifest_file.error();
   if (auto written = manifest_file->write(manifest_text(manifest)); !written) return written;
   // Both on their way before the first is waited for: one commit of the file system's journal serves both.

@@ -56,7 +56,7 @@ Result<FileLock> FileLock::Impl::lock(const fs::path& path,
                                       const std::function<void(const std::string& holder)>* on_wait) {
   bool told = false;
   for (;;) {
-    FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+    FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPublicMode));
     if (!file.is_open()) return io_error(path, "open", errno);
     int reason = lock_file(file.get(), false);
     if (reason == EWOULDBLOCK) {

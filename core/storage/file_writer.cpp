@@ -73,17 +73,11 @@ Result<void> clear_temporary(const fs::path& temporary, const fs::path& path) {
   return {};
 }
 
-Error set_mode_or_remove(const fs::path& written, const fs::path& path, int reason) {
-  remove_file(written);
-  return io_error(path, "set the mode of", reason);
-}
-
 }  // namespace
 
 const StorageSyscalls kKernelSyscalls = {
     .open = [](const char* path, int flags, mode_t mode) { return ::open(path, flags, mode); },
     .write = ::write,
-    .fchmod = ::fchmod,
     .fsync = ::fsync,
     .fdatasync = ::fdatasync,
     .close = ::close,
@@ -108,15 +102,12 @@ int FileDescriptor::close() {
 }
 
 Result<FileWriter> FileWriter::create(const fs::path& path, int mode) {
-  FileDescriptor file = open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  FileDescriptor file = open_file(path, O_WRONLY | O_CREAT | O_EXCL, static_cast<mode_t>(mode));
   if (!file.is_open()) {
     const int reason = errno;
     Error error = io_error(path, "create", reason);
     if (reason == EEXIST) error.code = ErrorCode::kInvalidArgument;
     return error;
-  }
-  if (storage_syscalls().fchmod(file.get(), static_cast<mode_t>(mode)) != 0) {
-    return set_mode_or_remove(path, path, errno);
   }
   return FileWriter(std::move(file), path, path);
 }
@@ -126,7 +117,7 @@ Result<FileWriter> FileWriter::create_temporary(const fs::path& path, int mode) 
   temporary += path.filename();
   temporary += ".tmp";
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    FileDescriptor file = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    FileDescriptor file = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, static_cast<mode_t>(mode));
     if (!file.is_open() && errno == EEXIST) {
       if (auto cleared = clear_temporary(temporary, path); !cleared) return cleared.error();
       continue;
@@ -136,9 +127,6 @@ Result<FileWriter> FileWriter::create_temporary(const fs::path& path, int mode) 
     // A file system without locks has to do without this protection.
     const int reason = lock_file(file.get(), false);
     if (reason == EWOULDBLOCK || !is_same_file(file.get(), temporary)) continue;
-    if (storage_syscalls().fchmod(file.get(), static_cast<mode_t>(mode)) != 0) {
-      return set_mode_or_remove(temporary, path, errno);
-    }
     return FileWriter(std::move(file), temporary, path);
   }
   return io_error(path, "create a temporary file for", EBUSY);

@@ -39,9 +39,10 @@ class FileDescriptor {
 /// A file that is being written. Unless it is kept, or put in its place, it is removed again.
 class FileWriter {
  public:
-  /// A new file of that name; kInvalidArgument when there is one already, whatever it is.
+  /// A new file of that name; kInvalidArgument when there is one already, whatever it is. `mode`: the
+  /// permission bits, less those of the process's umask.
   static Result<FileWriter> create(const std::filesystem::path& path, int mode);
-  /// The temporary file of `path`: `.NAME.tmp` beside it, which only its owner can open. One that a crash
+  /// The temporary file of `path`: `.NAME.tmp` beside it, with the mode of the file to be. One that a crash
   /// left behind is replaced; while another process is writing one, this waits for it.
   static Result<FileWriter> create_temporary(const std::filesystem::path& path, int mode);
 

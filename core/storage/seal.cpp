@@ -9,12 +9,10 @@
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
 #include "tandem/core/base/wiped_detail.h"
 #include "tandem/core/storage/atomic_file.h"
-#include "tandem/core/storage/file_writer_detail.h"
 #include "tandem/core/storage/seal_detail.h"
 
 namespace tandem {
@@ -226,26 +224,13 @@ SealKey generate_seal_key() {
 }
 
 Result<void> save_seal_key(const fs::path& path, const SealKey& key) {
-  // Writers of one path take turns from here on, so that no file comes between the question and the rename.
-  auto file = FileWriter::create_temporary(path, 0600);
-  if (!file) return file.error();
-  std::error_code ignored;
-  if (fs::exists(fs::symlink_status(path, ignored))) {
-    return invalid(path,
-                   "there is a file already; what its key sealed could not be read without it: choose "
-                   "another name");
-  }
   const WipedString text{to_hex(key)};
   // Written without joining the pieces: no copy of the key is left behind.
-  for (const std::string_view part :
-       {std::string_view("# Seals checkpoints. Keep it secret, and keep a copy: without it they cannot be "
-                         "read.\nseal = \""),
-        std::string_view(text.text), std::string_view("\"\n")}) {
-    if (auto written = file->write(part); !written) return written;
-  }
-  if (auto synced = file->sync(); !synced) return synced;
-  if (auto renamed = file->put_in_place(); !renamed) return renamed;
-  return sync_directory(directory_of(path));
+  return write_new_file(path,
+                        {"# Seals checkpoints. Keep it secret, and keep a copy: without it they cannot be "
+                         "read.\nseal = \"",
+                         text.text, "\"\n"},
+                        kSecretMode, "what its key sealed could not be read without it: choose another name");
 }
 
 Result<SealKey> load_seal_key(const fs::path& path) {

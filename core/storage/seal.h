@@ -32,7 +32,8 @@ SealKey generate_seal_key();
 
 /// Key file: TOML with `seal = "64 hexadecimal digits"`, mode 0600; the digits alone are read, too. Saving
 /// replaces no file that is there (kInvalidArgument): what is sealed with its key could never be read again.
-/// Reading refuses a file that group or others can access and one that holds no key (kInvalidArgument).
+/// Reading refuses a file that others can access (read_secret_file) and one that holds no key
+/// (kInvalidArgument).
 Result<void> save_seal_key(const std::filesystem::path& path, const SealKey& key);
 Result<SealKey> load_seal_key(const std::filesystem::path& path);
 

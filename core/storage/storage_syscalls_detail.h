@@ -10,7 +10,6 @@ namespace tandem {
 struct StorageSyscalls {
   int (*open)(const char* path, int flags, mode_t mode);
   ssize_t (*write)(int file, const void* bytes, size_t count);
-  int (*fchmod)(int file, mode_t mode);
   int (*fsync)(int file);
   int (*fdatasync)(int file);
   int (*close)(int file);

@@ -6,12 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <set>
 #include <stdexcept>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <zmq.hpp>
 
@@ -54,19 +52,6 @@ Result<toml::table> parse(const std::filesystem::path& path, std::string_view te
   } catch (const toml::parse_error& error) {
     return invalid(path, parse_failure(error, secret));
   }
-}
-
-Result<void> check_private(const std::filesystem::path& path) {
-  namespace fs = std::filesystem;
-  std::error_code code;
-  const fs::file_status status = fs::status(path, code);
-  if (code || !fs::exists(status)) return {};  // reading says what is wrong
-  const auto mode = static_cast<unsigned>(status.permissions() & fs::perms::mask);
-  if ((mode & 077) == 0) return {};
-  std::array<char, 8> octal{};
-  std::snprintf(octal.data(), octal.size(), "%04o", mode);
-  return invalid(path, std::string("key file has mode ") + octal.data() +
-                           ", so others can access the secret key; run: chmod 600 " + path.string());
 }
 
 // Moves `name` out of the table, so that no copy of a secret stays behind in it.
@@ -188,8 +173,7 @@ Result<void> save_key_pair(const std::filesystem::path& path, const KeyPair& key
 }
 
 Result<KeyPair> load_key_pair(const std::filesystem::path& path) {
-  if (const auto checked = check_private(path); !checked) return checked.error();
-  Result<std::string> content = read_file(path);
+  Result<std::string> content = read_secret_file(path);
   if (!content) return content.error();
   const WipedString text{std::move(*content)};
   Result<toml::table> table = parse(path, text.text, true);

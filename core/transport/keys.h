@@ -36,9 +36,9 @@ bool is_z85_key(const std::string& text);
 /// paths).
 bool is_device_name(const std::string& name);
 
-/// Key file: TOML with `public = "..."` and `secret = "..."`, mode 0600. Reading refuses a file that
-/// group or others can access (kInvalidArgument: path, mode found, chmod to run), a missing or malformed
-/// one, and a pair whose halves do not belong together.
+/// Key file: TOML with `public = "..."` and `secret = "..."`, mode 0600. Reading refuses a file that others
+/// can access (read_secret_file in atomic_file.h), a missing or malformed one, and a pair whose halves do not
+/// belong together.
 Result<void> save_key_pair(const std::filesystem::path& path, const KeyPair& keys);
 Result<KeyPair> load_key_pair(const std::filesystem::path& path);
 

@@ -2,6 +2,7 @@
 
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -11,6 +12,16 @@
 
 using namespace tandem;
 namespace fs = std::filesystem;
+
+namespace {
+
+mode_t mode_of(const fs::path& path) {
+  struct stat status {};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  return status.st_mode & 07777;
+}
+
+}  // namespace
 
 TEST_SUITE("core/storage/atomic_file") {
   TEST_CASE("a file holds its parts in order and replaces the old one") {
@@ -25,15 +36,95 @@ TEST_SUITE("core/storage/atomic_file") {
     CHECK(names_in(directory.path()) == std::vector<std::string>{"file"});
   }
 
-  TEST_CASE("the mode is exactly what was asked for") {
+  TEST_CASE("the process's umask takes away what it takes away, and a secret is its owner's alone") {
     const TemporaryDirectory directory;
-    for (const int mode : {0644, 0600, 0640}) {
-      const fs::path path = directory.path() / std::to_string(mode);
-      REQUIRE(write_file_atomically(path, {"secret"}, mode).has_value());
-      struct stat status {};
-      REQUIRE(::stat(path.c_str(), &status) == 0);
-      CHECK((status.st_mode & 07777) == static_cast<mode_t>(mode));
+    const fs::path path = directory.path() / "file";
+    for (const mode_t mask : {0000, 0022, 0027, 0077}) {
+      for (const int mode : {kPublicMode, kSecretMode}) {
+        CAPTURE(mask);
+        const mode_t before = ::umask(mask);
+        const bool written = write_file_atomically(path, {"text"}, mode).has_value();
+        ::umask(before);
+        REQUIRE(written);
+        CHECK(mode_of(path) == (static_cast<mode_t>(mode) & ~mask));
+      }
     }
+  }
+
+  TEST_CASE("a new file takes nobody's name") {
+    const TemporaryDirectory directory;
+    const fs::path path = directory.path() / "file";
+    REQUIRE(write_new_file(path, {"mine"}).has_value());
+    fs::create_symlink("nowhere", directory.path() / "link");
+    for (const fs::path& taken : {path, directory.path() / "link"}) {
+      const auto refused = write_new_file(taken, {"other"});
+      REQUIRE_FALSE(refused.has_value());
+      CHECK((refused.error().code == ErrorCode::kInvalidArgument));
+      CHECK(refused.error().message ==
+            taken.string() + ": there is a file already; choose another name or move it away");
+    }
+    CHECK(read_file(path).value() == "mine");
+    CHECK(names_in(directory.path()) == std::vector<std::string>{"file", "link"});
+  }
+
+  TEST_CASE("a secret is its owner's alone, or root's who lets a group read it") {
+    const TemporaryDirectory directory;
+    const fs::path path = directory.path() / "key";
+    const auto readable = [&](mode_t mode) {
+      REQUIRE(write_file_atomically(path, {"secret"}, kSecretMode).has_value());
+      REQUIRE(::chmod(path.c_str(), mode) == 0);
+      const auto read = read_secret_file(path);
+      if (!read) {
+        CHECK((read.error().code == ErrorCode::kInvalidArgument));
+      }
+      return read.has_value();
+    };
+    CHECK(readable(0400));
+    CHECK(readable(0600));
+    for (const mode_t mode : {0604, 0620, 0660, 0610, 0444, 0644}) {
+      CAPTURE(mode);
+      CHECK_FALSE(readable(mode));
+    }
+    const bool root = ::geteuid() == 0;
+    CHECK(readable(0440) == root);  // as secret volumes have it
+    CHECK(readable(0640) == root);
+    if (!root) return;
+    REQUIRE(::chown(path.c_str(), 65534, 0) == 0);
+    CHECK_FALSE(read_secret_file(path).has_value());
+  }
+
+  TEST_CASE("a secret volume's links are followed") {
+    const TemporaryDirectory directory;
+    fs::create_directory(directory.path() / "..2026");
+    REQUIRE(write_file_atomically(directory.path() / "..2026" / "key", {"secret"}, kSecretMode).has_value());
+    fs::create_directory_symlink("..2026", directory.path() / "..data");
+    fs::create_symlink("..data/key", directory.path() / "key");
+    CHECK(read_secret_file(directory.path() / "key").value() == "secret");
+  }
+
+  TEST_CASE("who may not read a file learns whose it is and who asked") {
+    if (::geteuid() != 0) return;  // only root can become somebody else
+    const TemporaryDirectory directory;
+    fs::permissions(directory.path(), fs::perms::owner_all | fs::perms::others_exec);
+    const fs::path path = directory.path() / "key";
+    REQUIRE(write_file_atomically(path, {"secret"}, kSecretMode).has_value());
+    fs::create_directory(directory.path() / "closed");
+    fs::permissions(directory.path() / "closed", fs::perms::owner_all);
+    const fs::path hidden = directory.path() / "closed" / "key";
+    REQUIRE(::seteuid(65534) == 0);
+    const auto denied = read_secret_file(path);
+    const auto below = read_secret_file(hidden);
+    REQUIRE(::seteuid(0) == 0);
+    REQUIRE_FALSE(denied.has_value());
+    CHECK(denied.error().message == "cannot read " + path.string() +
+                                        ": Permission denied; this program runs as user 65534, group 0, the "
+                                        "file belongs to user 0, group "
+                                        "0 and has mode 0600: let it read the file (chown, chmod)");
+    REQUIRE_FALSE(below.has_value());
+    CHECK(below.error().message == "cannot read " + hidden.string() +
+                                       ": Permission denied; this program runs as user 65534, group 0, which "
+                                       "may not enter the folder " +
+                                       hidden.parent_path().string() + ": let it (chown, chmod)");
   }
 
   TEST_CASE("a path without a directory is in the working directory") {

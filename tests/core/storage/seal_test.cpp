@@ -34,7 +34,8 @@ std::string from_hex(const std::string& digits) {
 /// Writes a key file of that text and mode.
 fs::path key_file(const TemporaryDirectory& directory, const std::string& text, int mode = 0600) {
   const fs::path path = directory.path() / "seal.key";
-  REQUIRE(write_file_atomically(path, {text}, mode).has_value());
+  REQUIRE(write_file_atomically(path, {text}, 0600).has_value());
+  REQUIRE(::chmod(path.c_str(), static_cast<mode_t>(mode)) == 0);
   return path;
 }
 
@@ -191,7 +192,7 @@ TEST_SUITE("core/storage/seal") {
 
   TEST_CASE("a key file that others can access is refused") {
     const TemporaryDirectory directory;
-    for (const int mode : {0640, 0604, 0660, 0610}) {
+    for (const int mode : {0644, 0604, 0660, 0610}) {
       const fs::path path = key_file(directory, kDigits, mode);
       const auto key = load_seal_key(path);
       REQUIRE_FALSE(key.has_value());

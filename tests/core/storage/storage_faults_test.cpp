@@ -63,10 +63,6 @@ class FaultyCalls {
               }
               return meet("write", [&] { return kKernelSyscalls.write(file, bytes, count); });
             },
-        .fchmod =
-            [](int file, mode_t mode) {
-              return meet("fchmod", [&] { return kKernelSyscalls.fchmod(file, mode); });
-            },
         .fsync = [](int file) { return meet("fsync", [&] { return kKernelSyscalls.fsync(file); }); },
         .fdatasync =
             [](int file) { return meet("fdatasync", [&] { return kKernelSyscalls.fdatasync(file); }); },

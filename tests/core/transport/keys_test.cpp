@@ -128,7 +128,7 @@ TEST_SUITE("core/transport/keys") {
   TEST_CASE("a key file that others can access is refused with the mode and the command that helps") {
     const Scratch scratch;
     const KeyPair keys = generate_key_pair();
-    for (const mode_t mode : {0640, 0604, 0620, 0601, 0644, 0777}) {
+    for (const mode_t mode : {0660, 0604, 0620, 0601, 0644, 0777}) {
       CAPTURE(mode);
       const fs::path path = scratch.write("key.toml", key_file(keys.public_key, keys.secret_key), mode);
       const auto loaded = load_key_pair(path);
