@@ -1,5 +1,6 @@
 #include "tandem/aggregator/aggregator_flags.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <random>
@@ -83,14 +84,14 @@ Result<std::vector<int64_t>> parse_shape(const std::string& text) {
   return shape;
 }
 
-/// The value behind `name = ` in a configuration that Flags::to_toml wrote; empty when it is not there.
-std::string value_in(const std::string& toml, const std::string& name) {
-  const std::string text = "\n" + toml;
-  const std::string key = "\n" + name + " = ";
-  const size_t at = text.find(key);
-  if (at == std::string::npos) return {};
-  const size_t begin = at + key.size();
-  return text.substr(begin, text.find('\n', begin) - begin);
+/// "OptimizerOptions.learning_rate must be ..." in the words of whoever gave it: "--learning-rate must be
+/// ...".
+std::string naming_the_flag(const std::string& mistake) {
+  const size_t end = std::min(mistake.find(' '), mistake.size());
+  std::string name = mistake.substr(0, end);
+  name.erase(0, name.find('.') + 1);
+  std::replace(name.begin(), name.end(), '_', '-');
+  return "--" + name + mistake.substr(end);
 }
 
 uint64_t random_run_id() {
@@ -121,8 +122,8 @@ void TrainingFlags::add_to(Flags& flags) {
       "init", init,
       "Start from the weights of this .safetensors file: tensors are taken by name, half and double "
       "precision are converted");
-  flags.add("eval-data", eval_data,
-            "Evaluate the merged model on the test split of this data, such as idx:DIR or idx:DIR?classes=N");
+  flags.add_data("eval-data", eval_data,
+                 "Evaluate the merged model on the test split of this data, such as idx:DIR or idx:DIR?classes=N");
   flags.add("augment", augment, "Augmentation on the devices: crop:P,flip,cutout:S");
   flags.add("normalize", normalize, "Per-channel MEAN/STD of inputs scaled to 0..1, comma separated");
 
@@ -201,10 +202,14 @@ void TrainingFlags::add_to(Flags& flags) {
       "Both sides keep where they stand every so many steps (fedbuff: at every update); 0 only at the end "
       "of a round");
   flags.add("resume", resume,
-            "Go on with the run in --run-dir from its newest good checkpoint; begins it if there is none");
+            "Go on with the run in --run-dir from its newest good checkpoint; begins it where no run is");
   flags.add_path("seal-key", seal_key,
                  "Seal the checkpoints with the key in this file (tandem seal-key makes one)");
-  flags.add("quiet", quiet, "No progress, only the closing table");
+  flags.add("quiet", quiet, "No progress, only warnings and the closing table");
+  // More rounds prolong a run; how it copes with its devices may have to change.
+  flags.not_of_the_run({"rounds", "min-clients", "step-deadline", "stragglers", "round-deadline",
+                        "update-deadline", "client-timeout", "quarantine-after", "device", "threads",
+                        "run-dir", "resume", "seal-key", "quiet"});
 }
 
 Result<SessionOptions> TrainingFlags::session_options() const {
@@ -292,7 +297,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   try {
     options = options.validated();
   } catch (const std::invalid_argument& mistake) {
-    return Error{ErrorCode::kInvalidArgument, std::string("--") + mistake.what()};
+    return Error{ErrorCode::kInvalidArgument, naming_the_flag(mistake.what())};
   }
   if (auto checked = check_no_flag_is_unused(*this); !checked) return checked.error();
   return options;
@@ -315,52 +320,6 @@ Result<void> TrainingFlags::choose_strategy(SessionOptions& options) const {
   if (!traits) return Error{traits.error().code, "--strategy: " + traits.error().message};
   options.plan.proximal_mu = traits->proximal_mu;
   options.plan.control_variates = traits->control_variates;
-  return {};
-}
-
-Result<void> TrainingFlags::check_same_run(const std::string& recorded_toml,
-                                           const std::string& present_toml) {
-  static constexpr const char* kOfTheRun[] = {"model",
-                                              "cut",
-                                              "head-blocks",
-                                              "augment",
-                                              "normalize",
-                                              "algorithm",
-                                              "strategy",
-                                              "update-order",
-                                              "edge-objective",
-                                              "tail-interval",
-                                              "batch-norm",
-                                              "auxiliary-head",
-                                              "align-interval",
-                                              "align-memory-mib",
-                                              "align-tail-epochs",
-                                              "align-epochs",
-                                              "local-epochs",
-                                              "local-steps",
-                                              "batch-size",
-                                              "window",
-                                              "align-learning-rate",
-                                              "optimizer",
-                                              "learning-rate",
-                                              "momentum",
-                                              "weight-decay",
-                                              "clip-norm",
-                                              "lr-schedule",
-                                              "warmup-steps",
-                                              "seed",
-                                              "clients-per-round",
-                                              "fraction",
-                                              "checkpoint-steps"};
-  for (const char* name : kOfTheRun) {
-    const std::string recorded = value_in(recorded_toml, name);
-    const std::string present = value_in(present_toml, name);
-    if (recorded.empty() || recorded == present) continue;
-    return Error{
-        ErrorCode::kInvalidArgument,
-        std::string("--resume: the run has --") + name + " " + recorded + ", now it is " + present +
-            "; give the flags of the run (--config RUN_DIR/config.toml --resume) or another --run-dir"};
-  }
   return {};
 }
 
@@ -391,6 +350,8 @@ void NetworkFlags::add_to(Flags& flags) {
             "Disturb this program's own messages, for a trial: drop=P, duplicate=P, reorder or reorder=P, "
             "corrupt=P, delay=TIME, disconnect=TIME, comma separated, such as drop=0.01,delay=50ms");
   flags.add("fault-seed", fault_seed, "Seed of --fault");
+  flags.not_of_the_run({"endpoint", "key-file", "devices-file", "insecure", "max-frame-mib",
+                        "max-connections", "endpoint-file", "fault", "fault-seed"});
 }
 
 Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {

@@ -74,9 +74,6 @@ struct TrainingFlags {
   void add_to(Flags& flags);
   /// kInvalidArgument names the flag, the value and the rule.
   Result<SessionOptions> session_options() const;
-  /// --resume: what must not differ from the configuration that the run recorded. kInvalidArgument names the
-  /// flag with both values.
-  static Result<void> check_same_run(const std::string& recorded_toml, const std::string& present_toml);
   /// The weights in the file that --init names; none without one.
   Result<std::optional<InitialWeights>> load_initial_weights() const;
 

@@ -88,11 +88,11 @@ Result<void> AggregatorSession::build_model(const DataDescription& data) {
   if (buffer > 0) {
     training_ = std::make_unique<BufferedTraining>(options_, messenger_, *model_, std::move(*strategy),
                                                    buffer, dependencies_.eval_data, dependencies_.now,
-                                                   [this] { save_checkpoint(); });
+                                                   [this] { keep_checkpoint(); });
   } else {
     training_ = std::make_unique<TrainingRounds>(options_, messenger_, *model_, std::move(*strategy),
                                                  dependencies_.eval_data, dependencies_.now,
-                                                 [this] { save_checkpoint(); });
+                                                 [this] { keep_checkpoint(); });
   }
   messenger_.observe(dependencies_.observer->on_plan(plan, model_->definition.num_blocks()));
   return messenger_.failure() ? Result<void>(*messenger_.failure()) : Result<void>();
@@ -490,7 +490,7 @@ void AggregatorSession::revoke(const ClientId& client, const std::string& reason
 
 void AggregatorSession::stop(const std::string& reason) {
   if (done()) return;
-  if (started() && training_->settled()) save_checkpoint();
+  if (started() && training_->settled()) keep_checkpoint();
   say_bye(dependencies_.checkpoints != nullptr && !messenger_.failure() ? wire::ByeReason::kPaused
                                                                         : wire::ByeReason::kShuttingDown,
           reason);

@@ -126,7 +126,8 @@ class AggregatorSession {
   void answer_bye(ConnectionId connection);
 
   void greet(const ClientId& client, const wire::Message& hello, bool same_program);
-  void save_checkpoint();
+  Result<void> save_checkpoint();
+  void keep_checkpoint();
   Result<void> load(const nlohmann::json& values, const Checkpoint& checkpoint);
   void say_bye(wire::ByeReason reason, const std::string& text);
 
@@ -158,6 +159,8 @@ class AggregatorSession {
   TimePoint next_liveness_check_;
   TimePoint finish_deadline_;
   double seconds_before_ = 0;  // of earlier incarnations
+  bool unkept_ = false;        // the disk did not take the last checkpoint
+  TimePoint next_save_complaint_;
   TimePoint run_started_;
   TimePoint ended_;
 };

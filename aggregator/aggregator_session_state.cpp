@@ -10,9 +10,29 @@
 #include "tandem/core/storage/checkpoint_values.h"
 
 namespace tandem::aggregator {
+namespace {
 
-void AggregatorSession::save_checkpoint() {
-  if (dependencies_.checkpoints == nullptr || messenger_.failure()) return;
+constexpr std::chrono::minutes kSaveComplaintInterval{1};
+
+}  // namespace
+
+/// A disk that does not take a checkpoint ends no run: what was kept before stays good, and the next moment
+/// is tried again.
+void AggregatorSession::keep_checkpoint() {
+  const auto saved = save_checkpoint();
+  if (!saved && saved.error().code != ErrorCode::kIo) return messenger_.observe(saved);
+  const bool was_unkept = std::exchange(unkept_, !saved);
+  if (saved) {
+    if (was_unkept) messenger_.event("kept-again", "", "the disk takes checkpoints again");
+  } else if (!was_unkept || dependencies_.now() >= next_save_complaint_) {
+    next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
+    messenger_.event(kNotKept, "",
+                     "the run goes on, its checkpoint stays the one before: " + saved.error().message);
+  }
+}
+
+Result<void> AggregatorSession::save_checkpoint() {
+  if (dependencies_.checkpoints == nullptr || messenger_.failure()) return {};
   NamedTensors tensors;
   const TrainingPlan& plan = options_.plan;
   const nlohmann::json values = {
@@ -24,14 +44,15 @@ void AggregatorSession::save_checkpoint() {
       {"training", training_->state(tensors)},
       {"clients", messenger_.state(tensors)}};
   const TimePoint begun = dependencies_.now();
-  messenger_.observe(dependencies_.checkpoints->save(make_checkpoint(
+  auto saved = dependencies_.checkpoints->save(make_checkpoint(
       {.round = training_->figures().completed_rounds, .step = training_->steps_since_round()}, values,
       std::move(tensors),
       {{"model", plan.model},
        {"cut", std::to_string(plan.cut)},
        {"algorithm", plan.algorithm},
-       {"seed", std::to_string(plan.seed)}})));
-  dependencies_.observer->on_checkpoint(seconds_between(begun, dependencies_.now()));
+       {"seed", std::to_string(plan.seed)}}));
+  if (saved) dependencies_.observer->on_checkpoint(seconds_between(begun, dependencies_.now()));
+  return saved;
 }
 
 Result<void> AggregatorSession::resume(const Checkpoint& checkpoint) {
@@ -44,7 +65,7 @@ Result<void> AggregatorSession::resume(const Checkpoint& checkpoint) {
                        std::to_string(checkpoint.position.round) + " and " +
                        std::to_string(checkpoint.position.step) + " steps more");
   // Before anybody hears of this incarnation: the next start must take another one.
-  save_checkpoint();
+  if (auto saved = save_checkpoint(); !saved) return saved;
   return messenger_.failure() ? Result<void>(*messenger_.failure()) : Result<void>();
 }
 

@@ -17,9 +17,10 @@
 #include "tandem/aggregator/unused_flags.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
+#include "tandem/core/base/open_files.h"
 #include "tandem/core/config/program.h"
+#include "tandem/core/run/address_file.h"
 #include "tandem/core/run/operation_flags.h"
-#include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
 
@@ -27,7 +28,7 @@ namespace tandem::aggregator {
 namespace {
 
 Result<int> run(const TrainingFlags& training, const NetworkFlags& network, const OperationFlags& operation,
-                const std::string& config) {
+                const Flags& flags) {
   auto options = training.session_options();
   if (!options) return options.error();
   if (const auto unused = harmless_unused_flag(training)) spdlog::warn("{}", *unused);
@@ -40,9 +41,9 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (!opened) return opened.error();
     eval_data = *opened;
   }
-  auto stored = open_stored_run(training, config);
+  auto stored = open_stored_run(training, flags);
   if (!stored) return stored.error();
-  RunRecorder recorder(std::move(stored->directory), config, training.quiet);
+  RunRecorder recorder(std::move(stored->directory), flags.to_toml(training.run_dir), training.quiet);
   auto status = operation.make_status("tandem-aggregator");
   if (!status) return status.error();
   const int fewest =
@@ -77,7 +78,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   recorder.progress().note("listening on " + aggregator.endpoint() + ", waiting for " +
                            std::to_string(options->clients) + " client(s)");
   if (!network.endpoint_file.empty()) {
-    auto written = write_file_atomically(network.endpoint_file, {aggregator.endpoint(), "\n"});
+    auto written = write_address_file("--endpoint-file", network.endpoint_file, aggregator.endpoint());
     if (!written) return written.error();
   }
 
@@ -92,7 +93,10 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     return stop_requested();
   };
   aggregator.run(turn, [&](const std::string& line) { recorder.progress().note(line); });
-  auto finished = recorder.finish(session);
+  auto finished = recorder.finish(session, [&] {
+    (*status)->beat();
+    return stop_requested();
+  });
   if (session.failure()) return *session.failure();
   if (!finished) return finished.error();
   return session.completed() ? kExitDone : kExitInterrupted;
@@ -103,6 +107,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
 
 int main(int argc, char** argv) {
   using namespace tandem;
+  open_standard_descriptors();
   Flags flags("tandem-aggregator", "Trains the tail of a split model and merges the fronts of its clients.");
   aggregator::TrainingFlags training;
   aggregator::NetworkFlags network;
@@ -115,5 +120,5 @@ int main(int argc, char** argv) {
   stop_on_signals();
   return run_program(
       "tandem-aggregator", training.threads,
-      [&] { return aggregator::run(training, network, operation, flags.to_toml()); }, operation.format());
+      [&] { return aggregator::run(training, network, operation, flags); }, operation.format());
 }

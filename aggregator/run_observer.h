@@ -28,8 +28,10 @@ struct RoundReport {
   std::vector<ClientRecord> clients;
 };
 
-/// Hears what happens in a session, on the session's thread. An error it returns (a full disk) ends the
-/// run as failed.
+/// The event of a checkpoint that the disk did not take: somebody has to make room.
+inline constexpr const char* kNotKept = "not-kept";
+
+/// Hears what happens in a session, on the session's thread. An error it returns ends the run as failed.
 class RunObserver {
  public:
   virtual ~RunObserver() = default;

@@ -2,11 +2,14 @@
 
 #include <utility>
 
+#include "tandem/core/run/patient_write.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
 
 namespace tandem::aggregator {
 namespace {
+
+constexpr std::chrono::minutes kBetweenComplaints{1};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -38,12 +41,32 @@ Result<void> RunRecorder::on_plan(const TrainingPlan& plan, int num_blocks) {
   config += "# num-classes = " + std::to_string(plan.num_classes) + "\n";
   config += "# blocks = " + std::to_string(num_blocks) + "\n";
   config += "# computed with " + describe_compute() + "\n";
-  return directory_.write_config(config);
+  return watch(directory_.write_config(config));
 }
 
 Result<void> RunRecorder::on_event(const EventRecord& event) {
-  progress_.event(event);
-  return directory_.append(event);
+  if (event.event == kNotKept) {
+    progress_.warn(event.event + ": " + event.detail);
+  } else {
+    progress_.event(event);
+  }
+  return watch(directory_.append(event));
+}
+
+/// What the disk did not take waits; the training does not. Other errors pass.
+Result<void> RunRecorder::watch(Result<void> written) {
+  if (written) {
+    if (std::exchange(lines_wait_, false)) progress_.note("the disk takes the lines of metrics.jsonl again");
+    return written;
+  }
+  if (written.error().code != ErrorCode::kIo) return written;
+  const auto now = std::chrono::steady_clock::now();
+  if (!lines_wait_ || now >= next_complaint_) {
+    next_complaint_ = now + kBetweenComplaints;
+    progress_.warn("the run goes on, its lines wait in memory: " + written.error().message);
+  }
+  lines_wait_ = true;
+  return {};
 }
 
 void RunRecorder::on_step(const StepReport& report) {
@@ -71,9 +94,9 @@ Result<void> RunRecorder::on_round(const RoundReport& report) {
   finished_round_seconds_ += report.record.seconds;
   ++finished_rounds_;
   for (const ClientRecord& client : report.clients) {
-    if (auto appended = directory_.append(client); !appended) return appended;
+    if (auto appended = watch(directory_.append(client)); !appended) return appended;
   }
-  return directory_.append(report.record);
+  return watch(directory_.append(report.record));
 }
 
 Result<void> RunRecorder::save_model(const AggregatorSession& session) {
@@ -103,15 +126,34 @@ Result<void> RunRecorder::save_model(const AggregatorSession& session) {
   return {};
 }
 
-Result<void> RunRecorder::finish(const AggregatorSession& session) {
-  RunSummary summary = session.summary();
-  summary.peak_rss_bytes = peak_rss_bytes();
+Result<void> RunRecorder::save_results(const AggregatorSession& session, const RunSummary& summary) {
+  if (auto written = directory_.catch_up(); !written) return written;
   if (summary.rounds > 0) {
     if (auto saved = save_model(session); !saved) return saved;
   }
-  if (auto written = directory_.write_summary(summary); !written) return written;
-  if (auto written = directory_.write_report(); !written) return written;
-  progress_.finish(summary, (directory_.path() / "report.html").string());
+  return directory_.write_summary(summary);
+}
+
+Result<void> RunRecorder::finish(const AggregatorSession& session, const std::function<bool()>& should_stop) {
+  RunSummary summary = session.summary();
+  summary.peak_rss_bytes = peak_rss_bytes();
+  if (!directory_.recorded()) return progress_.finish(summary, ""), Result<void>();
+  auto saved = write_patiently([&] { return save_results(session, summary); }, should_stop,
+                               [&](const std::string& line) { progress_.warn(line); });
+  if (!saved) {
+    return Error{saved.error().code,
+                 saved.error().message +
+                     "; started again with --resume, the run goes on from the checkpoints in " +
+                     directory_.checkpoints().string()};
+  }
+  // The page is made of the other files, and can be made again.
+  std::string report = (directory_.path() / "report.html").string();
+  if (auto written = directory_.write_report(); !written) {
+    progress_.warn("no report: " + written.error().message + "; \"tandem report " +
+                   directory_.path().string() + "\" writes it later");
+    report.clear();
+  }
+  progress_.finish(summary, report);
   return {};
 }
 

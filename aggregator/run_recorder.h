@@ -1,6 +1,7 @@
 #pragma once
 
-#include <memory>
+#include <chrono>
+#include <functional>
 #include <string>
 
 #include "tandem/aggregator/aggregator_session.h"
@@ -11,8 +12,9 @@
 
 namespace tandem::aggregator {
 
-/// Writes a run's directory (configuration, metrics, checkpoints, model, summary, report) and shows its
-/// progress. Lives on the session's thread.
+/// Writes a run's directory (configuration, metrics, model, summary, report) and shows its progress. A disk
+/// that does not take a line ends no training: the line waits (run_directory.h), and a warning says so. Lives
+/// on the session's thread.
 class RunRecorder : public RunObserver {
  public:
   /// `resolved_config`: the flags in force, as TOML.
@@ -24,12 +26,16 @@ class RunRecorder : public RunObserver {
   Result<void> on_round(const RoundReport& report) override;
 
   /// The end of the run: model.safetensors, front and tail, summary.json, report.html, the closing table.
-  Result<void> finish(const AggregatorSession& session);
+  /// Waits for a disk that does not take them (write_patiently) unless `should_stop`. A run that recorded
+  /// nothing leaves nothing behind.
+  Result<void> finish(const AggregatorSession& session, const std::function<bool()>& should_stop);
 
   Progress& progress() { return progress_; }
 
  private:
   Result<void> save_model(const AggregatorSession& session);
+  Result<void> save_results(const AggregatorSession& session, const RunSummary& summary);
+  Result<void> watch(Result<void> written);
 
   RunDirectory directory_;
   std::string resolved_config_;
@@ -40,6 +46,8 @@ class RunRecorder : public RunObserver {
   int64_t examples_at_start_ = 0;
   double finished_round_seconds_ = 0;
   uint32_t finished_rounds_ = 0;
+  bool lines_wait_ = false;
+  std::chrono::steady_clock::time_point next_complaint_;
 };
 
 }  // namespace tandem::aggregator

@@ -20,9 +20,10 @@ struct StoredRun {
   std::optional<InitialWeights> initial_weights;
 };
 
-/// Opens --run-dir as --resume says. `config`: the flags in force, as TOML. Damaged checkpoints are passed
-/// over with a warning in the log. The file of --init is read only where the run begins. kInvalidArgument
-/// when the directory holds a run that is not to go on, or one of other flags.
-Result<StoredRun> open_stored_run(const TrainingFlags& flags, const std::string& config);
+/// Opens --run-dir as --resume says. `flags`: all of the program's, `training` among them. Damaged
+/// checkpoints are passed over with a warning in the log. The file of --init is read only where the run
+/// begins. kInvalidArgument when the directory holds a run that is not to go on, one of other flags (all of
+/// them are named), or one that cannot go on: without a good checkpoint nothing is begun anew over its results.
+Result<StoredRun> open_stored_run(const TrainingFlags& training, const Flags& flags);
 
 }  // namespace tandem::aggregator

@@ -16,6 +16,7 @@ class EdgeDisplay {
 
   void step(const EdgeReport& report);
   void note(const std::string& line) { progress_.note(line); }
+  void warn(const std::string& line) { progress_.warn(line); }
   void finished(const EdgeSession& session);
 
  private:

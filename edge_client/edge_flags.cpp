@@ -27,8 +27,8 @@ void EdgeFlags::add_to(Flags& flags) {
   flags.add("fault-seed", fault_seed, "Seed of --fault");
 
   flags.group("Data");
-  flags.add("data", data,
-            "The device's data, such as idx:DIR, idx:DIR?classes=N or synthetic:images?examples=6000");
+  flags.add_data("data", data,
+                 "The device's data, such as idx:DIR, idx:DIR?classes=N or synthetic:images?examples=6000");
   flags.add("shard", shard, "I/N: take part I of N of the data; empty takes all");
   flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
   flags.add("partition-seed", partition_seed, "Seed of the parts; the same on every device");
@@ -43,11 +43,14 @@ void EdgeFlags::add_to(Flags& flags) {
       "run-dir", run_dir,
       "Folder for this device's checkpoints, so that it goes on after its own death; empty keeps them "
       "in memory, for the death of the aggregator");
-  flags.add("resume", resume, "Go on from the checkpoints in --run-dir; begins if there are none");
+  flags.add("resume", resume, "Go on from the checkpoints in --run-dir; begins where there were none");
   flags.add_path("seal-key", seal_key,
                  "Seal the checkpoints in --run-dir with the key in this file (tandem seal-key makes one)");
   flags.add_path("save-front", save_front, "Write the final merged front to this .safetensors file");
   flags.add("quiet", quiet, "No progress, only what a person must know");
+  flags.not_of_the_run({"name", "endpoint", "server-key", "key-file", "insecure", "give-up-after",
+                        "resend-after", "max-frame-mib", "fault", "fault-seed", "device", "threads",
+                        "prefetch", "run-dir", "resume", "seal-key", "save-front", "quiet"});
 }
 
 Result<void> EdgeFlags::check_no_flag_is_unused() const {

@@ -65,6 +65,8 @@ struct EdgeSessionDependencies {
   /// For a display; may be empty.
   std::function<void(const EdgeReport&)> on_step;
   std::function<void(const std::string&)> on_note;
+  /// What somebody has to act on; as a note where it is empty.
+  std::function<void(const std::string&)> on_warning;
 };
 
 /// The edge's side of the protocol and its training: messages in, messages out, no thread of its own
@@ -186,6 +188,7 @@ class EdgeSession {
   std::unique_ptr<DeviceTrainer> trainer_;
   LrScheduleOptions lr_schedule_;  // of the trainer
   KeptCheckpoints kept_;
+  bool unkept_ = false;  // the disk did not take the last checkpoint
   std::chrono::steady_clock::time_point next_save_complaint_;
   Round round_;
   HeldOutEvaluation evaluation_;

@@ -7,7 +7,7 @@
 namespace tandem::edge_client {
 namespace {
 
-constexpr std::chrono::seconds kSaveComplaintInterval{30};
+constexpr std::chrono::seconds kSaveComplaintInterval{60};
 
 }  // namespace
 
@@ -57,9 +57,14 @@ void EdgeSession::save_checkpoint(bool front_sent, const NamedTensors& control_c
   current.control_change = control_change;
   const auto saved = kept_.save(current);
   // Training goes on; what is kept already stays good.
-  if (saved || dependencies_.now() < next_save_complaint_) return;
-  next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
-  note("this moment cannot be kept: " + saved.error().message);
+  const bool was_unkept = std::exchange(unkept_, !saved);
+  if (saved) {
+    if (was_unkept) note("the disk takes checkpoints again");
+  } else if (!was_unkept || dependencies_.now() >= next_save_complaint_) {
+    next_save_complaint_ = dependencies_.now() + kSaveComplaintInterval;
+    const auto& say = dependencies_.on_warning ? dependencies_.on_warning : dependencies_.on_note;
+    if (say) say("this moment cannot be kept: " + saved.error().message);
+  }
 }
 
 Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {

@@ -2,13 +2,17 @@
 #include <spdlog/spdlog.h>
 
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <system_error>
 
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
+#include "tandem/core/base/open_files.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/run/operation_flags.h"
+#include "tandem/core/run/patient_write.h"
 #include "tandem/core/run/progress.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
@@ -32,7 +36,27 @@ Result<datasets::HeldOutSplit> open_data(const EdgeFlags& flags) {
   return datasets::hold_out(*part, flags.hold_out, shard);
 }
 
-Result<int> run(const EdgeFlags& flags, const OperationFlags& operation) {
+Result<void> save_front(const EdgeFlags& flags, const EdgeSession& session, EdgeDisplay& display) {
+  if (flags.save_front.empty()) return {};
+  return write_patiently(
+      [&] {
+        return save_safetensors(
+            flags.save_front, {session.final_front(), {{"format", "pt"}, {"model", session.plan()->model}}});
+      },
+      stop_requested, [&](const std::string& line) { display.warn(line); });
+}
+
+/// Found now rather than when the run is over.
+Result<void> check_front_is_new(const std::filesystem::path& path) {
+  std::error_code error;
+  if (path.empty() || !std::filesystem::exists(std::filesystem::symlink_status(path, error))) return {};
+  return Error{
+      ErrorCode::kInvalidArgument,
+      "--save-front " + path.string() +
+          ": there is a file already, and it is not overwritten; choose another name or move it away"};
+}
+
+Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const Flags& all) {
   auto transport = flags.client_options();
   if (!transport) return transport.error();
   EdgeDisplay display(flags.quiet);
@@ -43,9 +67,10 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation) {
   if (!status_server) return status_server.error();
   auto device = parse_device(flags.device);
   if (!device) return device.error();
+  if (auto is_new = check_front_is_new(flags.save_front); !is_new) return is_new.error();
   auto data = open_data(flags);
   if (!data) return data.error();
-  auto stored = open_stored_device(flags);
+  auto stored = open_stored_device(flags, all);
   if (!stored) return stored.error();
 
   // The client is made last, of a session that sends through it.
@@ -65,7 +90,8 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation) {
                              edge_status.step(report);
                              display.step(report);
                            },
-                       .on_note = [&](const std::string& line) { display.note(line); }});
+                       .on_note = [&](const std::string& line) { display.note(line); },
+                       .on_warning = [&](const std::string& line) { display.warn(line); }});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(transport->max_frame_bytes);
   EdgeClient client(session,
@@ -88,11 +114,7 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation) {
   };
   if (auto ran = client.run(turn); !ran) return ran.error();
   if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
-  if (!flags.save_front.empty()) {
-    auto saved = save_safetensors(
-        flags.save_front, {session.final_front(), {{"format", "pt"}, {"model", session.plan()->model}}});
-    if (!saved) return saved.error();
-  }
+  if (auto saved = save_front(flags, session, display); !saved) return saved.error();
   display.finished(session);
   return kExitDone;
 }
@@ -102,6 +124,7 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation) {
 
 int main(int argc, char** argv) {
   using namespace tandem;
+  open_standard_descriptors();
   Flags flags("tandem-edge", "Trains the front of a split model on this device's own data.");
   edge_client::EdgeFlags edge;
   edge.add_to(flags);
@@ -111,5 +134,6 @@ int main(int argc, char** argv) {
   if (const auto status = flags.parse(argc, argv)) return *status;
   stop_on_signals();
   return run_program(
-      "tandem-edge", edge.threads, [&] { return edge_client::run(edge, operation); }, operation.format());
+      "tandem-edge", edge.threads, [&] { return edge_client::run(edge, operation, flags); },
+      operation.format());
 }

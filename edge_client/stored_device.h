@@ -19,8 +19,10 @@ struct StoredDevice {
   std::optional<RunLock> lock;  ///< of --run-dir, held by one process at a time
 };
 
-/// Opens --run-dir as --resume says; without one everything is in memory. kInvalidArgument when the folder
-/// holds checkpoints that are not to be gone on from.
-Result<StoredDevice> open_stored_device(const EdgeFlags& flags);
+/// Opens --run-dir as --resume says; without one everything is in memory. The folder gets a config.toml with
+/// the flags in force. `all`: all of the program's flags, `flags` among them. kInvalidArgument when the
+/// folder holds checkpoints that are not to be gone on from, those of other data (each flag is named), or
+/// only damaged ones; and when somebody else's config.toml is there.
+Result<StoredDevice> open_stored_device(const EdgeFlags& flags, const Flags& all);
 
 }  // namespace tandem::edge_client

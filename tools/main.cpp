@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "tandem/core/base/open_files.h"
 #include "tandem/core/base/version.h"
 #include "tandem/core/config/flags.h"
 #include "tandem/tools/commands.h"
@@ -37,6 +38,7 @@ void print_usage(std::FILE* to) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  tandem::open_standard_descriptors();
   const std::string name = argc > 1 ? argv[1] : "";
   if (name == "--help" || name == "-h") return print_usage(stdout), tandem::kExitDone;
   if (name == "--version") return std::printf("tandem %s\n", tandem::kVersion), tandem::kExitDone;

@@ -34,7 +34,7 @@ Result<int> open_file(const fs::path& key_file, const fs::path& in, const fs::pa
   if (!context) return Error{context.error().code, in.string() + ": " + context.error().message};
   const auto plain = unseal(*key, *context, *sealed);
   if (!plain) return Error{plain.error().code, in.string() + ": " + plain.error().message};
-  if (auto written = write_file_atomically(out, {*plain}, 0600); !written) return written.error();
+  if (auto written = write_new_file(out, {*plain}, kSecretMode); !written) return written.error();
   std::printf("%s: %s\n", context->c_str(), out.c_str());
   return kExitDone;
 }
@@ -52,11 +52,11 @@ int seal_key_command(int argc, const char* const* argv) {
 int unseal_command(int argc, const char* const* argv) {
   Flags flags("tandem unseal", "Writes a sealed checkpoint as the safetensors file that it holds.");
   fs::path key_file;
-  std::string in;
-  std::string out;
+  fs::path in;
+  fs::path out;
   flags.add_path("seal-key", key_file, "The key file it was sealed with");
   flags.add_positional("in", in, "A sealed checkpoint");
-  flags.add_positional("out", out, "File to write, readable by its owner only");
+  flags.add_positional("out", out, "File to write, which must not exist yet; readable by its owner only");
   if (const auto status = flags.parse(argc, argv)) return *status;
   return run_program("tandem unseal", 1, [&] { return open_file(key_file, in, out); });
 }

@@ -33,13 +33,14 @@ struct SimulateFlags {
   void add_to(Flags& flags) {
     training.add_to(flags);
     flags.group("Simulated devices");
-    flags.add("data", data,
-              "The data that the devices share out among them, such as idx:DIR or idx:DIR?classes=N");
+    flags.add_data("data", data,
+                   "The data that the devices share out among them, such as idx:DIR or idx:DIR?classes=N");
     flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
     flags.add("partition-seed", partition_seed, "Seed of the parts");
     flags.add("hold-out", hold_out,
               "Fraction of each device's examples on which it only evaluates, without --eval-data");
     flags.add("workers", workers, "Threads on which the devices compute; 0 takes every core");
+    flags.not_of_the_run({"workers"});
   }
 };
 
@@ -76,7 +77,7 @@ Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
   return edges;
 }
 
-Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
+Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   auto options = flags.training.session_options();
   if (!options) return options.error();
   if (const auto unused = aggregator::harmless_unused_flag(flags.training)) spdlog::warn("{}", *unused);
@@ -93,9 +94,10 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
                  "--resume needs --checkpoint-steps, now and when the run began: only then the simulated "
                  "devices are kept too"};
   }
-  auto stored = aggregator::open_stored_run(flags.training, config);
+  auto stored = aggregator::open_stored_run(flags.training, all);
   if (!stored) return stored.error();
-  aggregator::RunRecorder recorder(std::move(stored->directory), config, flags.training.quiet);
+  aggregator::RunRecorder recorder(std::move(stored->directory), all.to_toml(flags.training.run_dir),
+                                   flags.training.quiet);
 
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int workers = flags.workers > 0 ? flags.workers : cores;
@@ -106,7 +108,7 @@ Result<int> simulate(const SimulateFlags& flags, const std::string& config) {
   recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested, stored->newest ? &*stored->newest : nullptr);
   if (!ran && !simulation.session().started()) return ran.error();
-  auto finished = recorder.finish(simulation.session());
+  auto finished = recorder.finish(simulation.session(), stop_requested);
   if (!ran) return ran.error();
   if (!finished) return finished.error();
   return simulation.session().completed() ? kExitDone : kExitInterrupted;
@@ -126,7 +128,7 @@ int simulate_command(int argc, const char* const* argv) {
   // A simulation's parallelism is its workers; one thread an operation keeps them out of each other's way.
   const int threads = values.training.threads > 0 ? values.training.threads : 1;
   return run_program(
-      "tandem simulate", threads, [&] { return simulate(values, flags.to_toml()); }, operation.format());
+      "tandem simulate", threads, [&] { return simulate(values, flags); }, operation.format());
 }
 
 }  // namespace tandem::tools

@@ -1,8 +1,10 @@
 #include "tandem/core/base/open_files.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 
 namespace tandem {
@@ -23,6 +25,14 @@ int64_t raise_open_files(int64_t wanted) {
   rlimit raised = limit;
   raised.rlim_cur = static_cast<rlim_t>(std::min(wanted, as_number(limit.rlim_max)));
   return as_number(setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur);
+}
+
+void open_standard_descriptors() {
+  for (int descriptor = 0; descriptor <= 2; ++descriptor) {
+    if (fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
+    // The lowest free number is this one: all below are open.
+    if (open("/dev/null", descriptor == 0 ? O_RDONLY : O_WRONLY) < 0) return;
+  }
 }
 
 }  // namespace tandem

@@ -1,20 +1,42 @@
 #include "tandem/core/config/flag_detail.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <type_traits>
 
+#include "tandem/core/config/specification.h"
 #include "tandem/core/config/toml_text_detail.h"
 #include "tandem/core/config/wording_detail.h"
 
 namespace tandem::detail {
 namespace {
 
+/// "~/x" is in the user's home, as in a shell. "~name" would have to be looked up: it is refused rather than
+/// taken for a file of that name.
+Result<std::string> resolve_path(const std::string& label, const std::string& text,
+                                 const std::filesystem::path& folder) {
+  if (text.empty()) return text;
+  if (text.front() != '~') return folder.empty() ? text : (folder / text).lexically_normal().string();
+  if (text.size() > 1 && text[1] != '/') {
+    return invalid(
+        label + " is " + in_quotes(text) +
+        ": only ~/ at the beginning of a path is somebody's home, yours; write the path out, or ./" + text +
+        " for a file of that name");
+  }
+  const char* home = std::getenv("HOME");
+  if (home == nullptr || *home == '\0') {
+    return invalid(label + " is " + in_quotes(text) + ", and HOME is not set; write the path out");
+  }
+  return home + text.substr(1);
+}
+
 /// Stores one flag's texts into its variable. `label` is how the reader knows the flag.
 struct Assign {
   const Flag& flag;
   const std::string& label;
   const Texts& texts;
+  const std::filesystem::path& folder;
 
   const std::string& text() const { return texts.front(); }
 
@@ -25,7 +47,15 @@ struct Assign {
                      did_you_mean(text(), flag.choices));
     }
     *value = text();
-    return {};
+    if (!flag.is_data) return {};
+    Result<void> outcome;
+    *value = with_changed_path(text(), [&](const std::string& path) {
+      auto resolved = resolve_path(label, path, folder);
+      if (resolved) return *resolved;
+      outcome = resolved.error();
+      return path;
+    });
+    return outcome;
   }
 
   template <class T>
@@ -63,19 +93,56 @@ struct Assign {
   }
 
   Result<void> operator()(std::filesystem::path* value) const {
-    *value = text();
+    const auto resolved = resolve_path(label, text(), folder);
+    if (!resolved) return resolved.error();
+    *value = *resolved;
     return {};
+  }
+};
+
+struct CanonicalText {
+  const Flag& flag;
+
+  std::string operator()(const std::string* value) const {
+    if (!flag.is_data) return canonical_specification(*value);
+    return with_changed_path(*value, [](const std::string& path) { return canonical_path(path); });
+  }
+  std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
+  std::string operator()(const Texts* value) const { return joined(*value); }
+  std::string operator()(const std::filesystem::path* value) const { return canonical_path(*value); }
+  template <class T>
+  std::string operator()(const T* value) const {
+    return number_text(*value);
   }
 };
 
 }  // namespace
 
-Result<void> assign(Flag& flag, const std::string& label, const Texts& texts) {
+std::string canonical_path(const std::filesystem::path& path) {
+  if (path.empty()) return "";
+  const auto normal = std::filesystem::absolute(path).lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).string();
+}
+
+std::string with_changed_path(const std::string& text,
+                              const std::function<std::string(const std::string&)>& change) {
+  const auto parsed = parse_specification(text);
+  if (!parsed || !names_files(parsed->scheme) || parsed->location.empty()) return text;
+  const size_t begin = parsed->scheme.size() + 1;
+  return text.substr(0, begin) + change(parsed->location) + text.substr(begin + parsed->location.size());
+}
+
+std::string canonical_text(const Flag& flag) {
+  return std::visit(CanonicalText{flag}, flag.target);
+}
+
+Result<void> assign(Flag& flag, const std::string& label, const Texts& texts,
+                    const std::filesystem::path& folder) {
   for (const std::string& text : texts) {
     // Both the configuration and the metrics are UTF-8 files; other bytes could not be written back.
     if (!is_utf8(text)) return invalid(label + " is not valid UTF-8");
   }
-  const auto stored = std::visit(Assign{flag, label, texts}, flag.target);
+  const auto stored = std::visit(Assign{flag, label, texts, folder}, flag.target);
   if (stored) flag.given = true;
   return stored;
 }

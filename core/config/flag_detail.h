@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -29,6 +30,8 @@ struct Flag {
   Texts choices;
   std::string default_text;
   bool positional = false;
+  bool is_data = false;    ///< a text that names data: "scheme:location?..."
+  bool of_the_run = true;  ///< must be the same where a run goes on
   bool given = false;
   Texts command_line = {};  ///< raw values, in order
 
@@ -40,7 +43,21 @@ struct Flag {
 };
 
 /// Stores texts, from wherever they come, into the flag's variable. `label` is how the error names the flag.
-Result<void> assign(Flag& flag, const std::string& label, const Texts& texts);
+/// Paths, also those in names of data, are relative to `folder`, if one is given; "~/" at their beginning is
+/// the user's home.
+Result<void> assign(Flag& flag, const std::string& label, const Texts& texts,
+                    const std::filesystem::path& folder = {});
+
+/// The flag's value as text that means the same in any folder, in one spelling: two texts are the same
+/// exactly when the values are.
+std::string canonical_text(const Flag& flag);
+
+/// An absolute path in one spelling.
+std::string canonical_path(const std::filesystem::path& path);
+
+/// `text`, which names data, with `change` applied to the path in it; as it is where it names no files.
+std::string with_changed_path(const std::string& text,
+                              const std::function<std::string(const std::string&)>& change);
 
 /// The shortest text that reads back as the same number.
 template <class T>

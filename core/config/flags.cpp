@@ -1,6 +1,7 @@
 #include "tandem/core/config/flags.h"
 
 #include <algorithm>
+#include <chrono>
 #include <iostream>
 #include <stdexcept>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "tandem/core/config/flags_file_detail.h"
 #include "tandem/core/config/flags_help_detail.h"
 #include "tandem/core/config/wording_detail.h"
+#include "tandem/core/run/log_detail.h"
 
 namespace tandem {
 namespace {
@@ -47,7 +49,9 @@ struct Flags::Impl {
   void add(const std::string& name, detail::FlagTarget target, const std::string& help, Texts choices,
            bool positional);
   const Flag* find(const std::string& name) const;
+  Flag& known(const std::string& name);
 
+  bool wants_json(int argc, const char* const* argv) const;
   Result<Request> read_command_line(int argc, const char* const* argv);
   Result<Request> tokenize(CLI::App& app, int argc, const char* const* argv);
   Error unknown_argument(const std::string& argument) const;
@@ -69,6 +73,13 @@ void Flags::Impl::add(const std::string& name, detail::FlagTarget target, const 
 const Flag* Flags::Impl::find(const std::string& name) const {
   const auto found = std::find_if(flags.begin(), flags.end(), [&](const Flag& f) { return f.name == name; });
   return found == flags.end() ? nullptr : &*found;
+}
+
+Flag& Flags::Impl::known(const std::string& name) {
+  for (Flag& flag : flags) {
+    if (flag.name == name) return flag;
+  }
+  throw std::logic_error("there is no flag " + in_quotes(name));
 }
 
 Error Flags::Impl::unknown_argument(const std::string& argument) const {
@@ -110,6 +121,18 @@ Result<Flags::Impl::Request> Flags::Impl::tokenize(CLI::App& app, int argc, cons
   if (version->count() > 0) return Request::kShowVersion;
   for (size_t i = 0; i < flags.size(); ++i) flags[i].command_line = options[i]->results();
   return Request::kRun;
+}
+
+/// The wish counts although something is wrong with the command line or the file.
+bool Flags::Impl::wants_json(int argc, const char* const* argv) const {
+  const Flag* flag = find("log-format");
+  if (flag == nullptr) return false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--log-format=json") return true;
+    if (argument == "--log-format" && i + 1 < argc) return std::string(argv[i + 1]) == "json";
+  }
+  return *std::get<std::string*>(flag->target) == "json";
 }
 
 Result<Flags::Impl::Request> Flags::Impl::read_command_line(int argc, const char* const* argv) {
@@ -184,6 +207,10 @@ void Flags::add(const std::string& name, std::vector<std::string>& value, const 
 void Flags::add_path(const std::string& name, std::filesystem::path& value, const std::string& help) {
   impl_->add(name, &value, help, {}, false);
 }
+void Flags::add_data(const std::string& name, std::string& value, const std::string& help) {
+  impl_->add(name, &value, help, {}, false);
+  impl_->flags.back().is_data = true;
+}
 void Flags::add_choice(const std::string& name, std::string& value, std::vector<std::string> choices,
                        const std::string& help) {
   if (choices.empty()) throw std::logic_error("flag " + in_quotes(name) + " has no choices");
@@ -193,6 +220,14 @@ void Flags::add_positional(const std::string& name, std::string& value, const st
   impl_->add(name, &value, help, {}, true);
 }
 
+void Flags::add_positional(const std::string& name, std::filesystem::path& value, const std::string& help) {
+  impl_->add(name, &value, help, {}, true);
+}
+
+void Flags::not_of_the_run(const std::vector<std::string>& names) {
+  for (const std::string& name : names) impl_->known(name).of_the_run = false;
+}
+
 void Flags::add_positional(const std::string& name, std::vector<std::string>& value,
                            const std::string& help) {
   impl_->add(name, &value, help, {}, true);
@@ -200,8 +235,13 @@ void Flags::add_positional(const std::string& name, std::vector<std::string>& va
 
 std::optional<int> Flags::parse(int argc, const char* const* argv) {
   const auto fail = [&](const Error& error) {
-    std::cerr << impl_->program << ": " << error.message << " (run " << impl_->program << " --help)"
-              << std::endl;
+    const std::string message = error.message + " (run " + impl_->program + " --help)";
+    if (impl_->wants_json(argc, argv)) {
+      std::cerr << detail::json_line(std::chrono::system_clock::now(), "error", impl_->program, message)
+                << std::flush;
+    } else {
+      std::cerr << impl_->program << ": " << message << std::endl;
+    }
     return kExitUsage;
   };
   const auto request = impl_->read_command_line(argc, argv);
@@ -222,13 +262,30 @@ std::optional<int> Flags::parse(int argc, const char* const* argv) {
 }
 
 bool Flags::given(const std::string& name) const {
-  const Flag* flag = impl_->find(name);
-  if (!flag) throw std::logic_error("there is no flag " + in_quotes(name));
-  return flag->given;
+  return impl_->known(name).given;
 }
 
-std::string Flags::to_toml() const {
-  return detail::file_text(impl_->flags);
+std::string Flags::to_toml(const std::filesystem::path& folder) const {
+  return detail::file_text(impl_->flags, folder);
+}
+
+Result<std::vector<FlagDifference>> Flags::differences_from(const std::filesystem::path& recorded,
+                                                            const std::vector<std::string>& also) const {
+  std::vector<Flag> flags = impl_->flags;
+  for (Flag& flag : flags) {
+    if (std::find(also.begin(), also.end(), flag.name) != also.end()) flag.of_the_run = true;
+  }
+  return detail::differences_from(recorded, flags);
+}
+
+std::string Flags::text_of(const std::vector<FlagDifference>& differences) {
+  const auto shown = [](const std::string& value) { return value.empty() ? "\"\"" : value; };
+  std::string text;
+  for (const FlagDifference& difference : differences) {
+    text += (text.empty() ? "--" : "; --") + difference.name + " " + shown(difference.recorded) + ", now " +
+            shown(difference.present);
+  }
+  return text;
 }
 
 std::string Flags::help() const {

@@ -69,7 +69,6 @@ std::optional<Texts> array_texts(const toml::array& array) {
 /// type for the variable.
 struct NodeTexts {
   const toml::node& node;
-  const Path& folder;
 
   using Answer = std::optional<Texts>;
 
@@ -77,9 +76,7 @@ struct NodeTexts {
     return node.is_string() ? Answer(Texts{node.as_string()->get()}) : std::nullopt;
   }
   Answer operator()(const Path*) const {
-    if (!node.is_string()) return std::nullopt;
-    const std::string& text = node.as_string()->get();
-    return Texts{text.empty() ? text : (folder / text).lexically_normal().string()};
+    return node.is_string() ? Answer(Texts{node.as_string()->get()}) : std::nullopt;
   }
   Answer operator()(const bool*) const {
     return node.is_boolean() ? Answer(Texts{node.as_boolean()->get() ? "true" : "false"}) : std::nullopt;
@@ -114,6 +111,23 @@ struct NodeTexts {
 std::string location(const Path& file, const toml::source_region& source) {
   return file.string() + ":" + std::to_string(source.begin.line);
 }
+
+/// A flag with a variable of its own.
+class OwnValue {
+ public:
+  explicit OwnValue(Flag flag) : flag_(std::move(flag)) {
+    std::visit([&](auto* other) { flag_.target = &value_.emplace<std::decay_t<decltype(*other)>>(*other); },
+               FlagTarget(flag_.target));
+  }
+  OwnValue(const OwnValue&) = delete;
+  OwnValue& operator=(const OwnValue&) = delete;
+
+  const Flag& flag() const { return flag_; }
+
+ private:
+  std::variant<std::string, int32_t, uint32_t, int64_t, uint64_t, double, bool, Texts, Path> value_;
+  Flag flag_;
+};
 
 /// The file's keys in the order of their lines, so that the first mistake is the one reported.
 std::vector<FileEntry> entries_by_line(const toml::table& table, const Path& file) {
@@ -162,22 +176,34 @@ Result<void> apply_entry(const FileEntry& entry, const Path& folder, std::vector
   if (found == flags.end()) {
     return invalid("unknown " + entry.label + did_you_mean(entry.key, keys_of(flags)));
   }
-  const auto texts = std::visit(NodeTexts{*entry.node, folder}, found->target);
+  const auto texts = std::visit(NodeTexts{*entry.node}, found->target);
   if (!texts) {
     return invalid(entry.label + " must be " + std::visit(ExpectedKind{}, found->target) + ", found " +
                    describe(*entry.node));
   }
-  return assign(*found, entry.label, *texts);
+  return assign(*found, entry.label, *texts, folder);
 }
 
 // ---- writing ----------------------------------------------------------------------------------------
 
+/// Inside of `folder` relative to it, so that the folder can be moved; else absolute.
+std::string path_text(const Path& path, const Path& folder) {
+  const std::string absolute = canonical_path(path);
+  if (folder.empty() || absolute.empty()) return absolute;
+  const std::string inside = Path(absolute).lexically_relative(canonical_path(folder)).string();
+  return inside.empty() || inside == ".." || inside.starts_with("../") ? absolute : inside;
+}
+
 struct TomlValue {
-  std::string operator()(const std::string* value) const { return toml_string(*value); }
-  std::string operator()(const Path* value) const {
-    if (value->empty()) return "\"\"";
-    return toml_string(std::filesystem::absolute(*value).lexically_normal().string());
+  const Flag& flag;
+  const Path& folder;
+
+  std::string operator()(const std::string* value) const {
+    if (!flag.is_data) return toml_string(*value);
+    return toml_string(
+        with_changed_path(*value, [&](const std::string& path) { return path_text(path, folder); }));
   }
+  std::string operator()(const Path* value) const { return toml_string(path_text(*value, folder)); }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
   std::string operator()(const double* value) const {
     const std::string text = number_text(*value);
@@ -212,7 +238,27 @@ Result<void> apply_file(const Path& file, std::vector<Flag>& flags) {
   return {};
 }
 
-std::string file_text(const std::vector<Flag>& flags) {
+Result<std::vector<FlagDifference>> differences_from(const Path& file, const std::vector<Flag>& flags) {
+  const auto table = parse_toml(file);
+  if (!table) return table.error();
+  const Path folder = std::filesystem::absolute(file).parent_path();
+  std::vector<FlagDifference> differences;
+  for (const Flag& flag : flags) {
+    const toml::node* node = flag.is_key() && flag.of_the_run ? table->get(flag.name) : nullptr;
+    if (node == nullptr) continue;
+    OwnValue own(flag);
+    const FileEntry entry{flag.name, node,
+                          "key " + in_quotes(flag.name) + " in " + location(file, node->source())};
+    std::vector<Flag> one{own.flag()};
+    if (auto applied = apply_entry(entry, folder, one); !applied) return applied.error();
+    std::string recorded = canonical_text(one.front());
+    std::string present = canonical_text(flag);
+    if (recorded != present) differences.push_back({flag.name, std::move(recorded), std::move(present)});
+  }
+  return differences;
+}
+
+std::string file_text(const std::vector<Flag>& flags, const Path& folder) {
   std::string text;
   std::string group;
   for (const Flag& flag : flags) {
@@ -221,7 +267,7 @@ std::string file_text(const std::vector<Flag>& flags) {
       text += (text.empty() ? "# " : "\n# ") + flag.group + "\n";
       group = flag.group;
     }
-    text += flag.name + " = " + std::visit(TomlValue{}, flag.target) + "\n";
+    text += flag.name + " = " + std::visit(TomlValue{flag, folder}, flag.target) + "\n";
   }
   return text;
 }

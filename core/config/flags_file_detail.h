@@ -6,6 +6,7 @@
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/config/flag_detail.h"
+#include "tandem/core/config/flags.h"
 
 namespace tandem::detail {
 
@@ -13,7 +14,12 @@ namespace tandem::detail {
 /// names the key, the file and the line.
 Result<void> apply_file(const std::filesystem::path& file, std::vector<Flag>& flags);
 
-/// The values now in force as such a file.
-std::string file_text(const std::vector<Flag>& flags);
+/// The values now in force as such a file; paths inside of `folder` are relative to it, others absolute.
+std::string file_text(const std::vector<Flag>& flags, const std::filesystem::path& folder);
+
+/// The flags of the run whose values in the file are others than those now in force. Keys that the file lacks
+/// differ from nothing, and what is no flag (of this version) is passed over.
+Result<std::vector<FlagDifference>> differences_from(const std::filesystem::path& file,
+                                                     const std::vector<Flag>& flags);
 
 }  // namespace tandem::detail

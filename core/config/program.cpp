@@ -14,18 +14,14 @@ namespace {
 
 int report(const std::string& name, const Error& error) {
   if (log_format() == LogFormat::kJson) {
-    detail::write_json_line(stderr, "error", error.message);
+    detail::write_json_line("error", error.message);
   } else {
     std::fprintf(stderr, "%s: %s\n", name.c_str(), error.message.c_str());
   }
   return error.code == ErrorCode::kInvalidArgument ? kExitUsage : kExitFailed;
 }
 
-}  // namespace
-
-int run_program(const std::string& name, int threads, const std::function<Result<int>()>& body,
-                LogFormat format) {
-  configure_logging(name, format);
+int run_configured(const std::string& name, int threads, const std::function<Result<int>()>& body) {
   if (threads < 0) {
     return report(name,
                   {ErrorCode::kInvalidArgument, "--threads must be >= 0, got " + std::to_string(threads)});
@@ -45,6 +41,16 @@ int run_program(const std::string& name, int threads, const std::function<Result
   } catch (const std::exception& exception) {
     return report(name, {ErrorCode::kUnsupported, std::string("unexpected: ") + exception.what()});
   }
+}
+
+}  // namespace
+
+int run_program(const std::string& name, int threads, const std::function<Result<int>()>& body,
+                LogFormat format) {
+  configure_logging(name, format);
+  const int status = run_configured(name, threads, body);
+  end_logging();
+  return status;
 }
 
 }  // namespace tandem

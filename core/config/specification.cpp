@@ -6,7 +6,9 @@
 #include <limits>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
+#include "tandem/core/config/flag_detail.h"
 #include "tandem/core/config/wording_detail.h"
 
 namespace tandem {
@@ -69,6 +71,27 @@ Result<void> parse_parameters(std::string_view query, const std::string& text, S
   }
 }
 
+std::string canonical_word(std::string_view word) {
+  const size_t begin = word.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return "";
+  const std::string text(word.substr(begin, word.find_last_not_of(" \t") - begin + 1));
+  if (const auto whole = parse_whole<int64_t>(text)) return std::to_string(*whole);
+  const auto number = parse_whole<double>(text);
+  return number && std::isfinite(*number) ? detail::number_text(*number) : text;
+}
+
+/// Word by word; the signs between stay.
+std::string canonical_words(std::string_view text) {
+  std::string canonical;
+  for (;;) {
+    const size_t end = text.find_first_of(",:/=");
+    canonical += canonical_word(text.substr(0, end));
+    if (end == std::string_view::npos) return canonical;
+    canonical += text[end];
+    text.remove_prefix(end + 1);
+  }
+}
+
 /// Optimal string alignment: Levenshtein's distance that counts a swap of neighbours once.
 size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<std::vector<size_t>> distance(a.size() + 1, std::vector<size_t>(b.size() + 1));
@@ -114,6 +137,28 @@ Result<void> check_parameters(const Specification& specification, const std::vec
     return invalid(message + "; known are " + joined(known));
   }
   return {};
+}
+
+bool names_files(const std::string& scheme) {
+  return scheme == "idx";
+}
+
+std::string canonical_specification(const std::string& text) {
+  const size_t question = text.find('?');
+  std::string canonical = canonical_words(std::string_view(text).substr(0, question));
+  if (question == std::string::npos) return canonical;
+  std::vector<std::string> parameters;
+  std::string_view query = std::string_view(text).substr(question + 1);
+  for (;;) {
+    const size_t end = query.find('&');
+    parameters.push_back(canonical_words(query.substr(0, end)));
+    if (end == std::string_view::npos) break;
+    query.remove_prefix(end + 1);
+  }
+  std::sort(parameters.begin(), parameters.end());
+  char separator = '?';
+  for (const std::string& parameter : parameters) canonical += std::exchange(separator, '&') + parameter;
+  return canonical;
 }
 
 Result<int64_t> parse_integer(const std::string& what, const std::string& text, int64_t low, int64_t high) {

@@ -24,6 +24,13 @@ Result<Specification> parse_specification(const std::string& text);
 /// kInvalidArgument names the first parameter not in `known`, with the nearest known one.
 Result<void> check_parameters(const Specification& specification, const std::vector<std::string>& known);
 
+/// Whether the location behind this scheme is a path: idx.
+bool names_files(const std::string& scheme);
+
+/// A text of words and numbers, as flags carry them ("crop:2,flip", "fedprox?mu=0.01&x=1", "0.5/0.5"), in one
+/// spelling: without blanks around the signs , : / ? & =, numbers in their shortest form, parameters by name.
+std::string canonical_specification(const std::string& text);
+
 /// A whole decimal number, with a range; kInvalidArgument says `what`, the text and the range.
 Result<int64_t> parse_integer(const std::string& what, const std::string& text, int64_t low, int64_t high);
 /// A finite decimal number, with a range, both ends included.

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/run/address_file.h"
 
 namespace tandem {
 
@@ -10,6 +10,7 @@ void OperationFlags::add_log_format(Flags& flags) {
   flags.group("Operation");
   flags.add_choice("log-format", log_format, {"text", "json"},
                    "Lines for people, or one JSON object a line for a log collector");
+  flags.not_of_the_run({"log-format"});
 }
 
 void OperationFlags::add_status(Flags& flags) {
@@ -21,6 +22,7 @@ void OperationFlags::add_status(Flags& flags) {
   flags.add("stall-after", stall_after,
             "Seconds without a sign of life of the main loop after which /healthz says 503; more than the "
             "longest step or evaluation takes");
+  flags.not_of_the_run({"status-endpoint", "status-endpoint-file", "stall-after"});
 }
 
 Result<std::unique_ptr<RunStatus>> OperationFlags::make_status(const std::string& program) const {
@@ -38,7 +40,7 @@ Result<std::unique_ptr<StatusServer>> OperationFlags::serve(
   if (!server) return server.error();
   note("status at http://" + (*server)->endpoint() + "/metrics, /healthz and /readyz");
   if (!status_endpoint_file.empty()) {
-    auto written = write_file_atomically(status_endpoint_file, {(*server)->endpoint(), "\n"});
+    auto written = write_address_file("--status-endpoint-file", status_endpoint_file, (*server)->endpoint());
     if (!written) return written.error();
   }
   return server;

@@ -1,12 +1,12 @@
 #include "tandem/core/run/progress.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <string_view>
 
 #include "tandem/core/run/log.h"
 #include "tandem/core/run/log_detail.h"
@@ -25,22 +25,21 @@ int terminal_columns() {
   return std::max<int>(size.ws_col - 1, 1);
 }
 
-bool is_set(const char* name) {
-  const char* value = std::getenv(name);
-  return value && *value;
-}
-
 detail::ProgressStyle detect_style() {
-  const char* term = std::getenv("TERM");
   detail::ProgressStyle style;
-  style.terminal = isatty(STDERR_FILENO) && term && std::string_view(term) != "dumb";
-  style.colour = style.terminal && !is_set("NO_COLOR");
+  style.terminal = detail::stderr_is_terminal();
+  style.colour = detail::stderr_has_colour();
   style.unicode = detail::locale_is_utf8(std::getenv("LC_ALL"), std::getenv("LC_CTYPE"), std::getenv("LANG"));
   return style;
 }
 
 void write_stderr(const std::string& text) {
   if (!text.empty()) std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+void write_stdout(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
 }
 
 bool json() {
@@ -116,19 +115,24 @@ void Progress::update(const ProgressState& state) {
     write_stderr(impl_->renderer.update(state, now));
   } else if (now - impl_->last_json_line >= Renderer::kPlainInterval) {
     impl_->last_json_line = now;
-    detail::write_json_line(stderr, "info", detail::format_plain_line(state), fields_of(state));
+    detail::write_json_line("info", detail::format_plain_line(state), fields_of(state));
   }
 }
 
 void Progress::note(const std::string& line) {
   if (impl_->quiet) return;
-  if (json()) return detail::write_json_line(stderr, "info", line);
+  if (json()) return detail::write_json_line("info", line);
   write_stderr(impl_->renderer.note(line));
+}
+
+void Progress::warn(const std::string& text) {
+  write_stderr(impl_->renderer.clear());
+  spdlog::warn("{}", text);
 }
 
 void Progress::event(const EventRecord& event) {
   if (!json()) return note(text_of(event));
-  if (!impl_->quiet) detail::write_json_line(stderr, "info", text_of(event), fields_of(event));
+  if (!impl_->quiet) detail::write_json_line("info", text_of(event), fields_of(event));
 }
 
 void Progress::round(const RoundRecord& record, uint32_t total_rounds) {
@@ -136,18 +140,16 @@ void Progress::round(const RoundRecord& record, uint32_t total_rounds) {
   const auto now = Renderer::Clock::now();
   if (!json()) return write_stderr(impl_->renderer.round(record, total_rounds, now));
   impl_->last_json_line = now;
-  detail::write_json_line(stderr, "info", detail::format_round_line(record, total_rounds), fields_of(record));
+  detail::write_json_line("info", detail::format_round_line(record, total_rounds), fields_of(record));
 }
 
 void Progress::finish(const RunSummary& summary, const std::string& report_path) {
   write_stderr(impl_->renderer.clear());
   if (json()) {
-    return detail::write_json_line(stdout, "info", "the run is over: " + summary.status,
-                                   fields_of(summary, report_path));
+    return write_stdout(
+        detail::json_line_now("info", "the run is over: " + summary.status, fields_of(summary, report_path)));
   }
-  const std::string text = detail::format_summary(summary, report_path);
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  write_stdout(detail::format_summary(summary, report_path));
 }
 
 }  // namespace tandem

@@ -35,6 +35,8 @@ class Progress {
   void update(const ProgressState& state);
   /// A permanent line, above the bar on a terminal.
   void note(const std::string& line);
+  /// A line that somebody must act on, shown with `quiet` too.
+  void warn(const std::string& text);
   /// "join cam-1: 600 examples", as a note.
   void event(const EventRecord& event);
   /// A finished round as a permanent line.

@@ -75,15 +75,21 @@ struct RunSummary {
 
 /// The files a run leaves behind, written by one thread (the trainer). metrics.jsonl grows line by line
 /// and is flushed after each; everything else is written atomically.
+///
+/// A disk that takes nothing ends no run: lines of metrics.jsonl and config.toml that could not be written
+/// are kept, in order, and written with the next call that finds room; the error says why they wait. Beyond
+/// 16 MiB of them the newest are only counted, and a line says how many. Where somebody moves or removes
+/// metrics.jsonl meanwhile, a new one is begun.
 class RunDirectory {
  public:
-  /// Creates `path` and its parents. A run that records nothing leaves no metrics.jsonl behind.
-  /// kInvalidArgument when it already holds a run (metrics.jsonl): another run's results are never
-  /// overwritten.
+  /// Creates `path` and its parents. A run that records nothing leaves nothing behind.
+  /// kInvalidArgument when a file is there that a run writes, whoever made it: nothing is ever overwritten.
   static Result<RunDirectory> create(std::filesystem::path path);
   /// The directory of a run that goes on after `completed_rounds` rounds: records of later ones, which come
-  /// again, and a half-written last line are taken out of metrics.jsonl. Without metrics.jsonl as `create`.
+  /// again, and a half-written last line are taken out of metrics.jsonl, which is begun where it is missing.
   static Result<RunDirectory> resume(std::filesystem::path path, uint32_t completed_rounds);
+  /// Whether a run left results there, be it one finished round.
+  static bool holds_results(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
@@ -92,6 +98,10 @@ class RunDirectory {
   Result<void> append(const RoundRecord& record);
   Result<void> append(const ClientRecord& record);
   Result<void> append(const EventRecord& record);
+  /// Writes what waits, if anything does.
+  Result<void> catch_up();
+  /// Whether anything was appended.
+  bool recorded() const;
   Result<void> write_summary(const RunSummary& summary);
 
   /// report.html from config.toml, metrics.jsonl and summary.json: one self-contained file.

@@ -15,8 +15,9 @@ constexpr std::array<std::pair<Algorithm, const char*>, 5> kAlgorithms{{
     {Algorithm::kFederated, "federated"},
 }};
 
-Error bad_field(const std::string& field, const std::string& rule, const std::string& found) {
-  return {ErrorCode::kInvalidArgument, field + " must be " + rule + ", got " + found};
+/// Fields are named like the flags that give them.
+Error bad_field(const std::string& flag, const std::string& rule, const std::string& found) {
+  return {ErrorCode::kInvalidArgument, "--" + flag + " must be " + rule + ", got " + found};
 }
 
 Error no_sense(const std::string& pair, const std::string& reason) {
@@ -27,13 +28,13 @@ Result<void> check_fields(const TrainingPlan& plan) {
   if (plan.model.empty()) return bad_field("model", "a model's name", "nothing");
   if (plan.cut < 1) return bad_field("cut", ">= 1", std::to_string(plan.cut));
   if (plan.head_blocks < 0) return bad_field("head-blocks", ">= 0", std::to_string(plan.head_blocks));
-  if (plan.input_shape.empty()) return bad_field("input_shape", "known", "nothing");
+  if (plan.input_shape.empty()) return bad_field("input-shape", "known", "nothing");
   for (const int64_t size : plan.input_shape) {
     if (size < 1 || size > 65536)
-      return bad_field("input_shape", "1..65536 in each dimension", std::to_string(size));
+      return bad_field("input-shape", "1..65536 in each dimension", std::to_string(size));
   }
   if (plan.num_classes < 2 || plan.num_classes > 1'000'000) {
-    return bad_field("num_classes", "2..1000000", std::to_string(plan.num_classes));
+    return bad_field("num-classes", "2..1000000", std::to_string(plan.num_classes));
   }
   if (!find_algorithm(plan.algorithm)) {
     std::string names;
@@ -46,7 +47,7 @@ Result<void> check_fields(const TrainingPlan& plan) {
     return bad_field("tail-interval", "1..1000000", std::to_string(plan.tail_interval));
   }
   if (!(plan.proximal_mu >= 0 && plan.proximal_mu <= 1e6)) {
-    return bad_field("proximal mu", "0..1000000", std::to_string(plan.proximal_mu));
+    return bad_field("strategy fedprox?mu", "0..1000000", std::to_string(plan.proximal_mu));
   }
   return {};
 }

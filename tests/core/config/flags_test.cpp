@@ -6,6 +6,8 @@
 #include <iostream>
 #include <sstream>
 
+#include <nlohmann/json.hpp>
+
 #include "support/test.h"
 
 namespace {
@@ -44,6 +46,19 @@ struct TemporaryFolder {
   fs::path path;
 };
 
+/// Another HOME while it lives; none for an empty one.
+class Home {
+ public:
+  explicit Home(const char* path) {
+    if (const char* present = getenv("HOME")) before_ = present;
+    *path != '\0' ? setenv("HOME", path, 1) : unsetenv("HOME");
+  }
+  ~Home() { before_ ? setenv("HOME", before_->c_str(), 1) : unsetenv("HOME"); }
+
+ private:
+  std::optional<std::string> before_;
+};
+
 /// Flags of every kind, as a program would declare them.
 struct Program {
   Program() : flags("tandem-test", "Tests flags.") {
@@ -59,6 +74,7 @@ struct Program {
     flags.add("insecure", insecure, "no encryption");
     flags.add("device", devices, "a device");
     flags.add_path("run-dir", run_dir, "where results go");
+    flags.add_data("data", data, "what it is about");
   }
 
   std::optional<int> parse(std::vector<const char*> arguments) {
@@ -91,6 +107,7 @@ struct Program {
   bool insecure = false;
   std::vector<std::string> devices;
   fs::path run_dir = "runs/first";
+  std::string data;
   tandem::Flags flags;
 };
 
@@ -276,7 +293,8 @@ TEST_SUITE("core/config/flags") {
           "name = \"a \\\"b\\\" \\\\ c\\n\\t\\u0001 \u00e9\"\n"
           "insecure = false\n"
           "device = [\"x\", \"y \\\"z\\\"\"]\n"
-          "run-dir = \"/tmp/s\"\n");
+          "run-dir = \"/tmp/s\"\n"
+          "data = \"\"\n");
 
     TemporaryFolder folder;
     const std::string file = folder.write("config.toml", toml);
@@ -292,6 +310,120 @@ TEST_SUITE("core/config/flags") {
     Program program;
     CHECK(program.flags.to_toml().find("run-dir = \"" + (fs::current_path() / "runs/first").string() +
                                        "\"") != std::string::npos);
+  }
+
+  TEST_CASE("paths in the folder where the text lies are relative to it, all others absolute") {
+    TemporaryFolder folder;
+    fs::create_directories(folder.path / "runs/a");
+    Program program;
+    const std::string run = (folder.path / "runs/./a/").string();
+    const std::string data = "idx:" + (folder.path / "runs/../data").string() + "?x=1";
+    CHECK(program.parse({"--run-dir", run.c_str(), "--data", data.c_str()}) == std::nullopt);
+    const std::string text = program.flags.to_toml(program.run_dir);
+    CHECK(text.find("run-dir = \".\"\n") != std::string::npos);
+    CHECK(text.find("data = \"idx:" + (folder.path / "data").string() + "?x=1\"\n") != std::string::npos);
+    fs::rename(folder.path / "runs", folder.path / "moved");
+    std::ofstream(folder.path / "moved/a/config.toml") << text;
+    Program again;
+    const std::string config = (folder.path / "moved/a/config.toml").string();
+    CHECK(again.parse({"--config", config.c_str()}) == std::nullopt);
+    CHECK(fs::equivalent(again.run_dir, folder.path / "moved/a"));
+  }
+
+  TEST_CASE("data in a file is relative to the file, and what names no files stays as it is") {
+    TemporaryFolder folder;
+    for (const auto& [text, expected] :
+         {std::pair<std::string, std::string>{"idx:data/mnist",
+                                              "idx:" + (folder.path / "data/mnist").string()},
+          {"idx:../x", "idx:" + (folder.path.parent_path() / "x").string()},
+          {"idx:/data", "idx:/data"},
+          {"idx:", "idx:"},
+          {"synthetic:images?examples=6", "synthetic:images?examples=6"},
+          {"nonsense", "nonsense"}}) {
+      const std::string file = folder.write("run.toml", "data = \"" + text + "\"\n");
+      Program program;
+      CHECK(program.parse({"--config", file.c_str()}) == std::nullopt);
+      CHECK(program.data == expected);
+      Program given;
+      CHECK(given.parse({"--data", text.c_str()}) == std::nullopt);
+      CHECK(given.data == text);
+    }
+  }
+
+  TEST_CASE("~/ is the home of the user, anywhere; another user's is refused") {
+    const Home home("/home/me");
+    TemporaryFolder folder;
+    for (const auto& [text, expected] : {std::pair<std::string, std::string>{"~/runs/a", "/home/me/runs/a"},
+                                         {"~", "/home/me"},
+                                         {"./~x", "./~x"}}) {
+      Program program;
+      const std::string data = "idx:" + text;
+      CHECK(program.parse({"--run-dir", text.c_str(), "--data", data.c_str()}) == std::nullopt);
+      CHECK(program.run_dir == fs::path(expected));
+      CHECK(program.data == "idx:" + expected);
+    }
+    const std::string file = folder.write("run.toml", "run-dir = \"~/a\"\ndata = \"idx:~/b\"\n");
+    Program program;
+    CHECK(program.parse({"--config", file.c_str()}) == std::nullopt);
+    CHECK(program.run_dir == fs::path("/home/me/a"));
+    CHECK(program.data == "idx:/home/me/b");
+    const std::string refused =
+        " is \"~bob/x\": only ~/ at the beginning of a path is somebody's home, yours; write the path out, "
+        "or "
+        "./~bob/x for a file of that name";
+    CHECK(Program().mistake({"--run-dir", "~bob/x"}) == "--run-dir" + refused);
+    CHECK(Program().mistake({"--data", "idx:~bob/x"}) == "--data" + refused);
+    const Home none("");
+    CHECK(Program().mistake({"--run-dir", "~/x"}) ==
+          "--run-dir is \"~/x\", and HOME is not set; write the path out");
+  }
+
+  TEST_CASE("what differs from a recorded run is found by value, all at once") {
+    TemporaryFolder folder;
+    const std::string data = (folder.path / "mnist").string();
+    const std::string file = folder.write("config.toml",
+                                          "lr = 0.1\nname = \"crop:2,flip\"\nseed = 7\nrun-dir = \"a\"\n"
+                                          "data = \"idx:mnist\"\nrounds = 3\nof-a-later-version = 1\n");
+    const std::string same_data = "idx:" + data + "/../mnist/";
+    const std::string same_dir = (folder.path / "b/../a/").string();
+    Program same;
+    same.flags.not_of_the_run({"rounds"});
+    CHECK(same.parse({"--lr", "1e-1", "--name", " crop:2, flip", "--seed", "7", "--data", same_data.c_str(),
+                      "--run-dir", same_dir.c_str(), "--rounds", "9"}) == std::nullopt);
+    CHECK(same.flags.differences_from(file).value().empty());
+    const auto also = same.flags.differences_from(file, {"rounds"}).value();
+    CHECK(tandem::Flags::text_of(also) == "--rounds 3, now 9");
+
+    Program other;
+    CHECK(other.parse({"--name", "", "--data", "idx:/other", "--run-dir", same_dir.c_str(), "--rounds",
+                       "3"}) == std::nullopt);
+    CHECK(tandem::Flags::text_of(other.flags.differences_from(file).value()) ==
+          "--lr 0.1, now 0.05; --seed 7, now 1; --name crop:2,flip, now \"\"; --data idx:" + data +
+              ", now idx:/other");
+    CHECK_THROWS_AS(other.flags.not_of_the_run({"nothing"}), std::logic_error);
+    const std::string broken = folder.write("broken.toml", "lr = \"x\"\n");
+    CHECK(other.flags.differences_from(broken).error().message ==
+          "key \"lr\" in " + broken + ":1 must be a number, found the string \"x\"");
+  }
+
+  TEST_CASE("a mistake is an object where the log is JSON") {
+    for (const bool in_file : {false, true}) {
+      tandem::Flags flags("tandem-test", "Tests flags.");
+      std::string format = "text";
+      int32_t rounds = 1;
+      flags.add_choice("log-format", format, {"text", "json"}, "how");
+      flags.add("rounds", rounds, "many");
+      TemporaryFolder folder;
+      const std::string file = folder.write("run.toml", "log-format = \"json\"\nrounds = 2\n");
+      std::vector<const char*> arguments = {"p", "--rounds", "x", "--log-format", "json"};
+      if (in_file) arguments = {"p", "--config", file.c_str(), "--rounds", "x"};
+      Captured captured;
+      CHECK(flags.parse(static_cast<int>(arguments.size()), arguments.data()) == tandem::kExitUsage);
+      const auto line = nlohmann::json::parse(captured.err());
+      CHECK(line.at("level") == "error");
+      CHECK(line.at("program") == "tandem-test");
+      CHECK(line.at("message").get<std::string>().find("--rounds must be a whole number") == 0);
+    }
   }
 
   TEST_CASE("doubles read back bit for bit") {
@@ -330,6 +462,7 @@ TEST_SUITE("core/config/flags") {
           "  --insecure                  no encryption [false]\n"
           "  --device TEXT               a device; repeatable\n"
           "  --run-dir PATH              where results go [runs/first]\n"
+          "  --data TEXT                 what it is about\n"
           "\n"
           "General\n"
           "  --config PATH               a TOML file with flags as keys; the command line wins over it\n"

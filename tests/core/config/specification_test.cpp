@@ -3,6 +3,24 @@
 #include "support/test.h"
 
 TEST_SUITE("core/config/specification") {
+  TEST_CASE("a value has one spelling") {
+    using tandem::canonical_specification;
+    for (const auto& [text, expected] : {std::pair<std::string, std::string>{"", ""},
+                                         {"fedavg", "fedavg"},
+                                         {" crop:2, flip ", "crop:2,flip"},
+                                         {"dirichlet:1e-1", "dirichlet:0.1"},
+                                         {"dirichlet:0.10", "dirichlet:0.1"},
+                                         {"krum?m=02&f=1", "krum?f=1&m=2"},
+                                         {"fedprox?mu=1e-2", "fedprox?mu=0.01"},
+                                         {"0.50/0.5, .25/1", "0.5/0.5,0.25/1"},
+                                         {"mlp?hidden=256-128", "mlp?hidden=256-128"},
+                                         {"x?seed=9007199254740993", "x?seed=9007199254740993"},
+                                         {"nan", "nan"}}) {
+      CHECK(canonical_specification(text) == expected);
+    }
+    CHECK(canonical_specification("dirichlet:0.1") != canonical_specification("dirichlet:0.2"));
+  }
+
   using tandem::nearest_name;
   using tandem::parse_specification;
 

@@ -59,7 +59,9 @@ TEST_SUITE("core/run/run_directory") {
     REQUIRE_FALSE(again.has_value());
     CHECK(again.error().code == tandem::ErrorCode::kInvalidArgument);
     CHECK(again.error().message ==
-          path.string() + " already holds a run (metrics.jsonl); choose another --run-dir or move it away");
+          path.string() +
+              " already holds a run (metrics.jsonl), and nothing is overwritten; choose another --run-dir or "
+              "move it away");
   }
 
   TEST_CASE("a run that recorded nothing does not occupy its directory") {
@@ -72,6 +74,65 @@ TEST_SUITE("core/run/run_directory") {
   TEST_CASE("create takes a folder that is there without a run") {
     TemporaryFolder folder;
     CHECK(RunDirectory::create(folder.path).has_value());
+  }
+
+  TEST_CASE(
+      "a file of somebody else's is not overwritten, and a run that recorded nothing takes its own along") {
+    for (const char* name : {"config.toml", "summary.json", "report.html", "model.safetensors",
+                             "front.safetensors", "tail.safetensors", "head.safetensors"}) {
+      CAPTURE(name);
+      TemporaryFolder folder;
+      std::ofstream(folder.path / name) << "mine";
+      const auto run = RunDirectory::create(folder.path);
+      REQUIRE_FALSE(run.has_value());
+      CHECK(run.error().code == tandem::ErrorCode::kInvalidArgument);
+      CHECK(run.error().message ==
+            folder.path.string() + " already holds a run (" + name +
+                "), and nothing is overwritten; choose another --run-dir or move it away");
+      CHECK(content_of(folder.path / name) == "mine");
+      CHECK_FALSE(std::filesystem::exists(folder.path / "metrics.jsonl"));
+    }
+    TemporaryFolder folder;
+    REQUIRE(RunDirectory::create(folder.path).value().write_config("rounds = 5\n").has_value());
+    CHECK(std::filesystem::is_empty(folder.path));
+  }
+
+  TEST_CASE("metrics.jsonl that somebody moves or removes goes on in a new file") {
+    TemporaryFolder folder;
+    auto run = RunDirectory::create(folder.path / "run").value();
+    REQUIRE(run.write_config("rounds = 5\n").has_value());
+    REQUIRE(run.append(tandem::EventRecord{"join", 1, "a", ""}).has_value());
+    std::filesystem::rename(folder.path / "run" / "metrics.jsonl", folder.path / "moved");
+    REQUIRE(run.append(tandem::EventRecord{"join", 1, "b", ""}).has_value());
+    CHECK(content_of(folder.path / "moved").find("\"a\"") != std::string::npos);
+    CHECK(content_of(folder.path / "moved").find("\"b\"") == std::string::npos);
+    REQUIRE(metrics_of(run).size() == 1);
+    CHECK(metrics_of(run)[0]["client"] == "b");
+    std::filesystem::remove_all(folder.path / "run");
+    REQUIRE(run.append(tandem::EventRecord{"join", 1, "c", ""}).has_value());
+    REQUIRE(metrics_of(run).size() == 1);
+    CHECK(metrics_of(run)[0]["client"] == "c");
+    CHECK(content_of(folder.path / "run" / "config.toml") == "rounds = 5\n");
+    REQUIRE(run.write_report().has_value());
+  }
+
+  TEST_CASE("a directory holds results from its first finished round on") {
+    TemporaryFolder folder;
+    CHECK_FALSE(RunDirectory::holds_results(folder.path));
+    {
+      auto run = RunDirectory::create(folder.path).value();
+      REQUIRE(run.append(tandem::EventRecord{"join", 1, "a", ""}).has_value());
+      CHECK_FALSE(RunDirectory::holds_results(folder.path));
+      tandem::RoundRecord round;
+      round.round = 1;
+      REQUIRE(run.append(round).has_value());
+    }
+    CHECK(RunDirectory::holds_results(folder.path));
+    auto resumed = RunDirectory::resume(folder.path, 0).value();
+    CHECK(metrics_of(resumed).size() == 1);
+    CHECK_FALSE(RunDirectory::holds_results(folder.path));
+    std::ofstream(folder.path / "model.safetensors") << "weights";
+    CHECK(RunDirectory::holds_results(folder.path));
   }
 
   TEST_CASE("create reports what the file system refused") {
@@ -160,12 +221,18 @@ TEST_SUITE("core/run/run_directory") {
       const auto failed = run.append(tandem::EventRecord{"join", 1, "b", ""});
       REQUIRE_FALSE(failed.has_value());
       CHECK(failed.error().code == tandem::ErrorCode::kIo);
-      CHECK(failed.error().message ==
-            "cannot write " + (folder.path / "metrics.jsonl").string() + ": File too large");
+      CHECK(failed.error().message == "cannot write " + (folder.path / "metrics.jsonl").string() +
+                                          ": File too large; free space there or choose another --run-dir");
+      CHECK_FALSE(run.append(tandem::EventRecord{"join", 1, "c", ""}).has_value());
+      CHECK_FALSE(run.write_config("rounds = 5\n").has_value());
     }
     CHECK(content_of(folder.path / "metrics.jsonl") == before);
-    REQUIRE(run.append(tandem::EventRecord{"join", 1, "c", ""}).has_value());
-    CHECK(metrics_of(run).size() == 2);
+    // With the next line everything that waited is there, in order.
+    REQUIRE(run.append(tandem::EventRecord{"join", 1, "d", ""}).has_value());
+    const auto lines = metrics_of(run);
+    REQUIRE(lines.size() == 4);
+    for (size_t i = 0; i < 4; ++i) CHECK(lines[i]["client"] == std::string(1, static_cast<char>('a' + i)));
+    CHECK(content_of(folder.path / "config.toml") == "rounds = 5\n");
   }
 
   TEST_CASE("the summary has the agreed fields in the agreed order") {
