@@ -122,10 +122,12 @@ class ImageTest(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.environment = {**os.environ, "PATH": f"{BIN}:{ROOT / 'packaging'}:{os.environ['PATH']}",
-                            "TANDEM_STATUS_ENDPOINT": f"127.0.0.1:{port}"}
+                            "TANDEM_STATUS_ENDPOINT": f"127.0.0.1:{port}",
+                            "TANDEM_STATUS_FILE": str(self.folder / "status")}
 
     def start(self, *arguments):
-        program = Program("env", *(f"{name}={self.environment[name]}" for name in ("PATH", "TANDEM_STATUS_ENDPOINT")),
+        program = Program("env", *(f"{name}={self.environment[name]}" for name in
+                                   ("PATH", "TANDEM_STATUS_ENDPOINT", "TANDEM_STATUS_FILE")),
                           ROOT / "packaging/docker-entrypoint.sh", *arguments)
         self.addCleanup(program.close)
         return program
@@ -166,6 +168,30 @@ class ImageTest(unittest.TestCase):
         self.assertFalse(edge.lines[0].startswith("{"), edge.output)
         edge.stop(signal.SIGTERM)
         self.assertEqual(edge.wait(10), 130, edge.output)
+
+    def test_the_health_check_follows_the_endpoint_that_was_configured(self):
+        edge = ["edge", "--insecure", "--name", "cam", "--data", DATA]
+        config = self.folder / "edge.toml"
+        config.write_text('status-endpoint = "127.0.0.1:*"\n')
+        for flags in (["--status-endpoint", "127.0.0.1:*"], ["--status-endpoint=127.0.0.1:*"],
+                      ["--config", config], [f"--config={config}"]):
+            with self.subTest(flags=flags):
+                program = self.start(*edge, *flags)
+                wait_until(lambda: self.healthcheck().returncode == 0, "a healthy edge")
+                default = self.environment["TANDEM_STATUS_ENDPOINT"]
+                self.assertNotEqual((self.folder / "status").read_text().strip(), default)
+                program.stop(signal.SIGTERM)
+                self.assertEqual(program.wait(10), 130, program.output)
+                # The file of a program that is gone is not asked in vain: nobody is healthy.
+                self.assertEqual(self.healthcheck().returncode, 1)
+
+    def test_the_examples_go_on_after_a_restart(self):
+        text = (ROOT / "packaging/Dockerfile").read_text()
+        examples = re.findall(r"^#     tandem (?:aggregator|edge) .*$", text, re.M)
+        self.assertEqual(len(examples), 2)
+        for example in examples:
+            self.assertIn("--resume", example)
+            self.assertIn("--run-dir /var/lib/tandem", example)
 
     def test_the_entrypoint_runs_the_operators_tool(self):
         for arguments, status, part in ((["--version"], 0, "tandem "), ([], 0, "Commands:"),
