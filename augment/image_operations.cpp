@@ -12,12 +12,18 @@ namespace {
 
 constexpr const char* kKnown = "known are crop:P, flip, cutout:S";
 
+std::string without_blanks(const std::string& text) {
+  const size_t begin = text.find_first_not_of(' ');
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(' ') + 1 - begin);
+}
+
+/// The parts between separators, each without the blanks around it.
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
   size_t begin = 0;
   for (;;) {
     const size_t end = text.find(separator, begin);
-    parts.push_back(text.substr(begin, end - begin));
+    parts.push_back(without_blanks(text.substr(begin, end - begin)));
     if (end == std::string::npos) return parts;
     begin = end + 1;
   }

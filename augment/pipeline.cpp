@@ -169,7 +169,14 @@ Result<Normalization> parse_pair(const std::string& text) {
   return Normalization{static_cast<float>(*mean), static_cast<float>(*std)};
 }
 
-Result<std::vector<Normalization>> parse_normalize(const std::string& text, int64_t channels) {
+/// Blanks beside a sign mean nothing.
+std::string without_blanks(std::string text) {
+  std::erase(text, ' ');
+  return text;
+}
+
+Result<std::vector<Normalization>> parse_normalize(const std::string& given, int64_t channels) {
+  const std::string text = without_blanks(given);
   if (text.empty() || text == "none") return std::vector<Normalization>(static_cast<size_t>(channels));
   std::vector<Normalization> pairs;
   size_t begin = 0;

@@ -104,7 +104,8 @@ struct CanonicalText {
   const Flag& flag;
 
   std::string operator()(const std::string* value) const {
-    if (!flag.is_data) return canonical_specification(*value);
+    const auto parsed = parse_specification(*value);
+    if (!flag.is_data || !parsed || !names_files(parsed->scheme)) return canonical_specification(*value);
     return with_changed_path(*value, [](const std::string& path) { return canonical_path(path); });
   }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }

@@ -192,7 +192,7 @@ class StorageTest(unittest.TestCase):
             folder.mkdir()
             (folder / name).write_text("mine")
             for flags in ([], ["--resume"]):
-                self.check(self.simulate(*flags, run_dir=folder), 2, name, "nothing" if name != "model.safetensors" else "")
+                self.check(self.simulate(*flags, run_dir=folder), 2, folder, "holds a run", "anew" if "model" in name and flags else name)
             self.assertEqual((folder / name).read_text(), "mine")
             self.assertEqual([path.name for path in folder.iterdir()], [name])
         own = self.folder / "checkpoints-of-mine"
