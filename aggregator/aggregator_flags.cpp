@@ -115,9 +115,10 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("head-blocks", head_blocks,
             "U-shaped: so many last blocks and the loss are on the edge too, and labels stay there");
   flags.add("num-classes", num_classes,
-            "Number of classes; 0 takes it from the evaluation data or the first client");
+            "Number of classes; 0 takes it from --init, --eval-data or the devices: the most that any needs "
+            "of those that are there when the first round begins");
   flags.add("input-shape", input_shape,
-            "Shape of an example as CxHxW or F; empty takes it from the evaluation data or the first client");
+            "Shape of an example as CxHxW or F; empty takes it from --eval-data or the first device");
   flags.add_path(
       "init", init,
       "Start from the weights of this .safetensors file: tensors are taken by name, half and double "

@@ -4,21 +4,15 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tandem/aggregator/buffered_training.h"
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/aggregator/strategies/strategy.h"
-#include "tandem/aggregator/training_rounds.h"
 
 namespace tandem::aggregator {
 namespace {
 
-/// A device with more examples is taken for a mistake or an attack: the steps of its round are planned one
-/// by one. FedAvg sums n_k w_k exactly in double up to 2^29 examples.
-constexpr int64_t kMaxExamples = int64_t{1} << 26;
-/// Size of an example and number of classes for which a client may make the aggregator build a model; what
-/// the operator asks for is not limited.
-constexpr int64_t kMaxAnnouncedValues = int64_t{1} << 18;
-constexpr int64_t kMaxAnnouncedClasses = 65'536;
+/// Devices that were turned away whose names are kept, and of those the ones that a waiting run names.
+constexpr size_t kMaxTurnedAway = 1000;
+constexpr size_t kNamedTurnedAway = 3;
 constexpr std::chrono::milliseconds kLivenessCheck{500};
 
 RunObserver& required(RunObserver* observer) {
@@ -32,6 +26,10 @@ size_t kept_replies(const TrainingPlan& plan) {
   return plan.u_shaped() ? 2 * steps : steps;  // outputs and gradients
 }
 
+std::string failure_text(const Error& error) {
+  return "the run failed: " + error.message;
+}
+
 std::string quarantine_text(const Member& member) {
   return "this device is in quarantine until the run is over: " + member.quarantined;
 }
@@ -42,111 +40,13 @@ AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies
     : options_(options.validated()),
       dependencies_(std::move(dependencies)),
       messenger_(options_.run_id, options_.incarnation, kept_replies(options_.plan),
-                 options_.quarantine_after, dependencies_.send, required(dependencies_.observer)) {
+                 options_.quarantine_after, dependencies_.send, required(dependencies_.observer)),
+      first_run_id_(options_.run_id) {
   run_started_ = dependencies_.now();
   next_liveness_check_ = run_started_ + kLivenessCheck;
 }
 
 AggregatorSession::~AggregatorSession() = default;
-
-// ---------------------------------------------------------------------------------------------------------
-// The model and the data it is for.
-
-Result<void> AggregatorSession::prepare() {
-  phase_ = Phase::kGathering;
-  if (dependencies_.eval_data != nullptr) {
-    DataDescription data = dependencies_.eval_data->describe();
-    if (!options_.plan.input_shape.empty() && options_.plan.input_shape != data.input_shape) {
-      return Error{ErrorCode::kInvalidArgument,
-                   "--input-shape is " + shape_to_string(options_.plan.input_shape) +
-                       ", the examples of --eval-data have " + shape_to_string(data.input_shape) +
-                       "; leave out --input-shape or evaluate on data of that shape"};
-    }
-    data.num_classes = std::max(data.num_classes, options_.plan.num_classes);
-    return build_model(data);
-  }
-  if (!options_.plan.input_shape.empty() && options_.plan.num_classes > 0) {
-    return build_model({.input_shape = options_.plan.input_shape, .num_classes = options_.plan.num_classes});
-  }
-  return check_before_data(options_.plan, dependencies_.initial_weights, dependencies_.make_augmenter);
-}
-
-Result<void> AggregatorSession::build_model(const DataDescription& data) {
-  TrainingPlan plan = options_.plan;
-  plan.input_shape = data.input_shape;
-  plan.num_classes = data.num_classes;
-  auto model =
-      build_trained_model(plan, dependencies_.initial_weights, dependencies_.make_augmenter, options_.device);
-  if (!model) return model.error();
-  auto strategy = make_strategy({.specification = options_.strategy,
-                                 .buffers = buffers_of((*model)->whole),
-                                 .momentum = plan.optimizer.momentum});
-  if (!strategy) return strategy.error();
-  model_ = std::move(*model);
-  options_.plan = plan;
-  const int buffer = strategy_traits(options_.strategy).value().buffer;
-  if (buffer > 0) {
-    training_ = std::make_unique<BufferedTraining>(options_, messenger_, *model_, std::move(*strategy),
-                                                   buffer, dependencies_.eval_data, dependencies_.now,
-                                                   [this] { keep_checkpoint(); });
-  } else {
-    training_ = std::make_unique<TrainingRounds>(options_, messenger_, *model_, std::move(*strategy),
-                                                 dependencies_.eval_data, dependencies_.now,
-                                                 [this] { keep_checkpoint(); });
-  }
-  messenger_.observe(dependencies_.observer->on_plan(plan, model_->definition.num_blocks()));
-  return messenger_.failure() ? Result<void>(*messenger_.failure()) : Result<void>();
-}
-
-Result<void> AggregatorSession::build_model_for(const DataDescription& data) {
-  // A client announces this shape: what it makes us allocate is bounded.
-  int64_t values = 1;
-  for (const int64_t size : data.input_shape) {
-    values = size > 0 && values <= kMaxAnnouncedValues && size <= kMaxAnnouncedValues
-                 ? values * size
-                 : kMaxAnnouncedValues + 1;
-  }
-  if (data.input_shape.size() > 4 || values > kMaxAnnouncedValues ||
-      data.num_classes > kMaxAnnouncedClasses) {
-    return Error{ErrorCode::kTooLarge,
-                 "its examples have shape " + shape_to_string(data.input_shape) + " and " +
-                     std::to_string(data.num_classes) + " classes; beyond " +
-                     std::to_string(kMaxAnnouncedValues) + " values or " +
-                     std::to_string(kMaxAnnouncedClasses) +
-                     " classes start the aggregator with --input-shape and --num-classes"};
-  }
-  return build_model(data);
-}
-
-Result<void> AggregatorSession::check_data(const DataDescription& data) const {
-  const TrainingPlan& plan = options_.plan;
-  const int64_t fewest = model_->minimum_batch;
-  if (data.num_examples < fewest || data.num_examples > kMaxExamples) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "it has " + std::to_string(data.num_examples) + " examples, this run takes devices with " +
-                     std::to_string(fewest) + " to " + std::to_string(kMaxExamples)};
-  }
-  const uint64_t batches =
-      options_.local_steps > 0
-          ? options_.local_steps
-          : (static_cast<uint64_t>(data.num_examples) / options_.batch_size + 1) * options_.local_epochs;
-  if (batches > kMaxStepsOfRound) {
-    return Error{ErrorCode::kTooLarge,
-                 "its " + std::to_string(data.num_examples) + " examples alone make more than " +
-                     std::to_string(kMaxStepsOfRound) +
-                     " steps in a round; use a larger --batch-size, fewer --local-epochs or --local-steps"};
-  }
-  if (data.input_shape != plan.input_shape) {
-    return Error{ErrorCode::kShapeMismatch, "its examples have shape " + shape_to_string(data.input_shape) +
-                                                ", this run trains on " + shape_to_string(plan.input_shape)};
-  }
-  if (data.num_classes > plan.num_classes) {
-    return Error{ErrorCode::kShapeMismatch, "its labels need " + std::to_string(data.num_classes) +
-                                                " classes, this run has " + std::to_string(plan.num_classes) +
-                                                "; start the aggregator with --num-classes"};
-  }
-  return {};
-}
 
 int64_t AggregatorSession::largest_message() const {
   if (model_ == nullptr) return 0;
@@ -235,34 +135,33 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
                                      const wire::Message& message, int64_t bytes, TimePoint received_at,
                                      const std::string& address) {
   const auto& hello = std::get<wire::Hello>(message.body);
-  const auto turn_away = [&](const Error& error) {
-    messenger_.refuse(connection, message.key, error.code, error.message, true);
-    messenger_.event("refused", client.name, error.message);
-  };
-  if (model_ == nullptr) {
-    DataDescription data = hello.data;
-    data.num_classes = std::max(data.num_classes, options_.plan.num_classes);
-    if (!options_.plan.input_shape.empty()) data.input_shape = options_.plan.input_shape;
-    if (const auto built = build_model_for(data); !built) return turn_away(built.error());
+  const auto refuse = [&](const Error& error) { turn_away(connection, client, message.key, error); };
+  if (const auto met = meet(client, hello.data); !met) {
+    if (!messenger_.failure()) return refuse(met.error());
+    // It is no member yet, and hears like the members that the run is over.
+    messenger_.send_to(connection,
+                       {.key = messenger_.key(sequence()),
+                        .body = wire::Bye{wire::ByeReason::kShuttingDown, failure_text(met.error())}});
+    return;
   }
-  if (const auto checked = check_data(hello.data); !checked) return turn_away(checked.error());
 
   const Member* before = messenger_.roster().find(client);
   if (before != nullptr && !before->quarantined.empty()) {
-    return turn_away({ErrorCode::kRefused, quarantine_text(*before)});
+    return refuse({ErrorCode::kRefused, quarantine_text(*before)});
   }
   // What was on its way when it left; a program that comes back has a new connection.
   if (before != nullptr && before->said_bye && before->connection == connection) return;
   const bool another_program = before != nullptr && before->instance != hello.instance;
   if (another_program && before->present && before->connection == connection) {
     messenger_.count_offence(client, "another program on the same connection");
-    return turn_away({ErrorCode::kProtocol, "another program has said Hello on this connection"});
+    return refuse({ErrorCode::kProtocol, "another program has said Hello on this connection"});
   }
   if (another_program && before->awaited) leave(client, "another program took its place");
   const bool asks_again = before != nullptr && before->present && before->connection == connection;
   const Roster::Admission admission =
       messenger_.roster().admit(client, connection, hello.instance, hello.data, received_at);
   Member& member = *messenger_.roster().find(client);
+  turned_away_.erase(client.name);
   member.bytes_up += bytes;
   member.held_out_examples = std::min<uint64_t>(hello.held_out_examples, kMaxExamples);
   const bool resumed = admission.arrival == Roster::Arrival::kReconnected;
@@ -273,6 +172,7 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   if (!resumed && member.took_part) detail += "; a new program, its optimiser state starts at zero";
   // One that has heard nothing for a while says Hello again: no news for the record.
   if (!asks_again) messenger_.event(resumed ? "reconnect" : "join", client.name, detail);
+  if (!asks_again && !resumed) say_how_classes_differ(client, hello.data);
   greet(client, message, resumed);
   if (phase_ == Phase::kFinishing) send_finish(client);
 }
@@ -293,6 +193,15 @@ void AggregatorSession::take_over(const ClientId& client, ConnectionId previous,
                      {.key = messenger_.key(sequence()),
                       .body = wire::Bye{wire::ByeReason::kReplaced,
                                         "another program with this device's key took over" + from}});
+}
+
+void AggregatorSession::turn_away(ConnectionId connection, const ClientId& client,
+                                  const wire::MessageKey& key, const Error& error) {
+  messenger_.refuse(connection, key, error.code, error.message, true);
+  messenger_.event("refused", client.name, error.message);
+  const Member* member = messenger_.roster().find(client);
+  if (member != nullptr && member->present) return;  // another program of it is here
+  if (turned_away_.size() < kMaxTurnedAway) turned_away_[client.name] = error.message;
 }
 
 void AggregatorSession::handle(const ClientId& client, Member& member, wire::Message message) {
@@ -368,7 +277,19 @@ std::string AggregatorSession::waiting_for() const {
                      : started() ? "clients for the next round: "
                                  : "clients for the first round: ";
   return what + present + " of " + std::to_string(clients_needed()) + " are here" +
-         (absent.empty() ? "" : "; gone: " + absent);
+         (absent.empty() ? "" : "; gone: " + absent) + turned_away_text();
+}
+
+/// Who would be here had it not been refused.
+std::string AggregatorSession::turned_away_text() const {
+  std::string text;
+  size_t named = 0;
+  for (const auto& [name, reason] : turned_away_) {
+    if (named++ == kNamedTurnedAway) break;
+    text += (text.empty() ? "; refused: " : ", ") + name + " (" + reason + ")";
+  }
+  const size_t more = turned_away_.size() - std::min(turned_away_.size(), kNamedTurnedAway);
+  return text + (more > 0 ? " and " + std::to_string(more) + " more" : "");
 }
 
 bool AggregatorSession::short_of_clients() const {
@@ -399,6 +320,7 @@ void AggregatorSession::wait_or_go_on() {
 bool AggregatorSession::begin_round_when_ready() {
   const std::vector<ClientId> clients = messenger_.roster().present();
   if (static_cast<int>(clients.size()) < clients_needed()) return false;
+  if (!started() && !settle_classes()) return false;
   phase_ = Phase::kRound;
   training_->begin(clients);
   return true;
@@ -507,7 +429,7 @@ void AggregatorSession::fail(Error error) {
   if (done()) return;
   failure_ = std::move(error);
   completed_ = false;
-  say_bye(wire::ByeReason::kShuttingDown, "the run failed: " + failure_->message);
+  say_bye(wire::ByeReason::kShuttingDown, failure_text(*failure_));
   end();
 }
 

@@ -12,6 +12,7 @@
 
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/roster.h"
+#include "tandem/aggregator/run_data.h"
 #include "tandem/aggregator/run_observer.h"
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/trained_model.h"
@@ -47,6 +48,14 @@ struct SessionDependencies {
 ///
 /// Gathering waits for clients; finishing hands out the final front and waits for the goodbyes. A round in
 /// which fewer than `min_clients` are left waits too, and keeps the places of those that fell silent.
+///
+/// What the operator leaves open of the data the devices decide before the first round; see RunData. A
+/// setting that fits no data is an error of `prepare`. One that does not fit the data of the first device is
+/// the operator's mistake too and ends the run, with the flag and the device named: no other device could do
+/// better. That a device cannot end a run with data that nobody trains on, it is refused instead where its
+/// data are not ordinary (is_ordinary), where they are beyond what a device may decide, and where the shape
+/// is decided. A class count that grows after a Welcome makes another run of one that has not begun: under a
+/// new run id everybody is welcomed anew.
 class AggregatorSession {
  public:
   /// Throws std::invalid_argument for options out of range.
@@ -114,18 +123,26 @@ class AggregatorSession {
  private:
   enum class Phase { kPreparing, kGathering, kRound, kFinishing, kDone };
 
-  Result<void> build_model(const DataDescription& data);
-  Result<void> build_model_for(const DataDescription& data);
-  Result<void> check_data(const DataDescription& data) const;
+  Result<void> build_model(const RunData& data);
+  Result<void> meet(const ClientId& client, const DataDescription& data);
+  Result<void> decide_by(const ClientId& client, const DataDescription& data);
+  bool may_decide_anew(const ClientId& client) const;
+  int64_t classes_of_present() const;
+  void say_how_classes_differ(const ClientId& client, const DataDescription& data);
+  bool settle_classes();
+  std::string turned_away_text() const;
 
   void handle_hello(ConnectionId connection, const ClientId& client, const wire::Message& message,
                     int64_t bytes, TimePoint received_at, const std::string& address);
   void take_over(const ClientId& client, ConnectionId previous, const std::string& address);
+  void turn_away(ConnectionId connection, const ClientId& client, const wire::MessageKey& key,
+                 const Error& error);
   void handle(const ClientId& client, Member& member, wire::Message message);
   void handle_bye(const ClientId& client, const wire::Bye& bye);
   void answer_bye(ConnectionId connection);
 
   void greet(const ClientId& client, const wire::Message& hello, bool same_program);
+  void welcome(const ClientId& client, wire::Welcome welcome);
   Result<void> save_checkpoint();
   void keep_checkpoint();
   Result<void> load(const nlohmann::json& values, const Checkpoint& checkpoint);
@@ -149,12 +166,15 @@ class AggregatorSession {
   SessionDependencies dependencies_;
   Phase phase_ = Phase::kPreparing;
   Messenger messenger_;
+  RunData data_;
   std::unique_ptr<TrainedModel> model_;  // null until the data's shape is known
   std::unique_ptr<Training> training_;   // of the model
   bool waiting_ = false;                 // in a round, for more clients
   TimePoint waiting_since_;
   bool completed_ = false;
   std::optional<Error> failure_;
+  uint64_t first_run_id_;                           // from which the run id has grown with the class count
+  std::map<std::string, std::string> turned_away_;  // devices that are not here for that reason
   NamedTensors final_weights_;
   TimePoint next_liveness_check_;
   TimePoint finish_deadline_;

@@ -40,6 +40,8 @@ Result<void> AggregatorSession::save_checkpoint() {
       {"incarnation", options_.incarnation},
       {"input_shape", plan.input_shape},
       {"num_classes", plan.num_classes},
+      {"shape_by", data_.shape_by()},
+      {"classes_by", data_.classes_by()},
       {"seconds", seconds_before_ + seconds_between(run_started_, dependencies_.now())},
       {"training", training_->state(tensors)},
       {"clients", messenger_.state(tensors)}};
@@ -71,20 +73,30 @@ Result<void> AggregatorSession::resume(const Checkpoint& checkpoint) {
 
 Result<void> AggregatorSession::load(const nlohmann::json& values, const Checkpoint& checkpoint) {
   options_.run_id = values.at("run_id").get<uint64_t>();
+  first_run_id_ = options_.run_id;
   options_.incarnation = values.at("incarnation").get<uint32_t>() + 1;
   messenger_.identify(options_.run_id, options_.incarnation);
   seconds_before_ = values.at("seconds").get<double>();
   const DataDescription data{.input_shape = values.at("input_shape").get<std::vector<int64_t>>(),
                              .num_classes = values.at("num_classes").get<int64_t>()};
-  if (model_ == nullptr) {
-    if (auto built = build_model(data); !built) return built;
-  } else if (data.input_shape != options_.plan.input_shape || data.num_classes != options_.plan.num_classes) {
+  if ((data_.has_fixed_shape() && data.input_shape != data_.shape()) ||
+      (data_.has_fixed_classes() && data.num_classes != data_.classes())) {
+    const auto now = [](bool is_given, const std::string& value, const std::string& by) {
+      return is_given ? ", now it is " + value + " (" + by + ")" : std::string();
+    };
     return Error{ErrorCode::kShapeMismatch,
-                 "the run was on examples of shape " + shape_to_string(data.input_shape) + " in " +
-                     std::to_string(data.num_classes) + " classes, the evaluation data has " +
-                     shape_to_string(options_.plan.input_shape) + " in " +
-                     std::to_string(options_.plan.num_classes)};
+                 "--resume: the shape of the run is " + shape_to_string(data.input_shape) +
+                     now(data_.has_fixed_shape(), shape_to_string(data_.shape()), data_.shape_by()) +
+                     ", its class count " + std::to_string(data.num_classes) +
+                     now(data_.has_fixed_classes(), std::to_string(data_.classes()), data_.classes_by())};
   }
+  RunData restored;
+  constexpr const char* kBefore = "the run that goes on";
+  restored.restore(data, values.value("shape_by", kBefore), values.value("classes_by", kBefore));
+  if (model_ == nullptr) {
+    if (auto built = build_model(restored); !built) return built;
+  }
+  data_ = restored;
   const TimePoint now = dependencies_.now();
   if (auto loaded = messenger_.load_state(values.at("clients"), checkpoint.tensors, now); !loaded)
     return loaded;
@@ -94,30 +106,39 @@ Result<void> AggregatorSession::load(const nlohmann::json& values, const Checkpo
 /// Says where a device goes on. The same program on a new connection is where it was, with all that it waits
 /// for. One that knows another incarnation, or that died and was started again, goes where both sides can.
 void AggregatorSession::greet(const ClientId& client, const wire::Message& hello, bool same_program) {
-  wire::Welcome welcome{.plan = options_.plan, .client = client.name, .resumed = same_program};
+  wire::Welcome answer{.plan = options_.plan, .client = client.name, .resumed = same_program};
+  answer.plan.num_classes = classes_of_present();
   wire::MessageKey progress = hello.key;
   const bool knows_all = messenger_.is_of_this_run(hello.key);
   if (same_program && !knows_all) {
     const bool of_run = hello.key.run_id == options_.run_id;
-    // One that died before it heard of the run has nothing of it, and may have lost nothing.
-    const std::vector<wire::DevicePosition> nothing(hello.key.run_id == 0 ? 1 : 0);
+    // One that died before it heard of the run, or knows it from before its class count grew, has nothing of
+    // it, and may have lost nothing.
+    const bool is_early =
+        hello.key.run_id == 0 || hello.key.run_id - first_run_id_ < options_.run_id - first_run_id_;
+    const std::vector<wire::DevicePosition> nothing(is_early ? 1 : 0);
     const auto position =
         training_->position_for(client, of_run ? std::get<wire::Hello>(hello.body).positions : nothing);
-    welcome.resumed = position.has_value();
+    answer.resumed = position.has_value();
     if (position) {
-      welcome.position = *position;
+      answer.position = *position;
       progress = messenger_.key(position->round, position->step);
     } else if (of_run && started()) {
       messenger_.event("not-resumed", client.name,
                        "it cannot go back to where this run goes on; it takes part from the next round on");
     }
   }
-  messenger_.send(client, welcome, sequence());
-  if (welcome.resumed) {
+  welcome(client, answer);
+  if (answer.resumed) {
     training_->resume(client, progress, !knows_all);
   } else {
     training_->join(client);
   }
+}
+
+void AggregatorSession::welcome(const ClientId& client, wire::Welcome welcome) {
+  messenger_.roster().find(client)->welcomed_classes = welcome.plan.num_classes;
+  messenger_.send(client, std::move(welcome), sequence());
 }
 
 }  // namespace tandem::aggregator

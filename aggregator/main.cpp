@@ -93,6 +93,8 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     return stop_requested();
   };
   aggregator.run(turn, [&](const std::string& line) { recorder.progress().note(line); });
+  // A run that could not begin leaves its directory to the next attempt.
+  if (session.failure() && !session.started()) return *session.failure();
   auto finished = recorder.finish(session, [&] {
     (*status)->beat();
     return stop_requested();

@@ -31,6 +31,8 @@ struct Member {
   uint64_t instance = 0;
   DataDescription data;
   uint64_t held_out_examples = 0;
+  /// The class count of the plan that it was sent last.
+  int64_t welcomed_classes = 0;
   bool present = false;
   /// It fell silent when the run had too few clients to go on without it: its place in the round is kept.
   bool awaited = false;

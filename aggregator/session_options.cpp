@@ -87,6 +87,10 @@ SessionOptions SessionOptions::validated() const {
           std::to_string(clients_per_round));
   require(batch_size >= 1, "batch-size must be >= 1", std::to_string(batch_size));
   require(local_steps > 0 || local_epochs >= 1, "local-epochs must be >= 1", std::to_string(local_epochs));
+  require(local_steps <= kMaxStepsOfRound, "local-steps must be 0.." + std::to_string(kMaxStepsOfRound),
+          std::to_string(local_steps));
+  require(local_steps > 0 || local_epochs <= kMaxStepsOfRound,
+          "local-epochs must be 1.." + std::to_string(kMaxStepsOfRound), std::to_string(local_epochs));
   require(step_deadline.count() > 0, "step-deadline must be > 0", std::to_string(step_deadline.count()));
   require(update_deadline.count() > 0, "update-deadline must be > 0",
           std::to_string(update_deadline.count()));

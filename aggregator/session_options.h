@@ -40,7 +40,7 @@ struct AlignmentSchedule {
 
 /// What an AggregatorSession needs to know beyond the plan it sends to the edges.
 struct SessionOptions {
-  /// `input_shape` and `num_classes` may be left open: the first client's data decides them then.
+  /// `input_shape` and `num_classes` may be left open: RunData says who decides them then.
   TrainingPlan plan;
 
   /// Clients to wait for before the first round, and the fewest with which the run goes on: with fewer it

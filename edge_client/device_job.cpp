@@ -21,6 +21,12 @@ Result<std::unique_ptr<DeviceJob>> DeviceJob::create(const wire::Welcome& welcom
                                                 shape_to_string(data.input_shape) + ", the run trains on " +
                                                 shape_to_string(plan.input_shape)};
   }
+  if (data.num_classes > plan.num_classes) {
+    return Error{ErrorCode::kShapeMismatch, "this device's labels need " + std::to_string(data.num_classes) +
+                                                " classes, the run has " + std::to_string(plan.num_classes) +
+                                                "; mend the labels, or start the aggregator with " +
+                                                "--num-classes " + std::to_string(data.num_classes)};
+  }
   auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
   if (!definition) return definition.error();
   const auto split = split_model(*definition, plan);

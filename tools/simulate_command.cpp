@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tandem/aggregator/aggregator_flags.h"
+#include "tandem/aggregator/run_data.h"
 #include "tandem/aggregator/run_recorder.h"
 #include "tandem/aggregator/stored_run.h"
 #include "tandem/aggregator/unused_flags.h"
@@ -89,6 +90,8 @@ Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   }
   auto edges = make_edges(flags);
   if (!edges) return edges.error();
+  const DataDescription data = edges->front().dataset->describe();
+  if (auto checked = aggregator::check_given(options->plan, data, "--data"); !checked) return checked.error();
   if (flags.training.resume && flags.training.checkpoint_steps == 0) {
     return Error{ErrorCode::kInvalidArgument,
                  "--resume needs --checkpoint-steps, now and when the run began: only then the simulated "

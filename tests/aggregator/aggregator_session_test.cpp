@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,8 +26,11 @@ const ClientId kBob{"bob"};
 /// A session with a clock that the test moves, and what it sent to each connection.
 class Bench {
  public:
+  enum class Prepared { kYes, kMayFail };
+
   explicit Bench(
-      int clients = 2, const std::function<void(SessionOptions&)>& change = [](SessionOptions&) {}) {
+      int clients = 2, const std::function<void(SessionOptions&)>& change = [](SessionOptions&) {},
+      Prepared expected = Prepared::kYes, std::optional<InitialWeights> initial_weights = std::nullopt) {
     SessionOptions options;
     options.plan.model = "mlp?hidden=8";
     options.plan.cut = 1;
@@ -43,8 +47,10 @@ class Bench {
                                          },
                                      .observer = &observer,
                                      .make_augmenter = augment::build_pipeline,
+                                     .initial_weights = std::move(initial_weights),
                                      .now = [this] { return now; }});
-    REQUIRE(session->prepare().has_value());
+    prepared = session->prepare();
+    REQUIRE((expected == Prepared::kMayFail || prepared.has_value()));
   }
 
   void receive(uint64_t connection, const ClientId& client, const wire::Message& message) {
@@ -92,6 +98,7 @@ class Bench {
     session->tick(now);
   }
 
+  Result<void> prepared;
   TimePoint now{};
   testing::RecordingObserver observer;
   std::map<uint64_t, std::vector<wire::Message>> sent;
@@ -327,10 +334,7 @@ TEST_SUITE("aggregator/session") {
     bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 5, 5}, 3, 16}}});
     CHECK(bench.last<wire::Refuse>(2)->second.fatal);
     CHECK(bench.last<wire::Refuse>(2)->second.reason ==
-          "its examples have shape 1x5x5, this run trains on 1x4x4");
-    bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 4, 16}}});
-    CHECK(bench.last<wire::Refuse>(2)->second.reason ==
-          "its labels need 4 classes, this run has 3; start the aggregator with --num-classes");
+          "its examples have shape 1x5x5, this run trains on 1x4x4 (from device ann)");
     bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 3, 0}}});
     CHECK(bench.last<wire::Refuse>(2)->second.reason ==
           "it has 0 examples, this run takes devices with 1 to 67108864");
@@ -348,6 +352,181 @@ TEST_SUITE("aggregator/session") {
       CHECK_FALSE(bench.session->done());
       bench.hello(1, kAnn);
       CHECK(bench.last<wire::Welcome>(1).has_value());
+    }
+  }
+
+  TEST_CASE("a setting that does not fit the first device's data ends the run, and names flag and device") {
+    struct Case {
+      std::string expected;
+      DataDescription data;
+      std::function<void(SessionOptions&)> change;
+    };
+    const std::vector<Case> cases = {
+        {"--normalize \"0.5/0.25,0.5/0.25\": 2 pairs MEAN/STD, expected 1 or one for each of 1 channels",
+         {{1, 8, 8}, 3, 16},
+         [](SessionOptions& o) { o.plan.normalize = "0.5/0.25,0.5/0.25"; }},
+        {"--augment \"crop:9\": the number of pixels",
+         {{1, 8, 8}, 3, 16},
+         [](SessionOptions& o) { o.plan.augment = "crop:9"; }},
+        {"--augment \"cutout:20\": the number of pixels",
+         {{1, 8, 8}, 3, 16},
+         [](SessionOptions& o) { o.plan.augment = "flip,cutout:20"; }},
+        {"--augment \"flip\": needs images",
+         {{20}, 3, 16},
+         [](SessionOptions& o) { o.plan.augment = "flip"; }},
+        {"--model: model cnn needs images {C,H,W}",
+         {{20}, 3, 16},
+         [](SessionOptions& o) { o.plan.model = "cnn"; }},
+        {"--model: model resnet18 needs images of at least 8x8 pixels",
+         {{1, 4, 4}, 3, 16},
+         [](SessionOptions& o) { o.plan.model = "resnet18"; }},
+        {"--auxiliary-head: auxiliary head: conv needs activations {C,H,W}, got 8",
+         {{1, 8, 8}, 3, 16},
+         [](SessionOptions& o) {
+           o.plan.objective = EdgeObjective::kLocal;
+           o.plan.auxiliary_head = "conv";
+           o.plan.input_shape = {1, 8, 8};
+         }},
+    };
+    for (const Case& each : cases) {
+      CAPTURE(each.expected);
+      Bench bench(2, each.change, Bench::Prepared::kMayFail);
+      // What can be known without a device is said before any connects.
+      if (!bench.prepared) {
+        CHECK(bench.prepared.error().message.find(each.expected) == 0);
+        continue;
+      }
+      bench.receive(1, kAnn, {.body = wire::Hello{"test", 1, each.data}});
+      REQUIRE(bench.session->done());
+      REQUIRE(bench.session->failure().has_value());
+      const std::string& message = bench.session->failure()->message;
+      CHECK_MESSAGE(message.find(each.expected) == 0, message);
+      CHECK_MESSAGE(message.find("the shape " + shape_to_string(each.data.input_shape) +
+                                 " comes from device ann") != std::string::npos,
+                    message);
+      CHECK((bench.session->failure()->code == ErrorCode::kInvalidArgument));
+      CHECK(bench.count<wire::Refuse>(1) == 0);
+      const auto bye = bench.last<wire::Bye>(1);
+      REQUIRE(bye.has_value());
+      CHECK((bye->second.reason == wire::ByeReason::kShuttingDown));
+      CHECK(bye->second.text == "the run failed: " + message);
+      CHECK(bench.observer.events.empty());  // a run that recorded nothing leaves its directory free
+    }
+  }
+
+  TEST_CASE(
+      "data that nobody trains on are refused though settings do not fit them, and do not end the run") {
+    for (const DataDescription& odd :
+         {DataDescription{{1, 2, 900}, 3, 16}, DataDescription{{40, 8, 8}, 3, 16}}) {
+      Bench bench(2, [](SessionOptions& options) {
+        options.plan.model = "cnn";
+        options.plan.normalize = "0.5/0.25,0.5/0.25,0.5/0.25";
+      });
+      bench.receive(9, {"mallory"}, {.body = wire::Hello{"test", 1, odd}});
+      REQUIRE(bench.last<wire::Refuse>(9).has_value());
+      CHECK(bench.last<wire::Refuse>(9)->second.fatal);
+      CHECK_FALSE(bench.session->done());
+      CHECK(bench.session->waiting_for().find("0 of 2 are here; refused: mallory (--") != std::string::npos);
+      bench.receive(1, kAnn, {.body = wire::Hello{"test", 1, {{3, 8, 8}, 3, 16}}});
+      CHECK(bench.last<wire::Welcome>(1).has_value());
+    }
+  }
+
+  TEST_CASE(
+      "a device whose announced class count makes a layer too large is refused, and does not end the run") {
+    Bench bench(2, [](SessionOptions& options) { options.plan.model = "mlp?hidden=65536"; });
+    bench.receive(9, {"mallory"}, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 65'536, 16}}});
+    REQUIRE(bench.last<wire::Refuse>(9).has_value());
+    CHECK(bench.last<wire::Refuse>(9)->second.reason.find("block fc2 would hold 65536 x 65536 weights") !=
+          std::string::npos);
+    CHECK_FALSE(bench.session->done());
+  }
+
+  TEST_CASE("the device that decided the shape does not decide for ever: once it left the next one does") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.receive(2, kBob, {.body = wire::Hello{"test", 1, {{1, 5, 5}, 3, 16}}});
+    CHECK(bench.last<wire::Refuse>(2)->second.fatal);
+    CHECK(
+        bench.session->waiting_for() ==
+        "clients for the first round: 1 of 2 are here; refused: bob (its examples have shape 1x5x5, this run "
+        "trains on 1x4x4 (from device ann))");
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "mended"}});
+    bench.receive(3, kBob, {.body = wire::Hello{"test", 2, {{1, 5, 5}, 3, 16}}});
+    REQUIRE(bench.last<wire::Welcome>(3).has_value());
+    CHECK(bench.last<wire::Welcome>(3)->second.plan.input_shape == std::vector<int64_t>{1, 5, 5});
+    bench.receive(4, kAnn, {.body = wire::Hello{"test", 2, {{1, 5, 5}, 3, 16}}});
+    CHECK(bench.count<wire::BeginRound>(4) == 1);
+  }
+
+  TEST_CASE("the class count is the largest of those who are there when the first round begins") {
+    const auto hello = [](int64_t classes, uint64_t instance = 1) {
+      return wire::Message{.body = wire::Hello{"test", instance, {{1, 4, 4}, classes, 16}}};
+    };
+    Bench bench(3);
+    bench.receive(1, kAnn, hello(5));
+    bench.receive(2, kBob, hello(256));
+    CHECK(bench.last<wire::Welcome>(1)->second.plan.num_classes == 5);
+    CHECK(bench.last<wire::Welcome>(2)->second.plan.num_classes == 256);
+    REQUIRE(bench.observer.find("class-counts", "bob") != nullptr);
+    CHECK(bench.observer.find("class-counts", "bob")->detail ==
+          "its labels need 256 classes, those of ann 5: the model gets the larger number; if label 255 is a "
+          "mistake, mend it or give --num-classes 5");
+    // Read in time: the device comes back with its label mended.
+    bench.receive(2, kBob, {.body = wire::Bye{wire::ByeReason::kLeaving, "mended"}});
+    bench.receive(3, kBob, hello(10, 2));
+    bench.receive(4, {"eve"}, hello(5));
+    for (const uint64_t connection : {1u, 3u, 4u}) {
+      CAPTURE(connection);
+      REQUIRE(bench.last<wire::Welcome>(connection).has_value());
+      const auto welcome = *bench.last<wire::Welcome>(connection);
+      CHECK(welcome.second.plan.num_classes == 10);
+      REQUIRE(bench.count<wire::BeginRound>(connection) == 1);
+      CHECK(bench.last<wire::BeginRound>(connection)->first.run_id == welcome.first.run_id);
+    }
+    CHECK(bench.session->plan().num_classes == 10);
+    bench.receive(5, {"zoe"}, hello(11));
+    CHECK(bench.last<wire::Refuse>(5)->second.reason ==
+          "its labels need 11 classes, this run has 10 (from device bob); mend its labels, or start the run "
+          "anew "
+          "with --num-classes 11");
+  }
+
+  TEST_CASE("devices with the same class count are welcomed once") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    CHECK(bench.count<wire::Welcome>(1) == 1);
+    CHECK(bench.last<wire::Welcome>(1)->first.run_id == 42);
+    CHECK(bench.observer.find("class-counts") == nullptr);
+    CHECK(bench.observer.plans.size() == 1);
+  }
+
+  TEST_CASE("a class count that is given is nobody else's to decide") {
+    Bench bench(2, [](SessionOptions& options) { options.plan.num_classes = 4; });
+    bench.receive(1, kAnn, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 5, 16}}});
+    CHECK(bench.last<wire::Refuse>(1)->second.reason ==
+          "its labels need 5 classes, this run has 4 (from --num-classes); mend its labels, or start the run "
+          "anew "
+          "with --num-classes 5");
+    bench.hello(2, kBob);
+    CHECK(bench.last<wire::Welcome>(2)->second.plan.num_classes == 4);
+  }
+
+  TEST_CASE("weights to start from decide the class count, and the run ends when they do not fit the data") {
+    const auto weights = define_model("mlp?hidden=8", {1, 4, 4}, 6)->build(1).state();
+    for (const int64_t side : {4, 5}) {
+      Bench bench(
+          1, [](SessionOptions&) {}, Bench::Prepared::kYes, InitialWeights{snapshot(weights), "--init FILE", ""});
+      bench.receive(1, kAnn, {.body = wire::Hello{"test", 1, {{1, side, side}, 3, 16}}});
+      if (side == 4) {
+        CHECK(bench.last<wire::Welcome>(1)->second.plan.num_classes == 6);
+      } else {
+        REQUIRE(bench.session->failure().has_value());
+        const std::string& message = bench.session->failure()->message;
+        CHECK_MESSAGE(message.find("--init: ") == 0, message);
+        CHECK_MESSAGE(message.find("the shape 1x5x5 comes from device ann") != std::string::npos, message);
+      }
     }
   }
 

@@ -53,6 +53,15 @@ TEST_SUITE("edge_client/device_job") {
     CHECK(job.error().message == "this device's examples have shape 1x8x8, the run trains on 1x28x28");
   }
 
+  TEST_CASE("a run of fewer classes than the labels need is refused with both counts") {
+    const auto job = create([](TrainingPlan& plan) { plan.num_classes = 2; });
+    REQUIRE_FALSE(job);
+    CHECK(job.error().message ==
+          "this device's labels need 3 classes, the run has 2; mend the labels, or start the aggregator with "
+          "--num-classes 3");
+    CHECK(create([](TrainingPlan& plan) { plan.num_classes = 7; }));
+  }
+
   TEST_CASE("a plan that leaves nothing for the tail, or names no model, is refused") {
     CHECK_FALSE(create([](TrainingPlan& plan) { plan.cut = 100; }));
     CHECK_FALSE(create([](TrainingPlan& plan) { plan.model = "no-such-model"; }));

@@ -126,6 +126,90 @@ class BadInputTest(unittest.TestCase):
         self.check(self.aggregator("--model", "cnn", "--cut", "4"), 2, "cut", "4")
         self.check(self.aggregator("--model", "cnn", "--cut", "0"), 2, "cut", "0")
 
+    def test_settings_that_fit_no_data_are_refused_before_any_device_comes(self):
+        self.check(self.aggregator("--normalize", "0.1307,0.3081"), 2, '--normalize "0.1307": expected MEAN/STD')
+        self.check(self.aggregator("--normalize", "0.1/0.2,0.3/x"), 2, "--normalize", "standard deviation")
+        self.check(self.aggregator("--augment", "corp:2"), 2, '--augment "corp:2": unknown operation')
+        self.check(self.aggregator("--input-shape", "1x8x8", "--normalize", "0.5/0.2,0.5/0.2"), 2,
+                   "2 pairs MEAN/STD, expected 1 or one for each of 1 channels")
+        self.check(self.aggregator("--input-shape", "1x8x8", "--augment", "crop:9"), 2, '--augment "crop:9"')
+        self.check(self.aggregator("--input-shape", "20"), 2, "--model: model cnn needs images")
+        self.check(self.aggregator("--eval-data", DATA, "--augment", "cutout:9"), 2, '--augment "cutout:9"')
+        self.check(self.aggregator("--eval-data", DATA, "--normalize", "0.5/0.2,0.5/0.2"), 2,
+                   "--normalize", "for each of 1 channels")
+        self.check(self.aggregator("--model", "resnet18", "--batch-size", "1"), 2,
+                   "--batch-size 1 is too small for --model resnet18", "--batch-norm freeze")
+        self.check(self.aggregator("--local-steps", "500001"), 2, "local-steps must be 0..500000, got 500001")
+        self.check(self.aggregator("--model", "mlp", "--cut", "1", "--edge-objective", "local", "--auxiliary-head", "conv"), 2,
+                   "--auxiliary-head: auxiliary head: conv needs activations")
+        self.check(self.aggregator("--algorithm", "parallel", "--head-blocks", "3"), 2, "--head-blocks must be 0..")
+
+    def test_a_setting_that_does_not_fit_the_first_device_ends_both(self):
+        for flags, text in ((["--normalize", "0.5/0.2,0.5/0.2"], "for each of 1 channels; the shape 1x8x8 comes from device a"),
+                            (["--augment", "crop:9"], '--augment "crop:9": the number of pixels')):
+            folder = self.folder / flags[0].strip("-")
+            folder.mkdir()
+            fleet = Fleet(folder, ["a", "b"])
+            self.addCleanup(fleet.close)
+            aggregator = fleet.aggregator(*flags)
+            edge = fleet.edge("a")
+            self.assertEqual(aggregator.wait(), 2, aggregator.output)
+            self.assertEqual(edge.wait(), 1, edge.output)
+            self.assertIn(text, aggregator.output)
+            self.assertIn(flags[0], aggregator.output.splitlines()[-1])
+            self.assertIn("the run failed: " + flags[0], edge.output)
+            self.assertNotIn("refuses this device", edge.output)
+            # The mended flags take the same run directory.
+            aggregator = fleet.aggregator("--rounds", "1")
+            edges = [fleet.edge("a"), fleet.edge("b")]
+            self.assertEqual(aggregator.wait(), 0, aggregator.output)
+            self.assertEqual([edge.wait() for edge in edges], [0, 0])
+
+    def test_a_class_count_that_is_given_is_checked_everywhere(self):
+        training = overriding(TRAINING, ["--num-classes", "3"])
+        result = run(BIN / "tandem", "simulate", "--run-dir", self.run_dir, *training, "--data", DATA)
+        self.check(result, 2, "--num-classes is 3, the labels of --data need 4 classes; give --num-classes 4")
+        self.check(self.aggregator("--num-classes", "3", "--eval-data", DATA), 2,
+                   "--num-classes is 3, the labels of --eval-data need 4 classes")
+        fleet = Fleet(self.folder, ["a"])
+        self.addCleanup(fleet.close)
+        aggregator = fleet.aggregator("--num-classes", "3")
+        edge = fleet.edge("a")
+        self.assertEqual(edge.wait(), 1, edge.output)
+        self.assertIn("its labels need 4 classes, this run has 3 (from --num-classes)", edge.output)
+        wait_until(lambda: "0 of 1 are here; refused: a (its labels need 4 classes" in aggregator.output,
+                   "the aggregator to say whom it has refused")
+
+    def test_devices_with_different_classes(self):
+        def folder_with(name, labels):
+            data = self.folder / name
+            data.mkdir()
+            for prefix in ("train", "t10k"):
+                (data / f"{prefix}-images-idx3-ubyte").write_bytes(
+                    struct.pack(">IIII", 0x803, len(labels), 8, 8) + bytes(i % 251 for i in range(64 * len(labels))))
+                (data / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, len(labels)) + bytes(labels))
+            return data
+
+        data = {"a": folder_with("low", [i % 3 for i in range(24)]), "b": folder_with("high", [3 + i % 3 for i in range(24)])}
+        models = []
+        for order in ("ab", "ba"):
+            folder = self.folder / order
+            folder.mkdir()
+            fleet = Fleet(folder, ["a", "b"])
+            self.addCleanup(fleet.close)
+            aggregator = fleet.aggregator("--rounds", "1", "--num-classes", "0")
+            edges = []
+            for name in order:
+                edges.append(fleet.start(BIN / "tandem-edge", "--config", fleet.kits / name / "edge.toml", "--endpoint",
+                                         fleet.endpoint, "--data", f"idx:{data[name]}", "--threads", "1"))
+                wait_until(lambda: len(fleet.metrics("join")) == len(edges), "the device to join")
+            self.assertEqual(aggregator.wait(), 0, aggregator.output)
+            self.assertEqual([edge.wait() for edge in edges], [0, 0])
+            self.assertEqual(len(fleet.metrics("class-counts")), 1)
+            self.assertIn("# num-classes = 6", (fleet.run_dir / "config.toml").read_text())
+            models.append((fleet.run_dir / "model.safetensors").read_bytes())
+        self.assertEqual(models[0], models[1])
+
     def test_data(self):
         missing = self.folder / "nothing"
         self.check(self.simulate("--data", f"idx:{missing}"), 1, missing)

@@ -163,8 +163,10 @@ TEST_SUITE("tools/simulation") {
     tools::Simulation simulation(options, observer, nullptr, {}, std::move(edges), {});
     const auto ran = simulation.run();
     REQUIRE_FALSE(ran.has_value());
-    CHECK(ran.error().message ==
-          "the aggregator refuses this device: its examples have shape 1x12x12, this run trains on 1x8x8");
+    CHECK(
+        ran.error().message ==
+        "the aggregator refuses this device: its examples have shape 1x12x12, this run trains on 1x8x8 (from "
+        "device client-2)");
     CHECK(simulation.session().completed());
     CHECK(observer.find("refused", "client-4") != nullptr);
   }
