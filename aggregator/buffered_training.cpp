@@ -39,7 +39,8 @@ BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& mes
       clock_(now_),
       checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
-      lr_schedule_(options.plan.lr_schedule) {}
+      lr_schedule_(options.plan.lr_schedule),
+      divergence_(options) {}
 
 void BufferedTraining::begin(const std::vector<ClientId>& present) {
   begun_ = true;
@@ -170,8 +171,12 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
     evaluation_->extend_deadline(now_() + options_.update_deadline);
     return evaluation_->ask(client);
   }
-  if (const auto checked = check_trained(trained, task.part.planned_examples()); !checked) {
+  auto checked = check_trained(trained, task.part.planned_examples());
+  if (checked) checked = divergence_.check_loss(trained.loss_sum, trained.examples);
+  if (!checked) {
     messenger_.count_refused();
+    if (checked.error().code == ErrorCode::kNonFinite) divergence_.useless(client, checked.error().message);
+    if (ends_as_diverged()) return;
     messenger_.count_offence(client, checked.error().message);
     return start_again(client, checked.error().message);
   }
@@ -194,6 +199,17 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
   }
   keep([&] { dispatch(client, node.mapped().finish); });
   take_updates();
+}
+
+/// Fails the run where the last trainings of more than half of the clients were of no use: of those that are
+/// there, and of those that had to leave because theirs were.
+bool BufferedTraining::ends_as_diverged() {
+  const std::vector<ClientId> present = messenger_.roster().present();
+  const auto others = std::count_if(present.begin(), present.end(),
+                                    [&](const ClientId& client) { return !divergence_.knows(client); });
+  const auto verdict = divergence_.verdict(static_cast<size_t>(others), present.size());
+  if (verdict) fail_unless(messenger_, *verdict);
+  return verdict.has_value();
 }
 
 void BufferedTraining::tick(TimePoint as_of) {
@@ -286,8 +302,11 @@ void BufferedTraining::take_and_dispatch(const ClientId& client) {
     messenger_.event("bad-front", client.name, "it was trained on no example; left out of the buffer");
   } else if (const auto added = strategy_->add(std::move(update)); !added) {
     messenger_.offence(client, "bad-front", added.error().message + "; left out of the buffer");
+    if (added.error().code == ErrorCode::kNonFinite) divergence_.useless(client, added.error().message);
+    if (ends_as_diverged()) return;
   } else {
     failed_in_a_row_ = 0;
+    divergence_.useful(client);
     buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));
   }
   if (strategy_->updates() >= buffer_) merge();
@@ -296,10 +315,13 @@ void BufferedTraining::take_and_dispatch(const ClientId& client) {
 
 void BufferedTraining::merge() {
   const auto merged = strategy_->merge();
-  if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); finite) {
+  if (!merged && merged.error().code == ErrorCode::kNonFinite) {
+    return fail_unless(messenger_, divergence_.error(merged.error().message));
+  }
+  if (merged) {
     copy_values(*merged, model_.device.exchanged());
   } else {
-    messenger_.event("merge-skipped", "", finite.error().message + "; the weights stay as they were");
+    messenger_.event("merge-skipped", "", merged.error().message + "; the weights stay as they were");
   }
   weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
   evaluate_or_complete();
@@ -385,6 +407,10 @@ void BufferedTraining::advance_evaluation() {
 void BufferedTraining::complete_merge() {
   ++figures_.completed_rounds;
   report_merge();
+  if (figures_.completed_rounds >= options_.plan.rounds) {
+    fail_unless(messenger_, evaluation_ ? divergence_.check_evaluation(*evaluation_)
+                                        : divergence_.check_evaluation(figures_.eval_loss));
+  }
   evaluation_.reset();
   strategy_->begin(*weights_);
   messenger_.begin_round(figures_.completed_rounds + 1);

@@ -9,6 +9,7 @@
 
 #include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/device_evaluation.h"
+#include "tandem/aggregator/divergence.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/round_planner.h"
@@ -75,6 +76,7 @@ class BufferedTraining : public Training {
   void handle_trained(const ClientId& client, Task& task, const wire::Trained& trained);
   void handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update);
   void start_again(const ClientId& client, const std::string& reason);
+  bool ends_as_diverged();
   void take_updates();
   std::map<ClientId, Task>::iterator next_to_take();
   void keep(const std::function<void()>& change);
@@ -113,6 +115,7 @@ class BufferedTraining : public Training {
   std::vector<ClientRecord> buffered_;  // of the updates in the buffer
   std::optional<DeviceEvaluation> evaluation_;
   int failed_in_a_row_ = 0;
+  Divergence divergence_;
   TrainingFigures figures_;
   TimePoint merge_started_;
   int64_t bytes_up_before_ = 0;

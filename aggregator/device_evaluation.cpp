@@ -36,7 +36,7 @@ void DeviceEvaluation::ask_again(const ClientId& client, bool went_back) {
 void DeviceEvaluation::receive(const ClientId& client, const wire::Message& message) {
   if (const auto* figures = std::get_if<wire::Evaluated>(&message.body)) {
     if (const auto recorded = progress_.record(client, *figures); !recorded) {
-      refuse(client, recorded.error().message);
+      refuse(client, recorded.error());
     }
   } else {
     answer_batch(client, message);
@@ -49,13 +49,15 @@ void DeviceEvaluation::answer_batch(const ClientId& client, const wire::Message&
   const auto& data = std::get<wire::Activations>(message.body);
   const ActivationRules rules = activation_rules(options_, model_, *size);
   if (const auto checked = check_activations(data.activations, data.labels, rules); !checked) {
-    return refuse(client, checked.error().message);
+    return refuse(client, checked.error());
   }
   const at::Tensor outputs = tails_->for_evaluation(client).evaluate(data.activations);
   wire::Body answer = wire::Outputs{outputs};
   if (!options_.plan.u_shaped()) {
     const auto [loss, correct] = mean_loss(outputs, data.labels);
-    if (!std::isfinite(loss)) return refuse(client, "the loss on its batch is not finite");
+    if (!std::isfinite(loss)) {
+      return refuse(client, {ErrorCode::kNonFinite, "the loss on its batch is not finite"});
+    }
     answer = wire::Receipt{.loss = loss, .correct = correct};
   }
   // Every client that gets on has its time anew; it has only so many batches.
@@ -63,8 +65,9 @@ void DeviceEvaluation::answer_batch(const ClientId& client, const wire::Message&
   messenger_.send(client, std::move(answer), progress_.round(), message.key.step);
 }
 
-void DeviceEvaluation::refuse(const ClientId& client, const std::string& reason) {
-  messenger_.offence(client, "bad-evaluation", reason);
+void DeviceEvaluation::refuse(const ClientId& client, const Error& error) {
+  messenger_.offence(client, "bad-evaluation", error.message);
+  if (error.code == ErrorCode::kNonFinite) ++beyond_limits_;
   progress_.give_up(client);
 }
 

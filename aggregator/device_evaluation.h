@@ -50,12 +50,14 @@ class DeviceEvaluation {
 
   bool waits_for(const ClientId& client) const { return progress_.waits_for(client); }
   bool complete() const { return progress_.complete(); }
+  /// Devices that were refused because a value was not finite or beyond its limit.
+  size_t beyond_limits() const { return beyond_limits_; }
   /// Who is waited for, and what was found.
   const HeldOutEvaluation& progress() const { return progress_; }
 
  private:
   void answer_batch(const ClientId& client, const wire::Message& message);
-  void refuse(const ClientId& client, const std::string& reason);
+  void refuse(const ClientId& client, const Error& error);
 
   const SessionOptions& options_;
   Messenger& messenger_;
@@ -65,6 +67,7 @@ class DeviceEvaluation {
   NamedTensors weights_;
   HeldOutEvaluation progress_;
   TimePoint deadline_;
+  size_t beyond_limits_ = 0;
 };
 
 }  // namespace tandem::aggregator

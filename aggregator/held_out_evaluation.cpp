@@ -48,9 +48,10 @@ Result<void> HeldOutEvaluation::record(const ClientId& client, const wire::Evalu
   outstanding_.erase(found);
   const bool saw_all = batch_size_ == 0 ||
                        uint64_t{progress.batches} * static_cast<uint64_t>(batch_size_) >= progress.examples;
-  if (!saw_all || result.examples != progress.examples || result.correct > result.examples ||
-      !std::isfinite(result.loss_sum)) {
-    return Error{ErrorCode::kInvalidArgument,
+  const bool counts_fit =
+      saw_all && result.examples == progress.examples && result.correct <= result.examples;
+  if (!counts_fit || !std::isfinite(result.loss_sum)) {
+    return Error{counts_fit ? ErrorCode::kNonFinite : ErrorCode::kInvalidArgument,
                  "its evaluation says " + std::to_string(result.correct) + " of " +
                      std::to_string(result.examples) + " right and a loss of " +
                      std::to_string(result.loss_sum) + ", expected finite figures of the " +

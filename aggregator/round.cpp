@@ -28,6 +28,8 @@ nlohmann::json json_of(const Participant& part) {
           {"examples", part.examples},
           {"loss_sum", part.loss_sum},
           {"correct", part.correct},
+          {"beyond_limits", part.beyond_limits},
+          {"beyond_limits_reason", part.beyond_limits_reason},
           {"bytes_up_before", part.bytes_up_before},
           {"bytes_down_before", part.bytes_down_before}};
 }
@@ -42,6 +44,8 @@ Participant participant_of(const nlohmann::json& value) {
           .examples = value.at("examples").get<uint64_t>(),
           .loss_sum = value.at("loss_sum").get<double>(),
           .correct = value.at("correct").get<uint64_t>(),
+          .beyond_limits = value.value("beyond_limits", uint32_t{0}),
+          .beyond_limits_reason = value.value("beyond_limits_reason", std::string()),
           .bytes_up_before = value.at("bytes_up_before").get<int64_t>(),
           .bytes_down_before = value.at("bytes_down_before").get<int64_t>()};
 }
@@ -55,6 +59,12 @@ uint64_t Participant::planned_examples() const {
 uint32_t Participant::planned_steps() const {
   return static_cast<uint32_t>(
       std::count_if(batch_sizes.begin(), batch_sizes.end(), [](uint32_t size) { return size > 0; }));
+}
+
+void Participant::count_beyond_limits(const Error& error) {
+  if (error.code != ErrorCode::kNonFinite) return;
+  ++beyond_limits;
+  beyond_limits_reason = error.message;
 }
 
 Round::Round(RoundId id, RoundPlan plan) : id_(id), steps_(plan.steps()), turns_(std::move(plan.turns)) {

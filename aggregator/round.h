@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "tandem/aggregator/round_planner.h"
 #include "tandem/aggregator/tail_trainer.h"
 #include "tandem/core/base/ids.h"
+#include "tandem/core/base/result.h"
 
 namespace tandem::aggregator {
 
@@ -29,11 +31,17 @@ struct Participant {
   uint64_t examples = 0;  ///< of those steps: its weight in the average
   double loss_sum = 0;    ///< sum over examples
   uint64_t correct = 0;
+  /// Batches and results of it that were refused because a value was not finite or beyond its limit, and what
+  /// was wrong with the last one.
+  uint32_t beyond_limits = 0;
+  std::string beyond_limits_reason;
   int64_t bytes_up_before = 0;
   int64_t bytes_down_before = 0;
 
   uint64_t planned_examples() const;
   uint32_t planned_steps() const;  ///< those with examples
+  /// Counts a refusal; any other error than kNonFinite is no matter of values, and is not counted.
+  void count_beyond_limits(const Error& error);
 };
 
 /// The steps of one round: who is expected in which tail's step, what has arrived. Knows nothing of

@@ -142,10 +142,9 @@ RoundRecord sum_of(const std::vector<ClientRecord>& clients) {
 }
 
 Result<void> check_trained(const wire::Trained& trained, uint64_t most) {
-  if (std::isfinite(trained.loss_sum) && trained.examples <= most && trained.correct <= trained.examples) {
-    return {};
-  }
-  return Error{ErrorCode::kNonFinite,
+  const bool counts_fit = trained.examples <= most && trained.correct <= trained.examples;
+  if (counts_fit && std::isfinite(trained.loss_sum)) return {};
+  return Error{counts_fit ? ErrorCode::kNonFinite : ErrorCode::kInvalidArgument,
                "its training gave a loss of " + std::to_string(trained.loss_sum) + " and " +
                    std::to_string(trained.correct) + " right of " + std::to_string(trained.examples) +
                    " examples, expected finite figures of at most " + std::to_string(most)};

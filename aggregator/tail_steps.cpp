@@ -13,9 +13,10 @@ Result<void> check_answer(const wire::OutputGradients& data, const ActivationRul
                           double loss_limit) {
   if (auto checked = check_output_gradient(data.gradient, rules); !checked) return checked;
   if (data.loss >= 0 && data.loss <= loss_limit && data.correct <= size) return {};
-  return Error{ErrorCode::kNonFinite, "a loss of " + std::to_string(data.loss) + " and " +
-                                          std::to_string(data.correct) + " right of " + std::to_string(size) +
-                                          " examples"};
+  const bool is_count = data.correct > size || data.loss < 0;
+  return Error{is_count ? ErrorCode::kInvalidArgument : ErrorCode::kNonFinite,
+               "a loss of " + std::to_string(data.loss) + " and " + std::to_string(data.correct) +
+                   " right of " + std::to_string(size) + " examples"};
 }
 
 }  // namespace
@@ -71,6 +72,7 @@ bool TailSteps::take_activations(const ClientId& client, const wire::Message& me
 void TailSteps::refuse_batch(const ClientActivations& request, const wire::Message& message,
                              const Error& error) {
   messenger_.offence(request.client, "bad-activations", error.message);
+  round_.participants().at(request.client).count_beyond_limits(error);
   const size_t lane = *round_.lane_of(request.client);  // the step is open, so there is one
   if (is_current(lane, request)) return take_out(lane, request, error.message);
   messenger_.refuse(messenger_.roster().find(request.client)->connection, message.key, error.code,
@@ -106,6 +108,7 @@ bool TailSteps::take_output_gradients(const ClientId& client, const wire::Messag
     answer.correct = data.correct;
   } else {
     messenger_.offence(client, "bad-gradient", checked.error().message);
+    round_.participants().at(client).count_beyond_limits(checked.error());
   }
   open_[*lane]->answer(client, std::move(answer));
   return true;
@@ -165,6 +168,9 @@ void TailSteps::learn(size_t lane, const std::vector<ClientActivations>& clients
     const ClientActivations& request = clients[i];
     if (!results[i].rejection.empty()) {
       messenger_.offence(request.client, "bad-activations", results[i].rejection);
+      round_.participants()
+          .at(request.client)
+          .count_beyond_limits({ErrorCode::kNonFinite, results[i].rejection});
       take_out(lane, request, results[i].rejection);
       continue;
     }

@@ -30,7 +30,8 @@ TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messeng
       clock_(now_),
       checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
-      schedules_(options) {
+      schedules_(options),
+      divergence_(options) {
   strategy_->set_population(options.clients);
 }
 
@@ -42,14 +43,17 @@ TrainingRounds::~TrainingRounds() = default;
 std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<ClientId>& present) const {
   const auto wanted = static_cast<size_t>(options_.clients_per_round);
   if (wanted == 0 || wanted >= present.size()) return present;
-  // A round that lost everybody is tried again with others.
+  // A round that lost everybody is tried again with others, so that one client alone cannot end the run.
+  std::vector<ClientId> candidates = present;
+  std::erase_if(candidates, [&](const ClientId& client) { return divergence_.knows(client); });
+  if (candidates.size() < wanted) candidates = present;
   const uint64_t seed = derive_seed(options_.plan.seed, RandomPurpose::kSample,
                                     {ordinal(), static_cast<uint64_t>(abandoned_in_a_row_)});
-  std::vector<int64_t> order = random_permutation(static_cast<int64_t>(present.size()), seed);
+  std::vector<int64_t> order = random_permutation(static_cast<int64_t>(candidates.size()), seed);
   order.resize(wanted);
   std::sort(order.begin(), order.end());
   std::vector<ClientId> chosen;
-  for (const int64_t index : order) chosen.push_back(present[static_cast<size_t>(index)]);
+  for (const int64_t index : order) chosen.push_back(candidates[static_cast<size_t>(index)]);
   return chosen;
 }
 
@@ -209,8 +213,11 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
   if (state_ != State::kTraining && !(state_ == State::kMerging && end_now_)) return;
   Participant* part = round_->active(client);
   if (part == nullptr || part->trained || !options_.plan.trains_locally()) return;
-  if (const auto checked = check_trained(trained, part->planned_examples()); !checked) {
+  auto checked = check_trained(trained, part->planned_examples());
+  if (checked) checked = divergence_.check_loss(trained.loss_sum, trained.examples);
+  if (!checked) {
     const std::string& reason = checked.error().message;
+    part->count_beyond_limits(checked.error());
     messenger_.offence(client, "excluded", reason);
     round_->deactivate(client);
     messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, round);
@@ -365,7 +372,9 @@ void TrainingRounds::ask_for_front() {
 
 void TrainingRounds::end_turn(const ClientUpdate* update) {
   if (update != nullptr) {
-    if (auto loaded = model_.device.load(update->weights); loaded) {
+    const auto loaded = model_.device.load(update->weights);
+    note_outcome(relay_->holder(), loaded);
+    if (loaded) {
       ++merged_clients_;
       sent_weights_ = cpu_snapshot(model_.device.exchanged());
     } else {
@@ -487,11 +496,16 @@ void TrainingRounds::begin_merge(bool now) {
     const uint64_t examples = unknown ? part.planned_examples() : part.examples;
     if (part.active && examples > 0) weights[client] = examples;
   }
+  divergence_.judge(*round_);
+  const auto others = std::count_if(weights.begin(), weights.end(),
+                                    [&](const auto& entry) { return !divergence_.knows(entry.first); });
+  if (ends_as_diverged(static_cast<size_t>(others))) return;
   state_ = State::kMerging;
   strategy_->begin(cpu_snapshot(merged_layout()));
   merge_.emplace(std::move(weights), [this](ClientUpdate update) {
     const ClientId client = update.client;
     const auto added = add_update(std::move(update));
+    note_outcome(client, added);
     if (!added) {
       messenger_.offence(client, "bad-front", added.error().message + "; left out of the merge");
     }
@@ -531,6 +545,8 @@ void TrainingRounds::advance_merge() {
 }
 
 void TrainingRounds::finish_merge() {
+  divergence_.judge(*round_);
+  if (ends_as_diverged(0)) return;
   if (relay_) {
     if (merged_clients_ == 0) return abandon();
   } else if (merge_->merged().empty()) {
@@ -540,14 +556,32 @@ void TrainingRounds::finish_merge() {
     load_merged(strategy_->merge());
   }
   abandoned_in_a_row_ = 0;
+  if (merged_clients_ > 0) divergence_.merged();
   if (ends_aligned()) align();
-  evaluate_or_complete();
+  fail_unless(messenger_, divergence_.check_weights("the merged model", model_.whole.state()));
+  if (!messenger_.failure()) evaluate_or_complete();
+}
+
+/// What a client's update is worth. Errors that are no matter of values say nothing of the training.
+void TrainingRounds::note_outcome(const ClientId& client, const Result<void>& outcome) {
+  if (outcome) return divergence_.useful(client);
+  if (outcome.error().code == ErrorCode::kNonFinite) divergence_.useless(client, outcome.error().message);
+}
+
+/// Fails the run where what was noted is everybody's; `others`: clients without a note whose training counts.
+bool TrainingRounds::ends_as_diverged(size_t others) {
+  const auto verdict = divergence_.verdict(others, messenger_.roster().present().size());
+  if (verdict) fail_unless(messenger_, *verdict);
+  return verdict.has_value();
 }
 
 void TrainingRounds::load_merged(const Result<NamedTensors>& merged) {
-  if (const auto finite = merged ? check_finite(*merged) : Result<void>(merged.error()); !finite) {
+  if (!merged && merged.error().code == ErrorCode::kNonFinite) {
+    return fail_unless(messenger_, divergence_.error(merged.error().message));
+  }
+  if (!merged) {
     return messenger_.event("merge-skipped", "",
-                            finite.error().message + "; the edge weights stay as they were");
+                            merged.error().message + "; the edge weights stay as they were");
   }
   copy_values(*merged, merged_layout());
   for (const ClientId& client : strategy_->left_out()) {
@@ -650,12 +684,19 @@ void TrainingRounds::complete() {
   record.bytes_down = messenger_.bytes_down() - start_.bytes_down;
   for (ClientRecord& client : report.clients) client.round = figures_.completed_rounds;
   figures_.training_seconds += record.seconds;
+  const bool is_last = figures_.completed_rounds >= options_.plan.rounds;
+  const auto checked = !is_last      ? Result<void>()
+                       : evaluation_ ? divergence_.check_evaluation(*evaluation_)
+                                     : divergence_.check_evaluation(figures_.eval_loss);
   end_round();
   messenger_.observe(messenger_.observer().on_round(report));
+  fail_unless(messenger_, checked);
   checkpoint_();
 }
 
 void TrainingRounds::abandon() {
+  divergence_.judge(*round_);
+  if (ends_as_diverged(0)) return;
   messenger_.event("round-abandoned", "", "no client is left in round " + std::to_string(ordinal()));
   figures_.training_seconds += seconds_between(start_.time, now_());
   if (!messenger_.roster().present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {

@@ -8,6 +8,7 @@
 
 #include "tandem/aggregator/deadline_clock.h"
 #include "tandem/aggregator/device_evaluation.h"
+#include "tandem/aggregator/divergence.h"
 #include "tandem/aggregator/messenger.h"
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
@@ -111,6 +112,8 @@ class TrainingRounds : public Training {
   Result<void> add_update(ClientUpdate update);
   void finish_merge();
   void load_merged(const Result<NamedTensors>& merged);
+  bool ends_as_diverged(size_t others);
+  void note_outcome(const ClientId& client, const Result<void>& outcome);
   bool ends_aligned() const;
   void align();
   void replay(TailTrainer& tail, const std::vector<ClientId>& clients);
@@ -143,6 +146,7 @@ class TrainingRounds : public Training {
   RunSchedules schedules_;
   std::optional<Tails> tails_;  // made with the first round; none with `federated`
   TrainingFigures figures_;
+  Divergence divergence_;
   uint32_t sequence_ = 0;
   int abandoned_in_a_row_ = 0;
 

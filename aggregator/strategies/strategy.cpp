@@ -228,6 +228,7 @@ Result<StrategyTraits> strategy_traits(const std::string& specification) {
   if (traits.name == "fedprox") traits.proximal_mu = choice->values.at("mu");
   if (traits.name == "fedbuff") traits.buffer = whole(choice->values, "buffer");
   traits.control_variates = traits.name == "scaffold";
+  traits.server_rate = choice->values.contains("eta");
   // A strategy holds no tensors before `begin`: asking one costs nothing.
   const auto strategy = choice->kind->build(choice->values, {});
   traits.needs_single_updates = strategy->needs_single_updates();

@@ -109,6 +109,7 @@ struct StrategyTraits {
   std::string name;
   double proximal_mu = 0;             ///< fedprox: clients add (mu/2) |w_k - w|^2 to their loss
   bool control_variates = false;      ///< scaffold: clients keep c_k, receive c and send c_k' - c_k
+  bool server_rate = false;           ///< its eta scales the server's step
   int buffer = 0;                     ///< fedbuff: merge whenever so many updates came; 0: once a round
   bool needs_single_updates = false;  ///< see Strategy
   int minimum_updates = 1;            ///< see Strategy

@@ -210,6 +210,11 @@ class BadInputTest(unittest.TestCase):
             models.append((fleet.run_dir / "model.safetensors").read_bytes())
         self.assertEqual(models[0], models[1])
 
+    def test_a_rate_that_diverges_ends_the_run_and_is_named(self):
+        training = overriding(TRAINING, ["--learning-rate", "1e10"])
+        result = run(BIN / "tandem", "simulate", "--run-dir", self.run_dir, *training, "--data", DATA, "--rounds", "3")
+        self.check(result, 1, "the training diverges", "--learning-rate (now 1e+10)", leaves_nothing=False)
+
     def test_data(self):
         missing = self.folder / "nothing"
         self.check(self.simulate("--data", f"idx:{missing}"), 1, missing)
