@@ -524,7 +524,7 @@ TEST_SUITE("aggregator/session") {
       } else {
         REQUIRE(bench.session->failure().has_value());
         const std::string& message = bench.session->failure()->message;
-        CHECK_MESSAGE(message.find("--init: ") == 0, message);
+        CHECK_MESSAGE(message.find("--init FILE does not fit --model") == 0, message);
         CHECK_MESSAGE(message.find("the shape 1x5x5 comes from device ann") != std::string::npos, message);
       }
     }
