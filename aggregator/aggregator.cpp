@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tandem/core/base/running_clock.h"
+
 namespace tandem::aggregator {
 namespace {
 
@@ -36,6 +38,9 @@ Aggregator::~Aggregator() {
 Result<void> Aggregator::listen(ZmqServerOptions options) {
   options.on_revoked = [this](const ClientId& client) {
     inbox_.try_push({.client = client, .message = wire::Message{}, .revoked = true});
+  };
+  options.on_link = [this](const ClientId& client, std::chrono::milliseconds transfer) {
+    note_heard(client, transfer);
   };
   auto server =
       ZmqServer::start(std::move(options), [this](ReceivedFrames received) { enqueue(std::move(received)); });
@@ -92,7 +97,7 @@ void Aggregator::enqueue(ReceivedFrames received) {
                   .client = std::move(received.client),
                   .message = wire::decode(received.frames, limits_),
                   .bytes = bytes,
-                  .received_at = std::chrono::steady_clock::now(),
+                  .received_at = RunningClock::now(),
                   .address = std::move(received.address)};
   const ClientId client = inbound.client;
   if (!inbox_.try_push(std::move(inbound))) {
@@ -123,6 +128,24 @@ void Aggregator::hand_over(Inbound inbound) {
   }
 }
 
+/// On the network thread, which always listens: what the session is busy with is not held against anybody.
+void Aggregator::note_heard(const ClientId& client, std::chrono::milliseconds transfer) {
+  const TimePoint now = RunningClock::now();
+  const std::lock_guard lock(heard_mutex_);
+  Heard& heard = heard_[client];
+  heard.at = now;
+  heard.transfer += transfer;
+}
+
+void Aggregator::hand_over_heard() {
+  std::map<ClientId, Heard> heard;
+  {
+    const std::lock_guard lock(heard_mutex_);
+    heard.swap(heard_);
+  }
+  for (const auto& [client, what] : heard) session_.heard(client, what.at, what.transfer);
+}
+
 void Aggregator::say_what_it_waits_for() {
   const TimePoint now = std::chrono::steady_clock::now();
   if (!note_ || now - last_notice_ < kNoticeInterval) return;
@@ -145,20 +168,21 @@ void Aggregator::run(const std::function<bool()>& should_stop, std::function<voi
 void Aggregator::run_session(const std::function<bool()>& should_stop) {
   while (!session_.done()) {
     if (should_stop()) session_.stop("interrupted");
+    const TimePoint now = RunningClock::now();
     const TimePoint deadline = session_.next_deadline().value_or(TimePoint::max());
     // A deadline counts only once everything that arrived before it has been handed over: time spent
     // training or evaluating is not held against clients whose messages waited. Messages come in the
     // order of their arrival, so one that arrived later says that nothing earlier is left.
-    auto inbound = inbox_.pop_until(std::min(deadline, std::chrono::steady_clock::now() + kStopCheck));
-    const TimePoint began = std::chrono::steady_clock::now();
+    const TimePoint::duration wait = std::min<TimePoint::duration>(deadline - now, kStopCheck);
+    auto inbound = inbox_.pop_until(std::chrono::steady_clock::now() + wait);
+    hand_over_heard();
     if (inbound) {
       const TimePoint arrived = inbound->received_at;
       hand_over(std::move(*inbound));
       if (arrived >= deadline) session_.tick(arrived);
     } else {
-      session_.tick(began);
+      session_.tick(RunningClock::now());
     }
-    session_.was_busy(std::chrono::steady_clock::now() - began);
     say_what_it_waits_for();
     bound_messages();
   }

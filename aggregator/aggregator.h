@@ -44,11 +44,19 @@ class Aggregator {
     ClientId client;
     Result<wire::Message> message;
     int64_t bytes = 0;
-    TimePoint received_at;
+    TimePoint received_at;  ///< by RunningClock
     std::string address = {};
     bool revoked = false;  ///< no message: its key was taken off the device list
   };
 
+  /// What a device's connections showed since the session was told.
+  struct Heard {
+    TimePoint at;
+    std::chrono::milliseconds transfer{0};
+  };
+
+  void note_heard(const ClientId& client, std::chrono::milliseconds transfer);
+  void hand_over_heard();
   void run_session(const std::function<bool()>& should_stop);
   void say_what_it_waits_for();
   void bound_messages();
@@ -75,6 +83,8 @@ class Aggregator {
   };
   std::mutex queued_mutex_;
   std::map<ClientId, Queued> queued_;  // guarded by queued_mutex_
+  std::mutex heard_mutex_;
+  std::map<ClientId, Heard> heard_;  // guarded by heard_mutex_
   std::function<void(const std::string&)> note_;
   TimePoint last_notice_;
   bool messages_bounded_ = false;

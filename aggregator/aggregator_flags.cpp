@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -182,13 +183,14 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("clients-per-round", clients_per_round,
             "Clients that take part in a round, drawn by the seed; 0 takes all");
   flags.add("fraction", fraction, "The same as a fraction of --clients, in (0, 1]");
-  flags.add("step-deadline", step_deadline, "Seconds a step waits for a client before it goes on without it");
+  flags.add("step-deadline", step_deadline, "Seconds a step waits for a client before it goes on without it; 0: 30, and longer while its data "
+            "is on its way");
   flags.add_choice("stragglers", stragglers, {"drop", "wait", "late"},
                    "A client that misses a step's deadline: its batch is dropped (the second time it is out "
                    "of the round), everybody waits for it, or its batch joins the step open when it comes");
   flags.add("round-deadline", round_deadline,
             "Seconds after which a round ends and each client sends its front as it stands; 0: never");
-  flags.add("update-deadline", update_deadline, "Seconds the end of a round waits for a client's front");
+  flags.add("update-deadline", update_deadline, "Seconds the end of a round waits for a client's front; 0: 60, and longer while it is on its way");
   flags.add("client-timeout", client_timeout, "Seconds of silence after which a client has left");
   flags.add("quarantine-after", quarantine_after,
             "Messages that make no sense after which nothing of a client is taken any more; 0: never");
@@ -273,13 +275,14 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.local_steps = local_steps;
   options.local_epochs = local_epochs;
   constexpr double kLongest = 30.0 * 24 * 3600;
-  for (const auto& [flag, seconds] :
-       {std::pair{"--step-deadline", step_deadline}, std::pair{"--update-deadline", update_deadline},
-        std::pair{"--client-timeout", client_timeout}}) {
-    if (seconds >= 0.001 && seconds <= kLongest) continue;
+  for (const auto& [flag, seconds, may_be_left_open] :
+       {std::tuple{"--step-deadline", step_deadline, true}, std::tuple{"--update-deadline", update_deadline, true},
+        std::tuple{"--client-timeout", client_timeout, false}}) {
+    if ((seconds >= 0.001 && seconds <= kLongest) || (may_be_left_open && seconds == 0)) continue;
     return Error{ErrorCode::kInvalidArgument, std::string(flag) + " must be between 0.001 and " +
                                                   std::to_string(static_cast<int64_t>(kLongest)) +
-                                                  " seconds, got " + std::to_string(seconds)};
+                                                  " seconds" + (may_be_left_open ? " (or 0)" : "") + ", got " +
+                                                  std::to_string(seconds)};
   }
   if (!(round_deadline >= 0 && round_deadline <= kLongest)) {
     return Error{ErrorCode::kInvalidArgument, "--round-deadline must be between 0 (none) and " +
@@ -287,8 +290,10 @@ Result<SessionOptions> TrainingFlags::session_options() const {
                                                   " seconds, got " + std::to_string(round_deadline)};
   }
   options.round_deadline = milliseconds(round_deadline);
-  options.step_deadline = milliseconds(step_deadline);
-  options.update_deadline = milliseconds(update_deadline);
+  options.step_waits_for_transfers = step_deadline == 0;
+  options.update_waits_for_transfers = update_deadline == 0;
+  if (step_deadline > 0) options.step_deadline = milliseconds(step_deadline);
+  if (update_deadline > 0) options.update_deadline = milliseconds(update_deadline);
   options.client_timeout = milliseconds(client_timeout);
   options.quarantine_after = quarantine_after;
   options.run_id = random_run_id();

@@ -56,10 +56,10 @@ struct TrainingFlags {
   std::string input_shape;
   std::filesystem::path init;
 
-  double step_deadline = 30;
+  double step_deadline = 0;
   double round_deadline = 0;
   std::string stragglers = "drop";
-  double update_deadline = 60;
+  double update_deadline = 0;
   double client_timeout = 10;
   int32_t quarantine_after = 20;
 

@@ -81,7 +81,8 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
     handle_hello(connection, client, message, bytes, received_at, address);
   } else if (Member* member = roster.find(client, connection)) {
     member->bytes_up += bytes;
-    if (member->said_bye) {  // what was on its way when it left, or the answer to its goodbye got lost
+    // What was on its way when it left, or the answer to its goodbye got lost.
+    if (member->said_bye || member->paused) {
       if (std::holds_alternative<wire::Bye>(message.body)) answer_bye(connection);
       return;
     }
@@ -150,13 +151,16 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
     return refuse({ErrorCode::kRefused, quarantine_text(*before)});
   }
   // What was on its way when it left; a program that comes back has a new connection.
-  if (before != nullptr && before->said_bye && before->connection == connection) return;
+  if (before != nullptr && (before->said_bye || before->paused) && before->connection == connection) return;
   const bool another_program = before != nullptr && before->instance != hello.instance;
+  // The same program still has its state, wherever it was meanwhile; one that was started again knows the run
+  // only by what it kept.
+  const bool has_its_state = before != nullptr && !another_program && message.key.run_id == options_.run_id;
   if (another_program && before->present && before->connection == connection) {
     messenger_.count_offence(client, "another program on the same connection");
     return refuse({ErrorCode::kProtocol, "another program has said Hello on this connection"});
   }
-  if (another_program && before->awaited) leave(client, "another program took its place");
+  if (another_program && (before->awaited || before->paused)) leave(client, "another program took its place");
   const bool asks_again = before != nullptr && before->present && before->connection == connection;
   const Roster::Admission admission =
       messenger_.roster().admit(client, connection, hello.instance, hello.data, received_at);
@@ -164,17 +168,21 @@ void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& cl
   turned_away_.erase(client.name);
   member.bytes_up += bytes;
   member.held_out_examples = std::min<uint64_t>(hello.held_out_examples, kMaxExamples);
+  const bool answered_already = std::exchange(member.weights_on_their_way, false) && asks_again;
   const bool resumed = admission.arrival == Roster::Arrival::kReconnected;
   if (admission.arrival == Roster::Arrival::kReplaced) take_over(client, admission.previous, address);
   member.address = address;
   std::string detail =
       std::to_string(hello.data.num_examples) + " examples, tandem " + hello.software_version;
-  if (!resumed && member.took_part) detail += "; a new program, its optimiser state starts at zero";
+  if (!resumed && member.took_part) {
+    detail += has_its_state ? "; back with its optimiser state, from the next round on"
+                            : "; a new program, its optimiser state starts at zero";
+  }
   // One that has heard nothing for a while says Hello again: no news for the record.
   if (!asks_again) messenger_.event(resumed ? "reconnect" : "join", client.name, detail);
   if (!asks_again && !resumed) say_how_classes_differ(client, hello.data);
-  greet(client, message, resumed);
-  if (phase_ == Phase::kFinishing) send_finish(client);
+  greet(client, message, resumed, answered_already);
+  if (phase_ == Phase::kFinishing && !answered_already) send_finish(client);
 }
 
 /// A second program with the same key. One program that died and was started anew looks like it, once; a kit
@@ -233,7 +241,20 @@ void AggregatorSession::answer_bye(ConnectionId connection) {
 
 void AggregatorSession::handle_bye(const ClientId& client, const wire::Bye& bye) {
   answer_bye(messenger_.roster().find(client)->connection);
+  // Where the run is complete there is nothing to come back to.
+  if (bye.reason == wire::ByeReason::kPaused && phase_ != Phase::kFinishing) return pause(client, bye.text);
   leave_for_good(client, bye.text.empty() ? "said goodbye" : bye.text);
+}
+
+/// From now on it is treated like one from which nothing comes.
+void AggregatorSession::pause(const ClientId& client, const std::string& reason) {
+  Member& member = *messenger_.roster().find(client);
+  if (!member.present) return;
+  member.paused = true;
+  member.last_heard = dependencies_.now();
+  messenger_.event("pause", client.name,
+                   (reason.empty() ? "" : reason + "; ") + "its place is kept for " +
+                       std::to_string(options_.client_timeout.count()) + " ms");
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -330,6 +351,7 @@ void AggregatorSession::begin_finish() {
   phase_ = Phase::kFinishing;
   completed_ = true;
   finish_deadline_ = dependencies_.now() + options_.update_deadline;
+  finish_allowance_ = {messenger_.roster(), messenger_.roster().present(), options_.update_allowance};
   final_weights_ = cpu_snapshot(model_->device.exchanged());
   for (const ClientId& client : messenger_.roster().present()) send_finish(client);
 }
@@ -352,18 +374,20 @@ void AggregatorSession::tick(TimePoint as_of) {
     drop_silent_clients(as_of);
   }
   if (phase_ == Phase::kRound) training_->tick(as_of);
-  if (phase_ == Phase::kFinishing && as_of >= finish_deadline_) return end();
+  if (phase_ == Phase::kFinishing && as_of >= finish_deadline()) return end();
   follow_up();
 }
 
-void AggregatorSession::was_busy(std::chrono::nanoseconds duration) {
-  if (done() || duration < options_.client_timeout / 2) return;
-  messenger_.roster().forgive_silence(std::chrono::duration_cast<TimePoint::duration>(duration));
+void AggregatorSession::heard(const ClientId& client, TimePoint at, TimePoint::duration transfer) {
+  Member* member = messenger_.roster().find(client);
+  if (done() || member == nullptr || member->paused) return;
+  member->last_heard = std::max(member->last_heard, at);
+  member->transfer += transfer;
 }
 
 std::optional<TimePoint> AggregatorSession::next_deadline() const {
   if (done() || messenger_.roster().present().empty()) return std::nullopt;
-  if (phase_ == Phase::kFinishing) return std::min(next_liveness_check_, finish_deadline_);
+  if (phase_ == Phase::kFinishing) return std::min(next_liveness_check_, finish_deadline());
   const auto of_round = phase_ == Phase::kRound ? training_->next_deadline() : std::nullopt;
   return of_round ? std::min(next_liveness_check_, *of_round) : next_liveness_check_;
 }
@@ -372,11 +396,13 @@ void AggregatorSession::drop_silent_clients(TimePoint as_of) {
   // All of them first: where the network is cut, they fall silent together.
   const std::vector<ClientId> silent = messenger_.roster().silent_since(as_of - options_.client_timeout);
   for (const ClientId& client : silent) {
-    if (!messenger_.roster().find(client)->present) continue;
+    Member& member = *messenger_.roster().find(client);
+    if (!member.present) continue;
     messenger_.roster().depart(client, true);
-    messenger_.roster().find(client)->last_heard = as_of;  // from now on it has as long again to come back
+    member.last_heard = as_of;  // from now on it has as long again to come back
     messenger_.event("leave", client.name,
-                     "silent for " + std::to_string(options_.client_timeout.count()) + " ms");
+                     (member.paused ? "paused, and not back after " : "silent for ") +
+                         std::to_string(options_.client_timeout.count()) + " ms");
   }
   if (training_ == nullptr) return;
   wait_or_go_on();
@@ -450,6 +476,9 @@ RunSummary AggregatorSession::summary() const {
   summary.rounds = figures.completed_rounds;
   summary.clients = static_cast<int>(std::count_if(members.begin(), members.end(),
                                                    [](const auto& entry) { return entry.second.took_part; }));
+  for (const auto& [client, member] : members) {
+    if (member.lost_rounds > 0) summary.lost_rounds[client.name] = member.lost_rounds;
+  }
   summary.eval_accuracy = figures.eval_accuracy;
   summary.eval_loss = figures.eval_loss;
   summary.seconds = seconds_before_ + seconds_between(run_started_, done() ? ended_ : dependencies_.now());

@@ -17,6 +17,7 @@
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/trained_model.h"
 #include "tandem/aggregator/training.h"
+#include "tandem/aggregator/transfer_allowance.h"
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/storage/checkpoint.h"
@@ -47,7 +48,8 @@ struct SessionDependencies {
 /// gathering -> a round -> gathering -> a round ... -> finishing -> done
 ///
 /// Gathering waits for clients; finishing hands out the final front and waits for the goodbyes. A round in
-/// which fewer than `min_clients` are left waits too, and keeps the places of those that fell silent.
+/// which fewer than `min_clients` are left waits too, and keeps the places of those that fell silent. A client
+/// that pauses (Bye) has its place for as long as one that falls silent.
 ///
 /// What the operator leaves open of the data the devices decide before the first round; see RunData. A
 /// setting that fits no data is an error of `prepare`. One that does not fit the data of the first device is
@@ -79,10 +81,9 @@ class AggregatorSession {
   void receive_undecodable(ConnectionId connection, const ClientId& client, const Error& error);
   /// So many messages of an authenticated client were dropped because too many of it waited.
   void flooded(const ClientId& client, int64_t messages);
-  /// Handing in the last message, or the last tick, took so long. The session listens to nobody while it goes
-  /// over a round's smashed data or evaluates, and of the heartbeats that come meanwhile only so many wait
-  /// for it: where that took a good part of the client timeout it is not held against anybody.
-  void was_busy(std::chrono::nanoseconds duration);
+  /// Bytes of this client came at `at`, a complete message or not, and since it was heard of last a transfer to
+  /// or from it was going on for that long. Hand it in before the next tick.
+  void heard(const ClientId& client, TimePoint at, TimePoint::duration transfer);
   /// Deadlines up to `as_of`, before which every message that arrived must have been handed in. Call when
   /// next_deadline() has passed; earlier does no harm.
   void tick(TimePoint as_of);
@@ -140,8 +141,9 @@ class AggregatorSession {
   void handle(const ClientId& client, Member& member, wire::Message message);
   void handle_bye(const ClientId& client, const wire::Bye& bye);
   void answer_bye(ConnectionId connection);
+  void pause(const ClientId& client, const std::string& reason);
 
-  void greet(const ClientId& client, const wire::Message& hello, bool same_program);
+  void greet(const ClientId& client, const wire::Message& hello, bool same_program, bool answered_already);
   void welcome(const ClientId& client, wire::Welcome welcome);
   Result<void> save_checkpoint();
   void keep_checkpoint();
@@ -160,6 +162,7 @@ class AggregatorSession {
   void leave(const ClientId& client, const std::string& reason);
   void leave_for_good(const ClientId& client, const std::string& reason);
   void end();
+  TimePoint finish_deadline() const { return finish_deadline_ + finish_allowance_.so_far(); }
   uint32_t sequence() const { return training_ ? training_->sequence() : 0; }
 
   SessionOptions options_;
@@ -178,6 +181,7 @@ class AggregatorSession {
   NamedTensors final_weights_;
   TimePoint next_liveness_check_;
   TimePoint finish_deadline_;
+  TransferAllowance finish_allowance_;
   double seconds_before_ = 0;  // of earlier incarnations
   bool unkept_ = false;        // the disk did not take the last checkpoint
   TimePoint next_save_complaint_;

@@ -8,6 +8,7 @@
 #include "tandem/aggregator/buffered_training.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/training_rounds.h"
+#include "tandem/core/transport/slowest_link.h"
 
 namespace tandem::aggregator {
 
@@ -39,6 +40,10 @@ Result<void> AggregatorSession::build_model(const RunData& data) {
   training_.reset();  // refers to the model before
   model_ = std::move(*model);
   options_.plan = plan;
+  // There and back, so that what one side sends without being asked puts nothing off for ever.
+  const std::chrono::milliseconds longest(2 * 1000 * largest_message() / kSlowestLinkBytesPerSecond);
+  if (options_.step_waits_for_transfers) options_.step_allowance = longest;
+  if (options_.update_waits_for_transfers) options_.update_allowance = longest;
   const int buffer = strategy_traits(options_.strategy).value().buffer;
   if (buffer > 0) {
     training_ = std::make_unique<BufferedTraining>(options_, messenger_, *model_, std::move(*strategy),

@@ -8,6 +8,7 @@
 #include "tandem/aggregator/aggregator_session.h"
 #include "tandem/aggregator/round_figures.h"
 #include "tandem/core/storage/checkpoint_values.h"
+#include "tandem/core/wire/message_codec.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -105,7 +106,9 @@ Result<void> AggregatorSession::load(const nlohmann::json& values, const Checkpo
 
 /// Says where a device goes on. The same program on a new connection is where it was, with all that it waits
 /// for. One that knows another incarnation, or that died and was started again, goes where both sides can.
-void AggregatorSession::greet(const ClientId& client, const wire::Message& hello, bool same_program) {
+/// With `answered_already` what it lacks was sent before its Hello came: if that got lost, it asks again.
+void AggregatorSession::greet(const ClientId& client, const wire::Message& hello, bool same_program,
+                              bool answered_already) {
   wire::Welcome answer{.plan = options_.plan, .client = client.name, .resumed = same_program};
   answer.plan.num_classes = classes_of_present();
   wire::MessageKey progress = hello.key;
@@ -128,7 +131,10 @@ void AggregatorSession::greet(const ClientId& client, const wire::Message& hello
                        "it cannot go back to where this run goes on; it takes part from the next round on");
     }
   }
+  if (knows_all) answer.held = training_->held_requests(client);
+  if (answer.held.size() > wire::kMaxHeldRequests) answer.held.resize(wire::kMaxHeldRequests);
   welcome(client, answer);
+  if (answered_already) return;
   if (answer.resumed) {
     training_->resume(client, progress, !knows_all);
   } else {

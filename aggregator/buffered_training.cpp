@@ -81,7 +81,11 @@ void BufferedTraining::leave(const ClientId& client) {
     evaluation_->give_up(client);
     return advance_evaluation();
   }
-  if (tasks_.erase(client) > 0 && !idle()) take_updates();
+  if (tasks_.erase(client) == 0) return;
+  Member& member = *messenger_.roster().find(client);
+  if (idle()) return;
+  if (!member.said_bye) ++member.lost_rounds;
+  take_updates();
 }
 
 void BufferedTraining::go_on() {
@@ -120,6 +124,7 @@ void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
   task.part.bytes_up_before = member.bytes_up;
   task.part.bytes_down_before = member.bytes_down;
   task.deadline = deadline_of(task);
+  task.allowance = allowance_of(client);
   task.finish = from + std::max(1u, task.part.planned_steps());
   member.position += task.part.planned_examples();
   member.took_part = true;
@@ -130,6 +135,11 @@ void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
 TimePoint BufferedTraining::deadline_of(const Task& task) const {
   return clock_.now() + options_.step_deadline * int64_t{task.part.planned_steps()} +
          options_.update_deadline;
+}
+
+/// The deadline is made of both, and holds where the user gave one of them.
+TransferAllowance BufferedTraining::allowance_of(const ClientId& client) const {
+  return {messenger_.roster(), {client}, std::min(options_.step_allowance, options_.update_allowance)};
 }
 
 void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
@@ -189,6 +199,7 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
 void BufferedTraining::start_again(const ClientId& client, const std::string& reason) {
   const auto node = tasks_.extract(client);
   messenger_.event("excluded", client.name, reason + "; it starts again");
+  ++messenger_.roster().find(client)->lost_rounds;
   messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, node.mapped().round);
   if (++failed_in_a_row_ > kMaxFailuresInARow) {
     return messenger_.fail({ErrorCode::kNonFinite,
@@ -217,7 +228,7 @@ void BufferedTraining::tick(TimePoint as_of) {
   if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return;
   std::vector<ClientId> late;
   for (const auto& [client, task] : tasks_) {
-    if (!task.update && as_of >= task.deadline) late.push_back(client);
+    if (!task.update && as_of >= task.late_at()) late.push_back(client);
   }
   for (const ClientId& client : late) {
     // What came of the one before may have been the last merge.
@@ -232,7 +243,7 @@ std::optional<TimePoint> BufferedTraining::next_deadline() const {
   if (evaluation_ && !waits_for_training()) return evaluation_->deadline();
   if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return next;
   for (const auto& [client, task] : tasks_) {
-    if (!task.update) next = next ? std::min(*next, task.deadline) : task.deadline;
+    if (!task.update) next = next ? std::min(*next, task.late_at()) : task.late_at();
   }
   return next;
 }
@@ -252,13 +263,14 @@ void BufferedTraining::handle_front_update(const ClientId& client, Task& task, w
   }
 }
 
-void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress, bool) {
+void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) {
   const auto found = tasks_.find(client);
   if (found == tasks_.end()) {
     if (!evaluation_) return join(client);
     if (!evaluation_->waits_for(client)) return;
     // While it was away time may have stood still.
     if (clock_.is_paused()) evaluation_->extend_deadline(now_() + options_.update_deadline);
+    if (!went_back && progress.round == evaluation_->progress().round()) return;
     return evaluation_->ask(client);
   }
   const Task& task = found->second;
@@ -268,6 +280,18 @@ void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& pr
   } else if (task.part.trained) {
     messenger_.send(client, wire::EndRound{}, task.round);
   }
+}
+
+std::vector<wire::RequestId> BufferedTraining::held_requests(const ClientId& client) const {
+  std::vector<wire::RequestId> held;
+  if (evaluation_ && !evaluation_->waits_for(client)) {
+    held.push_back({wire::MessageType::kEvaluated, evaluation_->progress().round()});
+  }
+  const auto task = tasks_.find(client);
+  if (task == tasks_.end()) return held;
+  if (task->second.part.trained) held.push_back({wire::MessageType::kTrained, task->second.round});
+  if (task->second.update) held.push_back({wire::MessageType::kFrontUpdate, task->second.round});
+  return held;
 }
 
 // ---------------------------------------------------------------------------------------------------------

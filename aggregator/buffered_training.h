@@ -17,6 +17,7 @@
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/aggregator/trained_model.h"
 #include "tandem/aggregator/training.h"
+#include "tandem/aggregator/transfer_allowance.h"
 #include "tandem/core/data/dataset.h"
 
 namespace tandem::aggregator {
@@ -46,6 +47,7 @@ class BufferedTraining : public Training {
   void leave(const ClientId& client) override;
   void pause() override { clock_.pause(); }
   void go_on() override;
+  std::vector<wire::RequestId> held_requests(const ClientId& client) const override;
   void tick(TimePoint as_of) override;
   std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
@@ -68,6 +70,8 @@ class BufferedTraining : public Training {
     Participant part;
     uint64_t finish = 0;  ///< in steps since the beginning, were every device equally fast
     TimePoint deadline;
+    TransferAllowance allowance;
+    TimePoint late_at() const { return deadline + allowance.so_far(); }
     std::optional<ClientUpdate> update;
   };
 
@@ -94,6 +98,7 @@ class BufferedTraining : public Training {
   void complete_merge();
   void report_merge();
   TimePoint deadline_of(const Task& task) const;
+  TransferAllowance allowance_of(const ClientId& client) const;
   Result<void> load_tasks(const nlohmann::json& state, const NamedTensors& tensors);
 
   const SessionOptions& options_;

@@ -110,6 +110,7 @@ Result<void> BufferedTraining::load_tasks(const nlohmann::json& state, const Nam
     task.part.bytes_down_before = value.at("bytes_down_before").get<int64_t>();
     task.finish = value.at("finish").get<uint64_t>();
     task.deadline = deadline_of(task);
+    task.allowance = allowance_of({name});
     tasks_.emplace(ClientId{name}, std::move(task));
   }
   return {};

@@ -73,6 +73,7 @@ void DeviceEvaluation::refuse(const ClientId& client, const Error& error) {
 
 void DeviceEvaluation::restart_deadline() {
   deadline_ = now_() + options_.update_deadline;
+  allowance_ = {messenger_.roster(), progress_.outstanding(), options_.update_allowance};
 }
 
 void DeviceEvaluation::extend_deadline(TimePoint deadline) {

@@ -10,6 +10,7 @@
 #include "tandem/aggregator/session_options.h"
 #include "tandem/aggregator/tails.h"
 #include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/transfer_allowance.h"
 
 namespace tandem::aggregator {
 
@@ -40,7 +41,7 @@ class DeviceEvaluation {
   /// It left.
   void give_up(const ClientId& client) { progress_.give_up(client); }
 
-  TimePoint deadline() const { return deadline_; }
+  TimePoint deadline() const { return deadline_ + allowance_.so_far(); }
   /// The update deadline from now on.
   void restart_deadline();
   /// The deadline is not before this.
@@ -68,6 +69,7 @@ class DeviceEvaluation {
   HeldOutEvaluation progress_;
   TimePoint deadline_;
   size_t beyond_limits_ = 0;
+  TransferAllowance allowance_;
 };
 
 }  // namespace tandem::aggregator

@@ -18,6 +18,7 @@
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/base/open_files.h"
+#include "tandem/core/base/running_clock.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/run/address_file.h"
 #include "tandem/core/run/operation_flags.h"
@@ -61,7 +62,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                  .eval_data = eval_data.get(),
                  .make_augmenter = augment::build_pipeline,
                  .initial_weights = std::move(stored->initial_weights),
-                 .now = std::chrono::steady_clock::now,
+                 .now = RunningClock::now,
                  .checkpoints = &stored->storage.checkpoints});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);

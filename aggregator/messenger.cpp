@@ -34,6 +34,12 @@ wire::Frame frame_of(const at::Tensor& bytes) {
       std::string(static_cast<const char*>(dense.data_ptr()), static_cast<size_t>(dense.numel())));
 }
 
+/// What takes long on a slow link, and is not to be sent twice.
+bool carries_weights(const wire::Body& body) {
+  return std::holds_alternative<wire::BeginRound>(body) || std::holds_alternative<wire::Evaluate>(body) ||
+         std::holds_alternative<wire::Finish>(body);
+}
+
 /// Events of one client, or of one kind, that the record has for one round.
 constexpr int kMaxEventsInRound = 50;
 
@@ -83,6 +89,7 @@ void Messenger::release() {
 
 void Messenger::send_message(const ClientId& client, const wire::Message& message) {
   Member& member = *roster_.find(client);
+  if (carries_weights(message.body)) member.weights_on_their_way = true;
   member.bytes_down += send_to(member.connection, message);
 }
 
@@ -140,6 +147,7 @@ nlohmann::json Messenger::state(NamedTensors& tensors) const {
                             {"bytes_up", member.bytes_up},
                             {"bytes_down", member.bytes_down},
                             {"took_part", member.took_part},
+                            {"lost_rounds", member.lost_rounds},
                             {"offences", member.offences},
                             {"quarantined", member.quarantined},
                             {"replies", std::move(replies)}};
@@ -167,6 +175,7 @@ Result<void> Messenger::load_state(const nlohmann::json& state, const NamedTenso
                   .bytes_up = value.at("bytes_up").get<int64_t>(),
                   .bytes_down = value.at("bytes_down").get<int64_t>(),
                   .took_part = value.at("took_part").get<bool>(),
+                  .lost_rounds = value.value("lost_rounds", 0u),
                   .offences = value.at("offences").get<int>(),
                   .quarantined = value.at("quarantined").get<std::string>()};
     for (const auto& kept : value.at("replies")) {

@@ -16,6 +16,7 @@ Roster::Admission Roster::admit(const ClientId& client, ConnectionId connection,
   member.present = true;
   member.awaited = false;
   member.said_bye = false;
+  member.paused = false;
   member.last_heard = now;
   return admission;
 }
@@ -54,10 +55,6 @@ std::vector<ClientId> Roster::silent_since(TimePoint since) const {
   return those([since](const Member& member) {
     return (member.present || member.awaited) && member.last_heard < since;
   });
-}
-
-void Roster::forgive_silence(TimePoint::duration duration) {
-  for (auto& [client, member] : members_) member.last_heard += duration;
 }
 
 template <class Predicate>

@@ -38,7 +38,13 @@ struct Member {
   bool awaited = false;
   /// It left by itself: until its next Hello nothing of it counts.
   bool said_bye = false;
+  /// It stopped and comes back to its place: until then it counts as there, like one that says nothing.
+  bool paused = false;
+  /// Weights went to it since its last Hello on this connection: they may have crossed its next one.
+  bool weights_on_their_way = false;
   TimePoint last_heard;
+  /// How long transfers to and from it have taken so far.
+  TimePoint::duration transfer{};
   /// Examples of its endless sequence of epochs that rounds have planned so far.
   uint64_t position = 0;
   /// The last replies to requests, newest last; at most the window.
@@ -50,6 +56,8 @@ struct Member {
   std::string address;
   /// Other programs with its key that took over while one was there.
   int takeovers = 0;
+  /// Rounds that it was in at their beginning and that were merged without it, though it did not leave.
+  uint32_t lost_rounds = 0;
   /// Messages of it that made no sense, in this run.
   int offences = 0;
   /// Why nothing of it is taken any more; empty when it is.
@@ -87,8 +95,6 @@ class Roster {
   std::vector<ClientId> awaited() const;
   /// Clients that are present or awaited and from which nothing came since `since`.
   std::vector<ClientId> silent_since(TimePoint since) const;
-  /// As if everybody had been heard of so much later.
-  void forgive_silence(TimePoint::duration duration);
 
   const std::map<ClientId, Member>& members() const { return members_; }
 

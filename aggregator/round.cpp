@@ -183,6 +183,14 @@ bool Round::has(const ClientId& client, uint32_t step) const {
   return found != arrived_.end() && found->second.contains(step);
 }
 
+std::vector<uint32_t> Round::waiting_steps(const ClientId& client) const {
+  std::vector<uint32_t> steps;
+  if (const auto found = arrived_.find(client); found != arrived_.end()) {
+    for (const auto& [step, activations] : found->second) steps.push_back(step);
+  }
+  return steps;
+}
+
 void Round::put(ClientActivations activations) {
   const ClientId client = activations.client;
   lagging_.erase(client);

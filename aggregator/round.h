@@ -82,6 +82,8 @@ class Round {
   /// The client's first step that goes up and has neither; past all of them, the largest number.
   uint32_t first_unanswered(const ClientId& client) const;
   bool has(const ClientId& client, uint32_t step) const;
+  /// The client's own steps whose activations are here and wait for their turn.
+  std::vector<uint32_t> waiting_steps(const ClientId& client) const;
   /// Keeps a client's activations for a step of its own that is open.
   void put(ClientActivations activations);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "tandem/aggregator/relay_turns.h"
 #include "tandem/aggregator/round.h"
 #include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/transfer_allowance.h"
 
 namespace tandem::aggregator {
 
@@ -18,20 +20,21 @@ namespace tandem::aggregator {
 ///  * for fronts, from the moment they were last asked for;
 ///  * for the whole round, where the options limit it.
 ///
-/// The first two are there only if the options do not wait for everybody, and in relay only against whoever
+/// Where the options say so, each is put off while what it waits for is on its way (TransferAllowance), but for
+/// the whole round's. The first two are there only if the options do not wait for everybody, and in relay only against whoever
 /// has the front and was not asked for it. Not thread-safe.
 class RoundDeadlines {
  public:
   /// The round begins, or goes on after a restart, now. `relay`: null with other algorithms. All must outlive
   /// this.
-  RoundDeadlines(const SessionOptions& options, const DeadlineClock& clock, const Round& round,
-                 const RelayTurns* relay);
+  RoundDeadlines(const SessionOptions& options, const DeadlineClock& clock, const Roster& roster,
+                 const Round& round, const RelayTurns* relay);
 
   /// The lane is at another step, or at the second half of a U-shaped one, or waits once more.
   void restart_lane(size_t lane);
   /// Relay: another device has the front.
   void begin_turn();
-  void ask_for_fronts() { fronts_ = clock_.now() + options_.update_deadline; }
+  void ask_for_fronts();
   /// Its time is up; it is so once.
   void end_round() { round_end_.reset(); }
   /// After a pause: as long as was left before it is left now.
@@ -39,27 +42,36 @@ class RoundDeadlines {
 
   bool round_is_up(TimePoint as_of) const { return round_end_ && as_of >= *round_end_; }
   /// Requires that fronts were asked for.
-  bool fronts_are_late(TimePoint as_of) const { return as_of >= fronts_; }
+  bool fronts_are_late(TimePoint as_of) const { return as_of >= fronts(); }
   std::vector<size_t> late_lanes(TimePoint as_of) const;
   std::vector<ClientId> late_trainers(TimePoint as_of) const;
 
   /// The next of them while steps are made; none when nothing is waited for against time.
   std::optional<TimePoint> next() const;
   /// Until when fronts are waited for.
-  TimePoint fronts() const { return fronts_; }
+  TimePoint fronts() const { return fronts_ + front_allowance_.so_far(); }
 
  private:
   bool is_limited(size_t lane) const;
   bool is_limited(const ClientId& client, const Participant& part) const;
-  TimePoint deadline_of(const Participant& part) const;
+  TimePoint deadline_of(const ClientId& client, const Participant& part) const;
+  TimePoint deadline_of(size_t lane) const { return lanes_[lane].deadline + lanes_[lane].allowance.so_far(); }
+
+  struct Lane {
+    TimePoint deadline;
+    TransferAllowance allowance;
+  };
 
   const SessionOptions& options_;
   const DeadlineClock& clock_;
+  const Roster& roster_;
   const Round& round_;
   const RelayTurns* relay_;
-  std::vector<TimePoint> lanes_;
+  std::vector<Lane> lanes_;
   TimePoint trainers_started_;
+  std::map<ClientId, TransferAllowance> trainer_allowances_;
   TimePoint fronts_;
+  TransferAllowance front_allowance_;
   std::optional<TimePoint> round_end_;
 };
 

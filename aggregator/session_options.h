@@ -67,6 +67,13 @@ struct SessionOptions {
   std::chrono::milliseconds round_deadline{0};
   /// How long the end of a round waits for a client's front.
   std::chrono::milliseconds update_deadline{60'000};
+  /// The step's or the update deadline is put off while what it waits for is on its way, by as much as the
+  /// largest message takes there and back on the slowest link (kSlowestLinkBytesPerSecond).
+  bool step_waits_for_transfers = false;
+  bool update_waits_for_transfers = false;
+  /// That long, each; set by the session, which knows the sizes. 0: the deadline holds.
+  std::chrono::milliseconds step_allowance{0};
+  std::chrono::milliseconds update_allowance{0};
   /// A client from which nothing comes for this long, heartbeats included, has left.
   std::chrono::milliseconds client_timeout{10'000};
 

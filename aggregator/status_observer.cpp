@@ -72,7 +72,7 @@ Result<void> StatusObserver::on_event(const EventRecord& event) {
   } else if (event.event == "join" || event.event == "reconnect") {
     present_.insert(event.client);
     show_readiness();
-  } else if (event.event == "leave") {
+  } else if (event.event == "leave" || event.event == "pause") {
     present_.erase(event.client);
     show_readiness();
   }

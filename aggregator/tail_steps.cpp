@@ -119,6 +119,24 @@ void TailSteps::skip(const ClientId& client, const wire::MessageKey& key) {
   messenger_.send(client, wire::Skip{.reason = kStepWentOn}, key.round, key.step);
 }
 
+std::vector<wire::RequestId> TailSteps::held_requests(const ClientId& client) const {
+  using wire::MessageType;
+  const uint32_t round = round_.id().value;
+  std::vector<wire::RequestId> held;
+  for (const uint32_t step : round_.waiting_steps(client)) {
+    held.push_back({MessageType::kActivations, round, step});
+  }
+  const std::optional<size_t> lane = round_.lane_of(client);
+  if (!lane || !open_[*lane]) return held;
+  for (const ClientActivations& request : open_[*lane]->clients()) {
+    const bool is_here = open_[*lane]->state_of(request.client) == OpenStep::AnswerState::kAnswered;
+    if (request.client == client && is_here) {
+      held.push_back({MessageType::kOutputGradients, round, request.step});
+    }
+  }
+  return held;
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // What the tails do.
 

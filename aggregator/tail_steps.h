@@ -38,6 +38,9 @@ class TailSteps {
   /// The same of the gradients that answer a U-shaped step's outputs.
   bool take_output_gradients(const ClientId& client, const wire::Message& message);
 
+  /// Requests of this client that are here and are not answered yet.
+  std::vector<wire::RequestId> held_requests(const ClientId& client) const;
+
   /// Whether nobody is waited for: in the lane's current step, or for the gradients of its outputs.
   bool ready(size_t lane) const;
   /// U-shaped, of a lane that is ready: opens its step and sends the tail's outputs. False, and nothing is

@@ -54,6 +54,9 @@ class Training {
   virtual std::optional<wire::DevicePosition> position_for(
       const ClientId& client, const std::vector<wire::DevicePosition>& offered) const = 0;
 
+  /// Requests of this client that have come and need no repeat: what they ask for follows.
+  virtual std::vector<wire::RequestId> held_requests(const ClientId& client) const = 0;
+
   virtual void tick(TimePoint as_of) = 0;
   virtual std::optional<TimePoint> next_deadline() const = 0;
 

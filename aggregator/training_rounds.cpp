@@ -99,6 +99,7 @@ void TrainingRounds::open_round(RoundPlan plan) {
   start_ = {.time = now_(), .bytes_up = messenger_.bytes_up(), .bytes_down = messenger_.bytes_down()};
   end_now_ = false;
   merged_clients_ = 0;
+  late_fronts_.clear();
   equip_round(0);
 }
 
@@ -142,7 +143,7 @@ void TrainingRounds::equip_round(size_t turn) {
   if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
   steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_,
                  ends_aligned());
-  deadlines_.emplace(options_, clock_, *round_, relay_ ? &*relay_ : nullptr);
+  deadlines_.emplace(options_, clock_, messenger_.roster(), *round_, relay_ ? &*relay_ : nullptr);
 }
 
 void TrainingRounds::send_begin_round(const ClientId& client) {
@@ -274,6 +275,8 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
   if (evaluation_ && evaluation_->waits_for(client)) {
     // While it was away time may have stood still.
     if (clock_.is_paused()) evaluation_->restart_deadline();
+    // Where it stands in its own evaluation only it knows: what got lost it sends again.
+    if (!went_back && progress.round == evaluation_->progress().round()) return;
     return evaluation_->ask_again(client, went_back);
   }
   if (!round_ || round_->active(client) == nullptr) return;
@@ -282,6 +285,22 @@ void TrainingRounds::resume(const ClientId& client, const wire::MessageKey& prog
   if ((merge_ && merge_->waits_for(client)) || (relay_ && relay_->awaits_front())) {
     messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
   }
+}
+
+std::vector<wire::RequestId> TrainingRounds::held_requests(const ClientId& client) const {
+  if (!round_ || !round_->participants().contains(client)) return {};
+  const uint32_t round = round_->id().value;
+  std::vector<wire::RequestId> held = steps_->held_requests(client);
+  if (evaluation_ && !evaluation_->waits_for(client)) {
+    held.push_back({wire::MessageType::kEvaluated, evaluation_->progress().round()});
+  }
+  if (std::as_const(*round_).participants().at(client).trained) {
+    held.push_back({wire::MessageType::kTrained, round});
+  }
+  const bool awaits_front =
+      (merge_ && merge_->waits_for(client)) || (relay_ && relay_->awaits_front_of(client));
+  if (!awaits_front) held.push_back({wire::MessageType::kFrontUpdate, round});
+  return held;
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -438,6 +457,7 @@ void TrainingRounds::expire_fronts() {
 }
 
 void TrainingRounds::front_is_late(const ClientId& client) {
+  late_fronts_.insert(client);
   messenger_.event("missed-merge", client.name, "its front did not come within the update deadline");
 }
 
@@ -710,7 +730,16 @@ void TrainingRounds::abandon() {
   end_round();
 }
 
+/// Who began the round and is not in what came of it, but for those that left by themselves.
+void TrainingRounds::count_lost() {
+  for (const auto& [client, part] : round_->participants()) {
+    Member& member = *messenger_.roster().find(client);
+    if ((!part.active || late_fronts_.contains(client)) && !member.said_bye) ++member.lost_rounds;
+  }
+}
+
 void TrainingRounds::end_round() {
+  count_lost();
   deadlines_.reset();
   steps_.reset();
   relay_.reset();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "tandem/aggregator/deadline_clock.h"
@@ -49,6 +50,7 @@ class TrainingRounds : public Training {
   void go_on() override;
   std::optional<wire::DevicePosition> position_for(
       const ClientId& client, const std::vector<wire::DevicePosition>& offered) const override;
+  std::vector<wire::RequestId> held_requests(const ClientId& client) const override;
   void tick(TimePoint as_of) override;
   std::optional<TimePoint> next_deadline() const override;
   const TrainingFigures& figures() const override { return figures_; }
@@ -77,6 +79,7 @@ class TrainingRounds : public Training {
   void send_begin_round(const ClientId& client);
   void abandon();
   void complete();
+  void count_lost();
   void end_round();
 
   // Messages.
@@ -163,6 +166,7 @@ class TrainingRounds : public Training {
   Start start_;
   bool end_now_ = false;  // its time is up
   int merged_clients_ = 0;
+  std::set<ClientId> late_fronts_;
 };
 
 }  // namespace tandem::aggregator

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tandem/core/base/running_clock.h"
+
 namespace tandem::edge_client {
 namespace {
 
@@ -48,7 +50,7 @@ void EdgeClient::handle(ClientEvent event) {
     session_.connected();
   } else if (std::holds_alternative<client_event::Disconnected>(event)) {
     if (connected_) {
-      disconnected_since_ = std::chrono::steady_clock::now();
+      disconnected_since_ = RunningClock::now();
       note_("the connection to " + options_.transport.endpoint + " is lost, reconnecting");
     }
     connected_ = false;
@@ -108,7 +110,7 @@ void EdgeClient::say_what_the_session_waits_for(TimePoint now) {
 }
 
 Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
-  last_notice_ = disconnected_since_ = std::chrono::steady_clock::now();
+  last_notice_ = disconnected_since_ = RunningClock::now();
   auto client =
       ZmqClient::start(options_.transport, [this](ClientEvent event) { enqueue(std::move(event)); });
   if (!client) return client.error();
@@ -126,7 +128,7 @@ Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
       session_.work();
     } else {
       if (connected_) session_.tick();  // what is lost with the connection is sent again with the next
-      say_what_it_waits_for(std::chrono::steady_clock::now());
+      say_what_it_waits_for(RunningClock::now());
     }
   }
   if (connected_ && !failure_ && session_.phase() != EdgeSession::Phase::kFailed) say_goodbye();

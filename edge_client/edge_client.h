@@ -35,6 +35,9 @@ class EdgeClient {
   /// Takes a session's message: its EdgeSessionDependencies::send.
   void send(wire::Frames frames);
 
+  /// What moves on the connection: its EdgeSessionDependencies::link.
+  LinkState link() const { return client_ ? client_->link() : LinkState{}; }
+
   /// Connects and runs the session until it is done, `should_stop` says so (then it leaves cleanly), or the
   /// aggregator cannot be reached or trusted. Returns the session's failure or the transport's.
   Result<void> run(const std::function<bool()>& should_stop);

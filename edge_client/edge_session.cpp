@@ -34,6 +34,8 @@ void EdgeSession::connected() {
 
 void EdgeSession::say_hello() {
   last_hello_ = dependencies_.now();
+  heard_since_hello_ = false;
+  sent_before_hello_ = open_requests_.sent();
   awaiting_welcome_ = true;
   // The key says how far this device is, so that the aggregator can repeat what got lost.
   wire::Message hello{.key = run_,
@@ -44,7 +46,7 @@ void EdgeSession::say_hello() {
     std::get<wire::Hello>(hello.body).held_out_examples =
         static_cast<uint64_t>(dependencies_.held_out->describe().num_examples);
   }
-  hello.key.round = round_.number;
+  hello.key.round = std::max(round_.number, evaluation_.round());
   hello.key.step = round_.next_apply;
   std::get<wire::Hello>(hello.body).positions = kept_.offer(live_position());
   transmit(hello);
@@ -58,11 +60,15 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
   // A second copy of the Welcome with which this device joined would throw away the round it is in.
   if (knows_all && !welcome.resumed && !awaited) return;
   run_ = {.run_id = message.key.run_id, .incarnation = message.key.incarnation};
-  if (knows_all && welcome.resumed && asking_again_) return;
-  if (knows_all && welcome.resumed) {
+  if (knows_all && welcome.resumed && !asking_again_) {
     note("reconnected, going on with round " + std::to_string(round_.ordinal));
     if (phase_ == Phase::kConnecting) phase_ = Phase::kWaiting;
-    return resend_requests();
+  }
+  if (knows_all && welcome.resumed) {
+    const bool lost_some = resend_requests(welcome.held) > 0;
+    // Weights that were sent before the aggregator had the question are here by now, or lost.
+    if (asking_again_ && !lost_some && !heard_since_hello_ && !std::exchange(asked_twice_, true)) say_hello();
+    return;
   }
   if (!same_run) {
     trainer_.reset();
@@ -119,6 +125,7 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
   bytes_down_ += bytes;
   if (!std::holds_alternative<wire::Heartbeat>(message.body)) last_heard_ = dependencies_.now();
   if (std::holds_alternative<wire::Welcome>(message.body)) return handle_welcome(message);
+  if (!std::holds_alternative<wire::Heartbeat>(message.body)) heard_since_hello_ = true;
   if (const auto* refuse = std::get_if<wire::Refuse>(&message.body)) return handle_refuse(*refuse);
   if (const auto* bye = std::get_if<wire::Bye>(&message.body)) return handle_bye(*bye);
   const bool of_this_run = message.key.run_id == run_.run_id && message.key.incarnation == run_.incarnation;
@@ -369,7 +376,11 @@ void EdgeSession::handle_end_round(const wire::EndRound& end) {
 }
 
 void EdgeSession::send_front() {
-  if (const auto* known = open_requests_.find(OpenRequests::kFrontUpdate)) return transmit(*known);
+  if (open_requests_.contains(OpenRequests::kFrontUpdate)) {
+    // Not where it went out after the Hello that the aggregator may have had in mind.
+    return open_requests_.resend_one(OpenRequests::kFrontUpdate, sent_before_hello_,
+                                     [this](const auto& message) { transmit(message); });
+  }
   const NamedTensors control_change = cpu_snapshot(trainer_->end_round());
   save_checkpoint(true, control_change);
   request(front_update(control_change), OpenRequests::kFrontUpdate);
@@ -435,7 +446,8 @@ void EdgeSession::handle_finish(const wire::Finish& finish) {
   final_front_ = snapshot(finish.front);
   final_accuracy_ = finish.eval_accuracy;
   phase_ = Phase::kFinished;
-  send(wire::Bye{wire::ByeReason::kLeaving, "the run is complete"});
+  goodbye_ = {wire::ByeReason::kLeaving, "the run is complete"};
+  send(goodbye_);
 }
 
 void EdgeSession::handle_bye(const wire::Bye& bye) {
@@ -462,27 +474,49 @@ void EdgeSession::handle_bye(const wire::Bye& bye) {
 void EdgeSession::leave(const std::string& reason) {
   if (done()) return;
   leaving_ = true;
-  send(wire::Bye{wire::ByeReason::kLeaving, reason});
+  goodbye_ = {wire::ByeReason::kLeaving, reason};
+  if (may_pause()) {
+    // With the front sent it stands where it kept itself already.
+    if (live_position() && !open_requests_.contains(OpenRequests::kFrontUpdate)) save_checkpoint(false);
+    goodbye_.reason = wire::ByeReason::kPaused;
+    note("pausing; started again with --resume it goes on from here");
+  }
+  send(goodbye_);
+}
+
+bool EdgeSession::may_pause() const {
+  return options_.comes_back && trainer_ != nullptr;
 }
 
 void EdgeSession::repeat_bye() {
-  send(wire::Bye{wire::ByeReason::kLeaving, phase_ == Phase::kFinished ? "the run is complete" : "leaving"});
+  send(goodbye_);
 }
 
 // ---------------------------------------------------------------------------------------------------------
 // Messages out.
 
 void EdgeSession::tick() {
-  if (done()) return;
-  const TimePoint now = dependencies_.now();
-  open_requests_.resend(now, options_.resend_after, [this](const auto& message) { transmit(message); });
-  if (has_work() || now - std::max(last_heard_, last_hello_) < options_.resend_after) return;
+  if (done() || !is_quiet(dependencies_.now()) || has_work()) return;
   asking_again_ = true;
+  asked_twice_ = false;
   say_hello();
 }
 
-void EdgeSession::resend_requests() {
-  open_requests_.resend(dependencies_.now(), {}, [this](const auto& message) { transmit(message); });
+/// Whether what this device sent has left it, and nothing came, for EdgeSessionOptions::resend_after.
+bool EdgeSession::is_quiet(TimePoint now) {
+  TimePoint since = std::max(last_heard_, last_hello_);
+  if (dependencies_.link) {
+    const LinkState link = dependencies_.link();
+    if (last_sent_ >= link.sent_until) last_sending_ = now;
+    since = std::max({since, last_sending_, link.transfer_at});
+  }
+  return now - since >= options_.resend_after;
+}
+
+/// Those that the aggregator did not have when it answered the last Hello.
+int EdgeSession::resend_requests(const std::vector<wire::RequestId>& held) {
+  return open_requests_.resend(sent_before_hello_, held,
+                               [this](const auto& message) { transmit(message); });
 }
 
 void EdgeSession::request(wire::Body body, uint32_t step) {
@@ -510,6 +544,7 @@ void EdgeSession::transmit(const wire::Message& message) {
   wire::Frames frames = wire::encode(message);
   bytes_up_ += static_cast<int64_t>(wire::total_bytes(frames));
   dependencies_.send(std::move(frames));
+  last_sent_ = dependencies_.now();
 }
 
 std::string EdgeSession::waiting_for() const {

@@ -14,6 +14,7 @@
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/storage/checkpoint.h"
+#include "tandem/core/transport/zmq_client.h"
 #include "tandem/core/wire/frame.h"
 #include "tandem/core/wire/messages.h"
 #include "tandem/edge_client/device_job.h"
@@ -31,9 +32,12 @@ struct EdgeSessionOptions {
   at::Device device = at::kCPU;
   /// Batches prepared ahead by the loader's thread; 0 prepares them in the session's thread.
   int prefetch = 2;
-  /// A request without an answer for this long is sent again, and after as long without a word from the
-  /// aggregator it is asked what this device should be doing: whatever got lost then comes again.
+  /// After so long in which everything this device sent had left it and nothing came, the aggregator is asked
+  /// what this device should be doing, and which of its requests are there: whatever got lost comes again, and
+  /// nothing else does.
   std::chrono::milliseconds resend_after{15'000};
+  /// The checkpoints outlive the program: leave() keeps where this device stands, and says that it comes back.
+  bool comes_back = false;
 };
 
 /// Where a round stands, for a display.
@@ -59,6 +63,8 @@ struct EdgeSessionDependencies {
   AugmenterFactory make_augmenter;
   /// The present moment. The session has no clock of its own.
   std::function<TimePoint()> now;
+  /// What moves on the connection, in the time of `now`; may be empty: then what is sent has left at once.
+  std::function<LinkState()> link;
   /// Where this device keeps the moments to which it can go back; null: only to where it stands. In memory
   /// they serve a run whose aggregator dies, on the disk also a device that dies.
   CheckpointStorage* checkpoints = nullptr;
@@ -101,7 +107,7 @@ class EdgeSession {
   /// Trains that step; it takes as long as a batch does, so that messages are heard in between. Requires
   /// has_work().
   void work();
-  /// Leaves the run: says Bye.
+  /// Leaves the run, or pauses (EdgeSessionOptions::comes_back): says Bye.
   void leave(const std::string& reason);
   /// Says Bye again, when the answer to the last one does not come. Requires done() or leave().
   void repeat_bye();
@@ -172,7 +178,9 @@ class EdgeSession {
   wire::FrontUpdate front_update(const NamedTensors& control_change) const;
   void expect_nothing();
   void say_hello();
-  void resend_requests();
+  int resend_requests(const std::vector<wire::RequestId>& held);
+  bool is_quiet(TimePoint now);
+  bool may_pause() const;
   void send(wire::Body body, uint32_t step = 0);
   void request(wire::Body body, uint32_t step);
   void transmit(const wire::Message& message);
@@ -198,6 +206,12 @@ class EdgeSession {
   bool bye_received_ = false;
   bool leaving_ = false;
   bool asking_again_ = false;  // the last Hello was no new connection's
+  bool asked_twice_ = false;   // and asked the same once more
+  bool heard_since_hello_ = false;
+  uint64_t sent_before_hello_ = 0;  // of open_requests_
+  wire::Bye goodbye_;
+  TimePoint last_sent_;
+  TimePoint last_sending_;  // when what was sent had not left yet
   bool awaiting_welcome_ = false;
   TimePoint last_heard_;
   TimePoint last_hello_;

@@ -125,7 +125,7 @@ void EdgeSession::go_on() {
   note("going on with round " + std::to_string(round_.ordinal) + ", step " +
        std::to_string(round_.next_apply));
   open_requests_.set_incarnation(run_.incarnation);
-  resend_requests();
+  open_requests_.resend_all([this](const auto& message) { transmit(message); });
   if (phase_ == Phase::kTraining && !plan()->trains_locally()) return forward_open_steps();
   if (phase_ == Phase::kTraining) return report_trained();
   // The aggregator may have forgotten that this device is done.

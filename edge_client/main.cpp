@@ -10,6 +10,7 @@
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/base/open_files.h"
+#include "tandem/core/base/running_clock.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/run/operation_flags.h"
 #include "tandem/core/run/patient_write.h"
@@ -75,15 +76,18 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
 
   // The client is made last, of a session that sends through it.
   std::function<void(wire::Frames)> send;
+  std::function<LinkState()> link;
   EdgeSession session({.instance = stored->instance,
                        .device = *device,
                        .prefetch = flags.prefetch,
-                       .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000))},
+                       .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000)),
+                       .comes_back = !flags.run_dir.empty()},
                       {.send = [&](wire::Frames frames) { send(std::move(frames)); },
                        .dataset = data->train.get(),
                        .held_out = data->held_out.get(),
                        .make_augmenter = augment::build_pipeline,
-                       .now = std::chrono::steady_clock::now,
+                       .now = RunningClock::now,
+                       .link = [&] { return link(); },
                        .checkpoints = stored->checkpoints.get(),
                        .on_step =
                            [&](const EdgeReport& report) {
@@ -100,6 +104,7 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
                      .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
                     [&](const std::string& line) { display.note(line); });
   send = [&](wire::Frames frames) { client.send(std::move(frames)); };
+  link = [&] { return client.link(); };
   display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
                std::to_string(data->train->describe().num_examples) + " examples" +
                (data->held_out

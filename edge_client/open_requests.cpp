@@ -7,7 +7,7 @@ namespace tandem::edge_client {
 
 void OpenRequests::open(uint32_t step, wire::Message message, TimePoint now) {
   requests_.insert_or_assign(step,
-                             Request{.message = std::move(message), .sent_at = now, .first_sent_at = now});
+                             Request{.message = std::move(message), .first_sent_at = now, .sent = ++sent_});
 }
 
 const wire::Message* OpenRequests::find(uint32_t step) const {
@@ -15,13 +15,31 @@ const wire::Message* OpenRequests::find(uint32_t step) const {
   return found == requests_.end() ? nullptr : &found->second.message;
 }
 
-void OpenRequests::resend(TimePoint now, std::chrono::milliseconds waited,
-                          const std::function<void(const wire::Message&)>& send) {
+int OpenRequests::resend(uint64_t asked, const std::vector<wire::RequestId>& held,
+                         const std::function<void(const wire::Message&)>& send) {
+  int resent = 0;
   for (auto& [step, request] : requests_) {
-    if (now - request.sent_at < waited) continue;
-    request.sent_at = now;
+    const wire::RequestId id{wire::type_of(request.message.body), request.message.key.round,
+                             request.message.key.step};
+    // What went out after the question is behind it, and not known to be lost.
+    if (request.sent > asked || std::find(held.begin(), held.end(), id) != held.end()) continue;
+    request.sent = ++sent_;
     send(request.message);
+    ++resent;
   }
+  return resent;
+}
+
+void OpenRequests::resend_all(const std::function<void(const wire::Message&)>& send) {
+  (void)resend(sent_, {}, send);
+}
+
+void OpenRequests::resend_one(uint32_t step, uint64_t asked,
+                              const std::function<void(const wire::Message&)>& send) {
+  Request& request = requests_.at(step);
+  if (request.sent > asked) return;
+  request.sent = ++sent_;
+  send(request.message);
 }
 
 void OpenRequests::set_incarnation(uint32_t incarnation) {

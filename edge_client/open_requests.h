@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "tandem/core/wire/messages.h"
 
@@ -13,8 +14,8 @@ namespace tandem::edge_client {
 
 using TimePoint = std::chrono::steady_clock::time_point;
 
-/// What a device has asked the aggregator and has no answer to, by step. It decides what is sent again and
-/// when, and sends nothing itself. A resend is the same message, so its key and its bytes are the same.
+/// What a device has asked the aggregator and has no answer to, by step. It knows what is to be sent again,
+/// and sends nothing itself. A resend is the same message, so its key and its bytes are the same.
 class OpenRequests {
  public:
   /// In the place of a step: requests of a round that belong to none.
@@ -34,9 +35,16 @@ class OpenRequests {
   /// Null when it is not open.
   const wire::Message* find(uint32_t step) const;
 
-  /// Hands every request that went out last at least `waited` ago to `send`, in the order of the steps.
-  void resend(TimePoint now, std::chrono::milliseconds waited,
-              const std::function<void(const wire::Message&)>& send);
+  /// How many messages went out so far; names the moment at which the aggregator is asked what it holds.
+  uint64_t sent() const { return sent_; }
+  /// Hands every request to `send`, in the order of the steps, that went out last before `asked`, when the
+  /// aggregator was asked, and is not among what it holds. Returns how many.
+  int resend(uint64_t asked, const std::vector<wire::RequestId>& held,
+             const std::function<void(const wire::Message&)>& send);
+  /// Every one, whenever it went out.
+  void resend_all(const std::function<void(const wire::Message&)>& send);
+  /// Sends one again, unless it went out after `asked`. Requires it to be open.
+  void resend_one(uint32_t step, uint64_t asked, const std::function<void(const wire::Message&)>& send);
   /// From now on they are sent under that incarnation of the aggregator.
   void set_incarnation(uint32_t incarnation);
 
@@ -54,10 +62,11 @@ class OpenRequests {
  private:
   struct Request {
     wire::Message message;
-    TimePoint sent_at;
     TimePoint first_sent_at;
+    uint64_t sent = 0;  ///< its number, when it went out last
   };
   std::map<uint32_t, Request> requests_;
+  uint64_t sent_ = 0;
 };
 
 }  // namespace tandem::edge_client

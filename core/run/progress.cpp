@@ -145,11 +145,16 @@ void Progress::round(const RoundRecord& record, uint32_t total_rounds) {
 
 void Progress::finish(const RunSummary& summary, const std::string& report_path) {
   write_stderr(impl_->renderer.clear());
+  const std::string lost = detail::lost_devices_text(summary);
   if (json()) {
-    return write_stdout(
-        detail::json_line_now("info", "the run is over: " + summary.status, fields_of(summary, report_path)));
+    return write_stdout(detail::json_line_now(
+        "info", "the run is over: " + summary.status + (lost.empty() ? "" : "; lost " + lost),
+        fields_of(summary, report_path)));
   }
   write_stdout(detail::format_summary(summary, report_path));
+  if (!lost.empty()) {
+    spdlog::warn("the run went on without devices that had begun with it: {}; metrics.jsonl says why", lost);
+  }
 }
 
 }  // namespace tandem

@@ -197,8 +197,17 @@ std::string format_round_line(const RoundRecord& record, uint32_t total_rounds) 
   return line + "  up " + format_bytes(record.bytes_up) + "  down " + format_bytes(record.bytes_down);
 }
 
+std::string lost_devices_text(const RunSummary& summary) {
+  std::string text;
+  for (const auto& [client, rounds] : summary.lost_rounds) {
+    text += (text.empty() ? "" : ", ") + client + " in " + std::to_string(rounds) +
+            (rounds == 1 ? " round" : " rounds");
+  }
+  return text;
+}
+
 std::string format_summary(const RunSummary& summary, const std::string& report_path) {
-  const std::vector<std::pair<std::string, std::string>> rows = {
+  std::vector<std::pair<std::string, std::string>> rows = {
       {"status", summary.status},
       {"model", summary.model + ", cut " + std::to_string(summary.cut)},
       {"algorithm", summary.algorithm + ", " + summary.strategy},
@@ -210,6 +219,7 @@ std::string format_summary(const RunSummary& summary, const std::string& report_
       {"bytes", "up " + format_bytes(summary.bytes_up) + ", down " + format_bytes(summary.bytes_down)},
       {"peak memory", format_bytes(summary.peak_rss_bytes)},
   };
+  if (!summary.lost_rounds.empty()) rows.insert(rows.begin() + 5, {"lost", lost_devices_text(summary)});
   constexpr size_t kNameColumns = 13;
   std::string text;
   for (const auto& [name, value] : rows) {

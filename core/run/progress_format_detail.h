@@ -31,6 +31,8 @@ std::string format_bar_line(const ProgressState& state, const ProgressStyle& sty
 /// The same for an output that cannot redraw: no bar.
 std::string format_plain_line(const ProgressState& state);
 std::string format_round_line(const RoundRecord& record, uint32_t total_rounds);
+/// "cam-1 in 3 rounds, cam-2 in 1 round"; empty where none was lost.
+std::string lost_devices_text(const RunSummary& summary);
 /// Aligned names and figures, one a line; the report's path last unless it is empty.
 std::string format_summary(const RunSummary& summary, const std::string& report_path);
 

@@ -25,6 +25,7 @@ Json json_of(const RunSummary& summary) {
           {"cut", summary.cut},
           {"rounds", summary.rounds},
           {"clients", summary.clients},
+          {"lost_rounds", summary.lost_rounds},
           {"eval_accuracy", json_of(summary.eval_accuracy)},
           {"eval_loss", json_of(summary.eval_loss)},
           {"seconds", summary.seconds},

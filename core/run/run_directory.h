@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -71,6 +72,9 @@ struct RunSummary {
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;
   int64_t peak_rss_bytes = 0;
+  /// By client, the rounds that it began and that went on without it, though it had not left: it was silent,
+  /// or too slow. Those with none are left out.
+  std::map<std::string, uint32_t> lost_rounds;
 };
 
 /// The files a run leaves behind, written by one thread (the trainer). metrics.jsonl grows line by line

@@ -1,10 +1,8 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +15,8 @@
 #include <zmq.hpp>
 
 #include "tandem/core/transport/gatekeeper_detail.h"
+#include "tandem/core/transport/link_meter_detail.h"
+#include "tandem/core/transport/tcp_counters_detail.h"
 #include "tandem/core/transport/zmq_detail.h"
 
 namespace tandem::transport_detail {
@@ -60,21 +60,13 @@ std::string peer_of(int descriptor) {
   return plain_address(text.data());
 }
 
-/// The kernel's own number of a socket, never used twice; 0 where the descriptor is no socket (any more).
-uint64_t cookie_of(int descriptor) {
-  uint64_t cookie = 0;
-  socklen_t size = sizeof cookie;
-  if (getsockopt(descriptor, SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0) return 0;
-  return cookie;
-}
-
 /// Shuts the descriptor's connection down if it still is that one.
 void shut_down(int descriptor, uint64_t cookie) {
   // libzmq may close the descriptor, and somebody may be given its number, at any moment; a duplicate stays
   // with the connection it was made of.
   const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
   if (duplicate < 0) return;
-  if (cookie_of(duplicate) == cookie) shutdown(duplicate, SHUT_RDWR);
+  if (socket_cookie(duplicate) == cookie) shutdown(duplicate, SHUT_RDWR);
   close(duplicate);
 }
 
@@ -115,22 +107,8 @@ struct Gatekeeper::Connection {
   int64_t base = 0;      ///< of them, those known to belong to messages that were delivered
   TimePoint base_time;
   MessageSource source;  ///< of its messages; no name before the first
-};
-
-struct Gatekeeper::Counters {
-  int64_t received = 0;      ///< by the kernel
-  int64_t unread = 0;        ///< of them, not yet taken by libzmq
-  int64_t acknowledged = 0;  ///< of what was sent
-
-  static std::optional<Counters> read(int descriptor) {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    int unread = 0;
-    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return std::nullopt;
-    if (ioctl(descriptor, FIONREAD, &unread) != 0) return std::nullopt;
-    return Counters{static_cast<int64_t>(info.tcpi_bytes_received), unread,
-                    static_cast<int64_t>(info.tcpi_bytes_acked)};
-  }
+  TransferMeter arrivals;
+  TransferMeter departures;
 };
 
 int connection_limit_for(size_t devices) {
@@ -201,7 +179,7 @@ void Gatekeeper::accepted(int descriptor, TimePoint now) {
   Connection connection;
   connection.descriptor = descriptor;
   connection.serial = ++next_serial_;
-  connection.cookie = cookie_of(descriptor);
+  connection.cookie = socket_cookie(descriptor);
   connection.address = peer_of(descriptor);
   connection.since = connection.base_time = now;
   epoll_event event{};
@@ -275,7 +253,7 @@ Gatekeeper::Connection* Gatekeeper::dispensable() {
 void Gatekeeper::forget_closed() {
   for (auto entry = connections_.begin(); entry != connections_.end();) {
     Connection& connection = (entry++)->second;
-    if (cookie_of(connection.descriptor) != connection.cookie) closed(connection.descriptor);
+    if (socket_cookie(connection.descriptor) != connection.cookie) closed(connection.descriptor);
   }
 }
 
@@ -295,7 +273,7 @@ void Gatekeeper::read_traffic(TimePoint now) {
 }
 
 void Gatekeeper::sample(Connection& connection, TimePoint now) {
-  const auto counters = Counters::read(connection.descriptor);
+  const auto counters = TcpCounters::read(connection.descriptor);
   if (!counters) return;
   if (!connection.established) {
     if (counters->acknowledged <= (encrypted_ ? kBeforeReadyCurve : kBeforeReadyPlain)) {
@@ -307,7 +285,8 @@ void Gatekeeper::sample(Connection& connection, TimePoint now) {
     connection.established_at = now;
     connection.delivered = true;  // the handshake belongs to no message
   }
-  connection.consumed = counters->received - counters->unread;
+  connection.consumed = counters->consumed();
+  measure(connection, *counters, now);
   if (connection.delivered) {
     connection.delivered = false;
     connection.base = connection.consumed;
@@ -315,6 +294,15 @@ void Gatekeeper::sample(Connection& connection, TimePoint now) {
   }
   if (connection.consumed - connection.base > allowed_bytes(connection, now))
     suspects_.emplace_back(connection.descriptor, connection.serial);
+}
+
+/// Tells whose connection it is what crossed it.
+void Gatekeeper::measure(Connection& connection, const TcpCounters& counters, TimePoint now) {
+  const auto came = connection.arrivals.look(now, counters.received);
+  if (!came) return;
+  const auto went = connection.departures.look(now, counters.acknowledged);
+  if (on_link_ && !connection.source.name.empty())
+    on_link_({connection.source.name}, std::max(*came, went.value_or(milliseconds(0))));
 }
 
 int64_t Gatekeeper::allowed_bytes(const Connection& connection, TimePoint now) const {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +48,8 @@ struct MessageSource {
   std::string key;  ///< Z85; empty without encryption
 };
 
+struct TcpCounters;
+
 /// Guards a server socket's memory from outside of libzmq, which buffers a handshake's frames and a message's
 /// parts before anybody can look at them (decisions.md 14).
 ///
@@ -73,6 +76,11 @@ class Gatekeeper {
   ~Gatekeeper();
   Gatekeeper(const Gatekeeper&) = delete;
   Gatekeeper& operator=(const Gatekeeper&) = delete;
+
+  /// Hears of every connection of a device from which bytes came, complete messages or not, at most every
+  /// quarter of a second: for how long since the last time a transfer was going on, either way.
+  using OnLink = std::function<void(const ClientId&, std::chrono::milliseconds transfer)>;
+  void set_on_link(OnLink on_link) { on_link_ = std::move(on_link); }
 
   void set_max_message_bytes(int64_t bytes) { limits_.max_message_bytes = bytes; }
   void set_max_connections(int connections) { limits_.max_connections = connections; }
@@ -102,7 +110,6 @@ class Gatekeeper {
 
  private:
   struct Connection;
-  struct Counters;
   using Connections = std::unordered_map<int, Connection>;  // by descriptor
 
   void accepted(int descriptor, TimePoint now);
@@ -118,6 +125,7 @@ class Gatekeeper {
   void sample(Connection& connection, TimePoint now);
   void learn(Connection& connection, const MessageSource& source, TimePoint now);
   void limit_device(const std::string& name, TimePoint now);
+  void measure(Connection& connection, const TcpCounters& counters, TimePoint now);
   int64_t allowed_bytes(const Connection& connection, TimePoint now) const;
   void cut(Connection& connection, const std::string& why, TimePoint now);
   std::vector<std::string> candidates(const Connection& connection) const;
@@ -141,6 +149,7 @@ class Gatekeeper {
   size_t in_handshake_ = 0;  // of those
   uint64_t cut_ = 0;
   RefusalLog log_;
+  OnLink on_link_;
 };
 
 }  // namespace tandem::transport_detail

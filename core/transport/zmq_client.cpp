@@ -18,6 +18,8 @@
 #include "tandem/core/base/endpoint.h"
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/random.h"
+#include "tandem/core/base/running_clock.h"
+#include "tandem/core/transport/client_link_detail.h"
 #include "tandem/core/transport/reconnect_backoff.h"
 #include "tandem/core/transport/server_addresses_detail.h"
 #include "tandem/core/transport/zmq_detail.h"
@@ -105,6 +107,12 @@ class Attempt {
   zmq::socket_t monitor_;
 };
 
+/// A message on its way to the socket.
+struct Outgoing {
+  wire::Frames frames;
+  RunningTime::time_point queued_at;
+};
+
 struct MonitorEvent {
   uint16_t kind = 0;
   uint32_t value = 0;
@@ -146,7 +154,7 @@ struct ZmqClient::Impl {
   void open();
   void connect(const TcpEndpoint& address);
   void watch();
-  void tcp_connected();
+  void tcp_connected(int descriptor);
   void handle(const MonitorEvent& event);
   void handle_auth_failure(uint32_t status);
   void handle_protocol_failure(uint32_t reason);
@@ -165,7 +173,8 @@ struct ZmqClient::Impl {
   void discard_outgoing();
   void emit(ClientEvent event);
   bool ready() const { return attempt && attempt->ready; }
-  std::optional<wire::Frames> next_outgoing();
+  std::optional<Outgoing> next_outgoing();
+  void watch_link();
   void begin_faults();
   void end_faults();
   void disturb();
@@ -177,7 +186,7 @@ struct ZmqClient::Impl {
 
   zmq::context_t context;  // outlives the sockets
   detail::WakeUp wake;
-  Mailbox<wire::Frames> outbox{kOutboxMessages};
+  Mailbox<Outgoing> outbox{kOutboxMessages};
   std::atomic<milliseconds> linger{milliseconds(0)};
   std::atomic<std::thread::id> network_thread;
   std::mutex stop_mutex;
@@ -192,7 +201,8 @@ struct ZmqClient::Impl {
   Clock::time_point connected_at;
   ReconnectBackoff backoff;
   Clock::time_point next_keepalive;
-  std::optional<wire::Frames> held;     // out of the outbox, waits for the socket
+  std::optional<Outgoing> held;         // out of the outbox, waits for the socket
+  detail::ClientLink link;              // of the attempt
   std::optional<FaultInjector> faults;  // of this connection; none without options.fault
   FaultCounts counts;
   bool closing = false;  // nothing is delayed any more
@@ -213,10 +223,10 @@ bool ZmqClient::Impl::send(wire::Frames frames) {
   if (std::this_thread::get_id() == network_thread.load()) {
     // Waiting for room here would wait for itself.
     open = !outbox.closed();
-    if (!outbox.try_push(std::move(frames)) && open)
+    if (!outbox.try_push({std::move(frames), RunningClock::now()}) && open)
       spdlog::warn("dropped a message to {}: {} are queued", options.endpoint, kOutboxMessages);
   } else {
-    open = outbox.push(std::move(frames));
+    open = outbox.push({std::move(frames), RunningClock::now()});
   }
   wake.signal();
   return open;
@@ -259,9 +269,16 @@ void ZmqClient::Impl::serve() {
     watch();
     receive(kReceiveBurst);
     disturb();
-    send_outgoing();
+    watch_link();
     send_keepalive();
   }
+}
+
+/// Hands on what waits, and looks how much of all that has left.
+void ZmqClient::Impl::watch_link() {
+  const auto now = RunningClock::now();  // before: what is queued from now on has not left
+  send_outgoing();
+  link.look(now, held ? held->queued_at : now);
 }
 
 void ZmqClient::Impl::close() {
@@ -288,6 +305,7 @@ milliseconds ZmqClient::Impl::poll_timeout() const {
   if (ready()) {
     until = options.keepalive.empty() ? Clock::time_point::max() : next_keepalive;
     if (faults) until = std::min(until, faults->next_due());
+    until = std::min(until, Clock::now() + detail::TransferMeter::kInterval);
   } else if (attempt) {
     until = attempt->deadline;
   }
@@ -345,7 +363,7 @@ void ZmqClient::Impl::watch() {
 void ZmqClient::Impl::handle(const MonitorEvent& event) {
   switch (event.kind) {
     case ZMQ_EVENT_CONNECTED:
-      return tcp_connected();
+      return tcp_connected(static_cast<int>(event.value));
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       return connected();
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
@@ -366,8 +384,9 @@ void ZmqClient::Impl::handle(const MonitorEvent& event) {
   }
 }
 
-void ZmqClient::Impl::tcp_connected() {
+void ZmqClient::Impl::tcp_connected(int descriptor) {
   attempt->tcp_connected = true;
+  link.connected(descriptor);
   attempt->deadline = Clock::now() + (addresses.has_more() ? kHandshakePatienceOfMany : kHandshakePatience);
   now_doing("in the handshake with " + attempt->address.host_and_port());
 }
@@ -401,6 +420,7 @@ void ZmqClient::Impl::connected() {
   next_keepalive = connected_at + options.keepalive_interval;
   discard_outgoing();
   begin_faults();
+  link.established(RunningClock::now());
   emit(client_event::Connected{});
 }
 
@@ -429,6 +449,7 @@ void ZmqClient::Impl::broken_off() {
 }
 
 void ZmqClient::Impl::lost() {
+  link.ended();
   end_faults();
   attempt.reset();
   discard_outgoing();
@@ -503,8 +524,9 @@ void ZmqClient::Impl::receive(int at_most) {
 void ZmqClient::Impl::send_outgoing() {
   if (!ready()) return discard_outgoing();
   while (held || (held = next_outgoing())) {
-    const auto outcome = detail::send_frames(attempt->socket(), "", *held);
+    const auto outcome = detail::send_frames(attempt->socket(), "", held->frames);
     if (outcome == detail::SendOutcome::kFull) return;
+    link.handed_over(held->queued_at, static_cast<int64_t>(wire::total_bytes(held->frames)));
     held.reset();
   }
 }
@@ -512,23 +534,25 @@ void ZmqClient::Impl::send_outgoing() {
 void ZmqClient::Impl::send_keepalive() {
   if (!ready() || options.keepalive.empty() || Clock::now() < next_keepalive) return;
   next_keepalive = Clock::now() + options.keepalive_interval;
-  // A full queue is a sign of life as good.
-  if (held) return;
+  // Bytes that are on their way are a sign of life as good.
+  if (held || link.is_sending()) return;
   if (!faults)
     detail::send_frames(attempt->socket(), "", options.keepalive);
   else
     faults->put(FaultInjector::Direction::kOut, options.keepalive, Clock::now());
 }
 
-std::optional<wire::Frames> ZmqClient::Impl::next_outgoing() {
+std::optional<Outgoing> ZmqClient::Impl::next_outgoing() {
   if (!faults) return outbox.try_pop();
   constexpr auto kOut = FaultInjector::Direction::kOut;
   while (faults->waiting(kOut) < kOutboxMessages) {
-    auto frames = outbox.try_pop();
-    if (!frames) break;
-    faults->put(kOut, std::move(*frames), Clock::now());
+    auto message = outbox.try_pop();
+    if (!message) break;
+    faults->put(kOut, std::move(message->frames), Clock::now());
   }
-  return faults->take(kOut, closing ? Clock::time_point::max() : Clock::now());
+  auto frames = faults->take(kOut, closing ? Clock::time_point::max() : Clock::now());
+  if (!frames) return std::nullopt;
+  return Outgoing{std::move(*frames), RunningClock::now()};
 }
 
 void ZmqClient::Impl::begin_faults() {
@@ -600,6 +624,10 @@ void ZmqClient::stop(std::chrono::milliseconds linger) {
 
 std::string ZmqClient::doing() const {
   return impl_->doing();
+}
+
+LinkState ZmqClient::link() const {
+  return impl_->link.state();
 }
 
 FaultCounts ZmqClient::fault_counts() const {

@@ -32,8 +32,8 @@ struct ZmqClientOptions {
   std::chrono::milliseconds reconnect_first{100};
   std::chrono::milliseconds reconnect_max{2000};
   std::chrono::milliseconds heartbeat_interval{2000};
-  /// Sent by the network thread itself every `keepalive_interval`, also while the owner computes;
-  /// empty for none.
+  /// Sent by the network thread itself every `keepalive_interval`, also while the owner computes, but not
+  /// where it would wait behind a large message, whose bytes are as good a sign of life; empty for none.
   wire::Frames keepalive;
   std::chrono::milliseconds keepalive_interval{500};
   /// Disturbs this client's own messages, for trials; said in the log at the start and counted at the end.
@@ -68,10 +68,19 @@ struct Received {
 using ClientEvent = std::variant<client_event::Connected, client_event::Disconnected,
                                  client_event::HandshakeFailed, client_event::Received>;
 
+/// What moves on the connection, by the kernel's counters. Times are RunningClock's.
+struct LinkState {
+  /// What send() took before this moment has left this machine: the peer's has acknowledged it.
+  std::chrono::steady_clock::time_point sent_until;
+  /// When more than heartbeats came last, complete messages or not; the beginning of the connection where
+  /// nothing has.
+  std::chrono::steady_clock::time_point transfer_at;
+};
+
 /// The edge's socket: a DEALER with CURVE pinned to one server key, owned by one network thread that
 /// watches the socket's monitor and reconnects by itself. A vanished server is noticed within three
 /// heartbeat intervals (not less than 3 s); one that keeps TCP alive and does nothing else, within three
-/// intervals and the time max_frame_bytes take at 1 Mbit/s.
+/// intervals and the time max_frame_bytes take at 32 kbit/s, at most an hour.
 class ZmqClient {
  public:
   /// Called on the network thread; must not block for long, and must not stop or destroy the client.
@@ -96,6 +105,8 @@ class ZmqClient {
   /// What the client does to connect, for a person: "looking up "HOST" for 12 s", "connecting to
   /// ADDRESS:PORT", "in the handshake with ADDRESS:PORT". Empty while it is connected or pauses. Any thread.
   std::string doing() const;
+  /// A quarter of a second old at most, while connected. Any thread.
+  LinkState link() const;
 
   /// What ZmqClientOptions::fault did; complete once stopped. Any thread.
   FaultCounts fault_counts() const;

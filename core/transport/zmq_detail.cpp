@@ -14,6 +14,8 @@
 #include <utility>
 #include <zmq.hpp>
 
+#include "tandem/core/transport/slowest_link.h"
+
 namespace tandem::transport_detail {
 namespace {
 
@@ -103,9 +105,8 @@ void WakeUp::clear() noexcept {
 }
 
 milliseconds silence_limit(milliseconds heartbeat_interval, int64_t max_frame_bytes) {
-  constexpr int64_t kSlowLinkBytesPerMillisecond = 125;        // 1 Mbit/s
   constexpr milliseconds kLongestTtl = std::chrono::hours(1);  // ZMTP carries 16 bits of deciseconds
-  const milliseconds frame(max_frame_bytes / kSlowLinkBytesPerMillisecond);
+  const milliseconds frame(max_frame_bytes * 1000 / kSlowestLinkBytesPerSecond);
   return std::min(3 * heartbeat_interval + frame, std::max(kLongestTtl, 3 * heartbeat_interval));
 }
 

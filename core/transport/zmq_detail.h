@@ -49,7 +49,8 @@ class WakeUp {
 };
 
 /// How long a peer that answers TCP but nothing else is waited for. libzmq's heartbeat timer is reset by
-/// complete frames only, so the largest frame must get through a slow link (1 Mbit/s) within it.
+/// complete frames only, so the largest frame must get through the slowest link (32 kbit/s) within it, or
+/// nearly: an hour is the most that ZMTP allows.
 std::chrono::milliseconds silence_limit(std::chrono::milliseconds heartbeat_interval,
                                         int64_t max_frame_bytes);
 

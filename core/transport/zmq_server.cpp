@@ -234,6 +234,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
     detail::Gatekeeper keeper(context, router, {.max_connections = connection_limit(options)},
                               !options.insecure, options.heartbeat_interval, *authenticator);
     gatekeeper = &keeper;
+    keeper.set_on_link(options.on_link);
     Result<void> result = bind(router);
     bound = result.has_value();
     started.set_value(std::move(result));

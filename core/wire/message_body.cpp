@@ -23,7 +23,8 @@ CEREAL_CLASS_VERSION(tandem::LrScheduleOptions, 1)
 CEREAL_CLASS_VERSION(tandem::TrainingPlan, 3)
 CEREAL_CLASS_VERSION(tandem::wire::DevicePosition, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Hello, 3)
-CEREAL_CLASS_VERSION(tandem::wire::Welcome, 2)
+CEREAL_CLASS_VERSION(tandem::wire::RequestId, 1)
+CEREAL_CLASS_VERSION(tandem::wire::Welcome, 3)
 CEREAL_CLASS_VERSION(tandem::wire::Refuse, 1)
 CEREAL_CLASS_VERSION(tandem::wire::BeginRound, 2)
 CEREAL_CLASS_VERSION(tandem::wire::Activations, 1)
@@ -177,18 +178,39 @@ static void load(Reader& archive, Hello& hello, const uint32_t version) {
   for (DevicePosition& position : hello.positions) archive(position);
 }
 
+static void save(Writer& archive, const RequestId& request, const uint32_t) {
+  save_enum(archive, request.type, MessageType::kHello, MessageType::kEvaluated, "RequestId.type");
+  archive(request.round, request.step);
+}
+
+static void load(Reader& archive, RequestId& request, const uint32_t version) {
+  require_version("RequestId", version);
+  load_enum(archive, request.type, MessageType::kHello, MessageType::kEvaluated, "RequestId.type");
+  archive(request.round, request.step);
+}
+
 static void save(Writer& archive, const Welcome& welcome, const uint32_t) {
   archive(welcome.plan);
   save_string(archive, welcome.client, kMaxNameBytes, "Welcome.client");
   archive(static_cast<uint8_t>(welcome.resumed), welcome.position);
+  if (welcome.held.size() > kMaxHeldRequests) {
+    throw std::invalid_argument("Welcome.held has at most " + std::to_string(kMaxHeldRequests) + ", got " +
+                                std::to_string(welcome.held.size()));
+  }
+  archive(static_cast<uint64_t>(welcome.held.size()));
+  for (const RequestId& request : welcome.held) archive(request);
 }
 
 static void load(Reader& archive, Welcome& welcome, const uint32_t version) {
-  require_version("Welcome", version, 2);
+  require_version("Welcome", version, 3);
   archive(welcome.plan);
   load_string(archive, welcome.client, kMaxNameBytes, "Welcome.client");
   load_bool(archive, welcome.resumed, "Welcome.resumed");
   if (version >= 2) archive(welcome.position);
+  if (version < 3) return;
+  // Ten bytes each; the first also brings the struct's version.
+  welcome.held.resize(load_count(archive, 10, kMaxHeldRequests, "Welcome.held"));
+  for (RequestId& request : welcome.held) archive(request);
 }
 
 static void save(Writer& archive, const Refuse& message, const uint32_t) {

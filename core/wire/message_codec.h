@@ -24,6 +24,7 @@ struct Limits {
 
 /// Positions that a Hello may name.
 inline constexpr size_t kMaxPositions = 16;
+inline constexpr size_t kMaxHeldRequests = 64;
 
 /// Longest text of each sort, in bytes, and most dimensions of a shape, in either direction.
 inline constexpr size_t kMaxNameBytes = 256;

@@ -24,6 +24,14 @@ struct DevicePosition {
   bool operator==(const DevicePosition&) const = default;
 };
 
+/// One of a device's requests: what the key of its message says, and the kind.
+struct RequestId {
+  MessageType type = MessageType::kActivations;
+  uint32_t round = 0;
+  uint32_t step = 0;
+  bool operator==(const RequestId&) const = default;
+};
+
 /// Edge -> aggregator, first on every connection: who I am beyond my key, and what data I hold.
 struct Hello {
   /// Version of the program, for the log.
@@ -47,6 +55,8 @@ struct Welcome {
   bool resumed = false;
   /// Where it goes on: one of Hello's positions. Only when resumed.
   DevicePosition position;
+  /// Requests of this device that have arrived and wait for their answer: it does not send them again.
+  std::vector<RequestId> held;
 };
 
 /// Either way: that message was not accepted. `fatal` ends the session, the sender should not retry.

@@ -98,6 +98,14 @@ class Bench {
     session->tick(now);
   }
 
+  std::string last_join(const std::string& client) const {
+    std::string detail;
+    for (const EventRecord& event : observer.events) {
+      if (event.event == "join" && event.client == client) detail = event.detail;
+    }
+    return detail;
+  }
+
   Result<void> prepared;
   TimePoint now{};
   testing::RecordingObserver observer;
@@ -253,18 +261,121 @@ TEST_SUITE("aggregator/session") {
     CHECK(bench.count<wire::Heartbeat>(1) == 4);
   }
 
-  TEST_CASE("time in which the session could not listen is no silence") {
+  TEST_CASE("bytes that come are a sign of life, whether or not they make a message") {
     Bench bench(2, [](SessionOptions& options) { options.client_timeout = std::chrono::seconds(2); });
     bench.hello(1, kAnn);
     bench.hello(2, kBob);
-    bench.session->was_busy(std::chrono::milliseconds(999));  // little: it counts
-    bench.session->was_busy(std::chrono::seconds(60));
-    bench.receive(1, kAnn, {.body = wire::Heartbeat{}});  // from before: heartbeats waited
-    bench.pass(std::chrono::seconds(61));
+    bench.session->heard({"nobody"}, bench.now, std::chrono::seconds(1));
+    for (int i = 0; i < 60; ++i) {
+      bench.session->heard(kAnn, bench.now, std::chrono::seconds(1));
+      bench.pass(std::chrono::seconds(1));
+    }
     CHECK(bench.observer.find("leave", "ann") == nullptr);
-    CHECK(bench.observer.find("leave", "bob") == nullptr);
+    CHECK(bench.observer.find("leave", "bob")->detail == "silent for 2000 ms");
     bench.pass(std::chrono::seconds(3));
-    CHECK(bench.observer.find("leave", "bob") != nullptr);
+    CHECK(bench.observer.find("leave", "ann") != nullptr);
+  }
+
+  TEST_CASE("a step waits for data that are on their way, and no longer than the slowest link needs") {
+    for (const bool given : {false, true}) {
+      CAPTURE(given);
+      Bench bench(2, [&](SessionOptions& options) {
+        options.step_deadline = std::chrono::seconds(5);
+        options.step_waits_for_transfers = !given;
+      });
+      bench.hello(1, kAnn);
+      bench.hello(2, kBob);
+      bench.receive(2, kBob, bench.activations(2, 0));
+      int seconds = 0;
+      while (bench.observer.find("missed-step") == nullptr && ++seconds < 3600) {
+        bench.session->heard(kAnn, bench.now, std::chrono::seconds(1));
+        bench.session->heard(kBob, bench.now, {});
+        bench.pass(std::chrono::seconds(1));
+      }
+      CHECK(bench.observer.find("missed-step")->client == "ann");
+      // The largest message is little more than a MiB here: there and back at 4096 bytes a second.
+      const int64_t most = 5 + 2 * bench.session->largest_message() / 4096;
+      if (given) CHECK(seconds == 5);
+      if (!given) CHECK(std::abs(seconds - most) <= 1);
+    }
+  }
+
+  TEST_CASE("a client that pauses keeps its place for as long as a silent one, and goes on with its round") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    const auto from_ann = bench.activations(1, 0);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kPaused, "interrupted"}});
+    CHECK(bench.count<wire::Bye>(1) == 1);
+    CHECK(bench.observer.find("pause", "ann")->detail == "interrupted; its place is kept for 10000 ms");
+    // What was on its way is answered, and does not count.
+    bench.receive(1, kAnn, from_ann);
+    bench.receive(1, kAnn, {.body = wire::Heartbeat{}});
+    bench.hello(1, kAnn);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kPaused, "interrupted"}});
+    CHECK(bench.count<wire::Bye>(1) == 2);
+    CHECK(bench.observer.count("pause") == 1);
+    bench.session->heard(kBob, bench.now + std::chrono::seconds(9), {});
+    bench.pass(std::chrono::seconds(9));
+    CHECK(bench.observer.count("leave") == 0);
+    bench.hello(3, kAnn, 1, from_ann.key);
+    CHECK(bench.last<wire::Welcome>(3)->second.resumed);
+    CHECK(bench.observer.find("reconnect", "ann") != nullptr);
+    bench.receive(3, kAnn, from_ann);
+    bench.receive(2, kBob, bench.activations(2, 0));
+    CHECK(bench.count<wire::Gradients>(3) == 1);
+  }
+
+  TEST_CASE("a client that pauses for longer has left, and comes back with its state") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    const auto from_ann = bench.activations(1, 0);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kPaused, "interrupted"}});
+    bench.session->heard(kBob, bench.now + std::chrono::seconds(10), {});
+    bench.pass(std::chrono::milliseconds(10'001));
+    CHECK(bench.observer.find("leave", "ann")->detail == "paused, and not back after 10000 ms");
+    CHECK(bench.observer.find("leave", "bob") == nullptr);
+    bench.hello(3, kAnn, 1, from_ann.key);
+    CHECK_FALSE(bench.last<wire::Welcome>(3)->second.resumed);
+    CHECK(bench.last_join("ann") ==
+          "16 examples, tandem test; back with its optimiser state, from the next round on");
+    bench.hello(4, kAnn, 2);
+    CHECK(bench.last_join("ann") ==
+          "16 examples, tandem test; a new program, its optimiser state starts at zero");
+  }
+
+  TEST_CASE("a paused client has no place to keep where the run is over, or when another program comes") {
+    Bench bench(1, [](SessionOptions& options) { options.plan.rounds = 1; });
+    bench.hello(1, kAnn);
+    bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kPaused, "interrupted"}});
+    bench.hello(2, kAnn, 2);
+    CHECK(bench.count<wire::BeginRound>(2) == 1);
+    CHECK(bench.last_join("ann") ==
+          "16 examples, tandem test; a new program, its optimiser state starts at zero");
+  }
+
+  TEST_CASE("what is here is named to a client that asks, and weights that went out are not sent at once again") {
+    Bench bench;
+    bench.hello(1, kAnn);
+    bench.hello(2, kBob);
+    CHECK(bench.count<wire::BeginRound>(1) == 1);
+    const auto from_ann = bench.activations(1, 0);
+    bench.hello(1, kAnn, 1, {.run_id = 42, .incarnation = 1});  // BeginRound may have crossed this
+    CHECK(bench.last<wire::Welcome>(1)->second.resumed);
+    CHECK(bench.count<wire::BeginRound>(1) == 1);
+    bench.hello(1, kAnn, 1, {.run_id = 42, .incarnation = 1});  // it did not
+    CHECK(bench.count<wire::BeginRound>(1) == 2);
+    bench.receive(1, kAnn, from_ann);
+    bench.hello(1, kAnn, 1, from_ann.key);
+    const std::vector<wire::RequestId> held = bench.last<wire::Welcome>(1)->second.held;
+    CHECK(std::count(held.begin(), held.end(), wire::RequestId{wire::MessageType::kActivations, 1, 0}) == 1);
+    CHECK(std::count(held.begin(), held.end(), wire::RequestId{wire::MessageType::kTrained, 1, 0}) == 0);
+    bench.receive(2, kBob, bench.activations(2, 0));
+    bench.hello(1, kAnn, 1, from_ann.key);
+    // Answered: if the answer got lost, the request has to come again.
+    for (const wire::RequestId& request : bench.last<wire::Welcome>(1)->second.held)
+      CHECK_FALSE((request.type == wire::MessageType::kActivations));
   }
 
   TEST_CASE("a second program with the same key takes over and the first is told") {

@@ -42,8 +42,11 @@ struct Bench {
   explicit Bench(SessionOptions wanted, RoundPlan plan = two_lanes(), bool has_turns = false)
       : options(std::move(wanted)), round(RoundId{1}, std::move(plan)) {
     if (has_turns) relay.emplace(round);
-    deadlines.emplace(options, clock, round, relay ? &*relay : nullptr);
+    for (const ClientId& client : {kAnn, kBob}) (void)roster.admit(client, {1}, 1, {}, now);
+    deadlines.emplace(options, clock, roster, round, relay ? &*relay : nullptr);
   }
+  /// That much of the time until now data were on their way to or from the client.
+  void transfer(const ClientId& client, int time) { roster.find(client)->transfer += seconds(time); }
   /// That long after the beginning.
   static TimePoint at(int after) { return TimePoint{} + seconds(1000 + after); }
   void set(int after) { now = at(after); }
@@ -51,6 +54,7 @@ struct Bench {
   SessionOptions options;
   TimePoint now = at(0);
   DeadlineClock clock{[this] { return now; }};
+  Roster roster;
   Round round;
   std::optional<RelayTurns> relay;
   std::optional<RoundDeadlines> deadlines;
@@ -165,6 +169,57 @@ TEST_SUITE("aggregator/round_deadlines") {
     bench.deadlines->begin_turn();
     CHECK(bench.deadlines->next() == Bench::at(35));
     CHECK(bench.deadlines->late_trainers(Bench::at(35)) == Clients{kAnn});
+  }
+
+  TEST_CASE("a step's deadline is put off while its data are on their way, up to what the options allow") {
+    SessionOptions options = options_with();
+    options.step_allowance = seconds(100);
+    Bench bench(options);
+    bench.transfer(kAnn, 7);
+    CHECK(bench.deadlines->late_lanes(Bench::at(10)) == Lanes{1});
+    CHECK(bench.deadlines->late_lanes(Bench::at(17)) == Lanes{0, 1});
+    bench.transfer(kAnn, 93);
+    bench.transfer(kAnn, 1000);
+    CHECK(bench.deadlines->late_lanes(Bench::at(109)) == Lanes{1});
+    CHECK(bench.deadlines->late_lanes(Bench::at(110)) == Lanes{0, 1});
+    // What was before the step puts nothing off.
+    bench.set(20);
+    bench.deadlines->restart_lane(0);
+    CHECK(bench.deadlines->late_lanes(Bench::at(29)) == Lanes{1});
+    CHECK(bench.deadlines->late_lanes(Bench::at(30)) == Lanes{0, 1});
+    // One that the user gave holds.
+    Bench strict(options_with());
+    strict.transfer(kAnn, 7);
+    CHECK(strict.deadlines->late_lanes(Bench::at(10)) == Lanes{0, 1});
+    CHECK(strict.deadlines->next() == Bench::at(10));
+  }
+
+  TEST_CASE("where a step is everybody's it waits for the slowest link") {
+    SessionOptions options = options_with();
+    options.step_allowance = seconds(100);
+    RoundPlan plan{.batch_sizes = {{kAnn, {1}}, {kBob, {1}}}};
+    plan.lanes = {{{{kAnn, 0}, {kBob, 0}}}};
+    Bench bench(options, plan);
+    bench.transfer(kAnn, 3);
+    bench.transfer(kBob, 8);
+    CHECK(bench.deadlines->next() == Bench::at(18));
+  }
+
+  TEST_CASE("devices that train by themselves, and fronts, have the time of their transfers on top") {
+    SessionOptions options = options_with();
+    options.plan.objective = EdgeObjective::kLocal;
+    options.step_allowance = seconds(30);
+    options.update_allowance = seconds(40);
+    Bench bench(options, RoundPlan{.batch_sizes = {{kAnn, {1, 1}}, {kBob, {1, 0}}}});
+    bench.transfer(kBob, 15);
+    CHECK(bench.deadlines->late_trainers(Bench::at(30)) == Clients{kAnn});
+    CHECK(bench.deadlines->late_trainers(Bench::at(35)) == Clients{kAnn, kBob});
+    bench.set(50);
+    bench.deadlines->ask_for_fronts();
+    CHECK(bench.deadlines->fronts() == Bench::at(110));
+    bench.transfer(kAnn, 50);
+    CHECK(bench.deadlines->fronts() == Bench::at(150));
+    CHECK_FALSE(bench.deadlines->fronts_are_late(Bench::at(149)));
   }
 
   TEST_CASE("after a pause everything has as long as was left") {

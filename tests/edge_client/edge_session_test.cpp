@@ -20,17 +20,22 @@ namespace {
 class Bench {
  public:
   enum class HeldOut { kNothing, kEverything };
-  explicit Bench(HeldOut held_out = HeldOut::kNothing) {
+  explicit Bench(HeldOut held_out = HeldOut::kNothing, bool comes_back = false) {
     dataset = datasets::open_dataset("synthetic:images?examples=20&classes=3&size=8", datasets::Split::kTrain)
                   .value();
     session = std::make_unique<EdgeSession>(
-        EdgeSessionOptions{.instance = 11, .prefetch = 0, .resend_after = std::chrono::seconds(15)},
+        EdgeSessionOptions{.instance = 11,
+                           .prefetch = 0,
+                           .resend_after = std::chrono::seconds(15),
+                           .comes_back = comes_back},
         EdgeSessionDependencies{
             .send = [this](wire::Frames frames) { sent.push_back(wire::decode(frames, {}).value()); },
             .dataset = dataset.get(),
             .held_out = held_out == HeldOut::kEverything ? dataset.get() : nullptr,
             .make_augmenter = augment::build_pipeline,
             .now = [this] { return now; },
+            .link = [this] { return link; },
+            .checkpoints = &checkpoints,
             .on_note = [this](const std::string& line) { notes.push_back(line); }});
     plan.model = "cnn";
     plan.cut = 1;
@@ -45,8 +50,13 @@ class Bench {
                       .body = std::move(body)},
                      10);
   }
-  void welcome(bool resumed = false) {
-    receive(wire::Welcome{.plan = plan, .client = "cam", .resumed = resumed});
+  void welcome(bool resumed = false, std::vector<wire::RequestId> held = {}) {
+    receive(wire::Welcome{.plan = plan, .client = "cam", .resumed = resumed, .held = std::move(held)});
+  }
+  /// So much time, and then a tick.
+  void pass(std::chrono::seconds time) {
+    now += time;
+    session->tick();
   }
   /// What the device holds of the model.
   NamedTensors weights() const {
@@ -90,6 +100,8 @@ class Bench {
   }
 
   TimePoint now{};
+  LinkState link{.sent_until = TimePoint::max(), .transfer_at = TimePoint::min()};
+  CheckpointMemory checkpoints{3};
   TrainingPlan plan;
   std::shared_ptr<const Dataset> dataset;
   std::vector<wire::Message> sent;
@@ -187,18 +199,108 @@ TEST_SUITE("edge_client/session") {
     CHECK(bench.sent.back().payload_hash == first);
   }
 
-  TEST_CASE("a request without an answer is sent again after a while") {
+  TEST_CASE("a request without an answer is asked for after a while, and sent again only if it is not there") {
     Bench bench;
     bench.session->connected();
     bench.welcome();
     bench.begin(1, {4});
-    bench.session->tick();
+    const auto first = bench.sent.back().payload_hash;
+    bench.pass(std::chrono::seconds(14));
+    CHECK(bench.count<wire::Hello>() == 1);
+    bench.pass(std::chrono::seconds(1));
+    CHECK(bench.count<wire::Hello>() == 2);
+    CHECK(bench.sent.back().key.round == 1);
+    bench.pass(std::chrono::seconds(0));
+    CHECK(bench.count<wire::Hello>() == 2);
+    bench.welcome(true, {{wire::MessageType::kActivations, 1, 0}});
     CHECK(bench.count<wire::Activations>() == 1);
-    bench.now += std::chrono::seconds(15);
-    bench.session->tick();
+    bench.pass(std::chrono::seconds(15));
+    bench.welcome(true, {{wire::MessageType::kActivations, 1, 1}, {wire::MessageType::kTrained, 1, 0}});
     CHECK(bench.count<wire::Activations>() == 2);
-    bench.session->tick();
-    CHECK(bench.count<wire::Activations>() == 2);
+    CHECK(bench.sent.back().payload_hash == first);
+  }
+
+  TEST_CASE("what has not left this device, or while something comes, it asks for nothing") {
+    Bench bench;
+    bench.session->connected();
+    bench.welcome();
+    bench.begin(1, {4});
+    bench.link.sent_until = bench.now;  // the activations are in the socket
+    for (int i = 0; i < 60; ++i) bench.pass(std::chrono::seconds(1));
+    CHECK(bench.count<wire::Hello>() == 1);
+    bench.link.sent_until = TimePoint::max();
+    bench.pass(std::chrono::seconds(14));
+    CHECK(bench.count<wire::Hello>() == 1);
+    bench.link.transfer_at = bench.now;  // the answer is on its way
+    bench.pass(std::chrono::seconds(14));
+    CHECK(bench.count<wire::Hello>() == 1);
+    bench.pass(std::chrono::seconds(1));
+    CHECK(bench.count<wire::Hello>() == 2);
+    CHECK(bench.count<wire::Activations>() == 1);
+  }
+
+  TEST_CASE("weights that did not come are asked for twice, because they may have crossed the first question") {
+    Bench bench;
+    bench.session->connected();
+    bench.welcome();
+    bench.pass(std::chrono::seconds(15));
+    CHECK(bench.count<wire::Hello>() == 2);
+    bench.welcome(true);
+    CHECK(bench.count<wire::Hello>() == 3);
+    bench.welcome(true);
+    CHECK(bench.count<wire::Hello>() == 3);
+    bench.pass(std::chrono::seconds(15));
+    CHECK(bench.count<wire::Hello>() == 4);
+    bench.begin(1, {4});  // had crossed it
+    bench.welcome(true, {{wire::MessageType::kActivations, 1, 0}});
+    CHECK(bench.count<wire::Hello>() == 4);
+  }
+
+  TEST_CASE("the front is sent once, however often it is asked for, unless it went out before a question") {
+    Bench bench;
+    bench.session->connected();
+    bench.welcome();
+    bench.begin(1, {4});
+    bench.answer(1, 0);
+    bench.receive(wire::EndRound{}, 1);
+    bench.receive(wire::EndRound{}, 1);
+    CHECK(bench.count<wire::FrontUpdate>() == 1);
+    bench.session->connected();
+    bench.welcome(true);
+    bench.receive(wire::EndRound{}, 1);  // as the aggregator says after its Welcome
+    CHECK(bench.count<wire::FrontUpdate>() == 2);
+    bench.session->connected();
+    bench.welcome(true, {{wire::MessageType::kFrontUpdate, 1, 0}});
+    CHECK(bench.count<wire::FrontUpdate>() == 2);
+  }
+
+  TEST_CASE("a device whose checkpoints outlive it pauses where it stands, another one leaves") {
+    for (const bool comes_back : {true, false}) {
+      CAPTURE(comes_back);
+      Bench bench(Bench::HeldOut::kNothing, comes_back);
+      bench.session->connected();
+      bench.welcome();
+      bench.begin(1, {4, 4});
+      bench.answer(1, 0);
+      bench.session->leave("interrupted");
+      CHECK(bench.last<wire::Bye>().text == "interrupted");
+      CHECK((bench.last<wire::Bye>().reason ==
+             (comes_back ? wire::ByeReason::kPaused : wire::ByeReason::kLeaving)));
+      bench.session->repeat_bye();
+      CHECK((bench.last<wire::Bye>().reason ==
+             (comes_back ? wire::ByeReason::kPaused : wire::ByeReason::kLeaving)));
+      const auto kept = bench.checkpoints.positions();
+      REQUIRE(kept.size() == (comes_back ? 1 : 0));
+      if (comes_back) CHECK((kept[0].round == 1 && kept[0].step == 1));
+    }
+  }
+
+  TEST_CASE("a device that has no part in the run yet has nothing to come back to") {
+    Bench bench(Bench::HeldOut::kNothing, true);
+    bench.session->connected();
+    bench.welcome();
+    bench.session->leave("interrupted");
+    CHECK((bench.last<wire::Bye>().reason == wire::ByeReason::kLeaving));
   }
 
   TEST_CASE("answers given twice, late or out of the blue change nothing") {

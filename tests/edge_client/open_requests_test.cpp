@@ -1,5 +1,6 @@
 #include "tandem/edge_client/open_requests.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,10 +24,14 @@ wire::Message trained() {
   return {.key = {.run_id = 42, .incarnation = 1, .round = 3}, .body = wire::Trained{.examples = 7}};
 }
 
-/// The steps in the keys of what goes out again.
-std::vector<uint32_t> resent(OpenRequests& requests, TimePoint now, std::chrono::milliseconds waited) {
+/// The steps in the keys of what goes out again when it was asked for just now, or after so many messages.
+std::vector<uint32_t> resent(OpenRequests& requests, const std::vector<wire::RequestId>& held = {},
+                             std::optional<uint64_t> asked = std::nullopt) {
   std::vector<uint32_t> steps;
-  requests.resend(now, waited, [&](const wire::Message& message) { steps.push_back(message.key.step); });
+  const int count = requests.resend(asked.value_or(requests.sent()), held, [&](const wire::Message& message) {
+    steps.push_back(message.key.step);
+  });
+  CHECK(count == static_cast<int>(steps.size()));
   return steps;
 }
 
@@ -38,22 +43,44 @@ TEST_SUITE("edge_client/open_requests") {
     for (const uint32_t step : {5u, 3u, 4u}) requests.open(step, activations(step), kStart);
     requests.close(4);
     requests.close(9);  // never asked
-    CHECK((resent(requests, kStart + 15s, 15s) == std::vector<uint32_t>{3, 5}));
+    CHECK((resent(requests) == std::vector<uint32_t>{3, 5}));
     requests.clear();
     CHECK(requests.empty());
-    CHECK(resent(requests, kStart + 60s, 0s).empty());
+    CHECK(resent(requests).empty());
   }
 
-  TEST_CASE("a request waits anew after each time it was sent") {
+  TEST_CASE("what the aggregator holds, or what went out after it was asked, is not sent again") {
     OpenRequests requests;
     requests.open(0, activations(0), kStart);
-    requests.open(1, activations(1), kStart + 5s);
-    CHECK(resent(requests, kStart + 14s, 15s).empty());
-    CHECK((resent(requests, kStart + 15s, 15s) == std::vector<uint32_t>{0}));
-    CHECK((resent(requests, kStart + 20s, 15s) == std::vector<uint32_t>{1}));
-    CHECK((resent(requests, kStart + 30s, 15s) == std::vector<uint32_t>{0}));
-    // Asked for all of them, as after a reconnection, none is held back.
-    CHECK((resent(requests, kStart + 30s, 0s) == std::vector<uint32_t>{0, 1}));
+    requests.open(1, activations(1), kStart);
+    const uint64_t asked = requests.sent();
+    requests.open(2, activations(2), kStart);
+    requests.open(OpenRequests::kTrained, trained(), kStart);
+    using wire::MessageType;
+    CHECK((resent(requests, {{MessageType::kActivations, 3, 1}}, asked) == std::vector<uint32_t>{0}));
+    // It went out a moment ago.
+    CHECK(resent(requests, {{MessageType::kActivations, 3, 1}}, asked).empty());
+    // The kind and the round count too.
+    CHECK((resent(requests, {{MessageType::kOutputGradients, 3, 0},
+                             {MessageType::kActivations, 2, 1},
+                             {MessageType::kActivations, 3, 2},
+                             {MessageType::kTrained, 3, 0}}) == std::vector<uint32_t>{0, 1}));
+    std::vector<uint32_t> steps;
+    requests.resend_all([&](const wire::Message& message) { steps.push_back(message.key.step); });
+    CHECK((steps == std::vector<uint32_t>{0, 1, 2, 0}));
+  }
+
+  TEST_CASE("one request is sent again only if it went out before the question") {
+    OpenRequests requests;
+    requests.open(OpenRequests::kTrained, trained(), kStart);
+    const uint64_t asked = requests.sent();
+    int count = 0;
+    const auto send = [&](const wire::Message&) { ++count; };
+    requests.resend_one(OpenRequests::kTrained, asked, send);
+    requests.resend_one(OpenRequests::kTrained, asked, send);
+    CHECK(count == 1);
+    requests.resend_one(OpenRequests::kTrained, requests.sent(), send);
+    CHECK(count == 2);
   }
 
   TEST_CASE("a resend repeats key and body, and follows the aggregator's incarnation") {
@@ -61,7 +88,7 @@ TEST_SUITE("edge_client/open_requests") {
     requests.open(OpenRequests::kTrained, trained(), kStart);
     requests.set_incarnation(2);
     std::vector<wire::Message> sent;
-    requests.resend(kStart, 0s, [&](const wire::Message& message) { sent.push_back(message); });
+    requests.resend_all([&](const wire::Message& message) { sent.push_back(message); });
     REQUIRE(sent.size() == 1);
     CHECK((sent[0].key == wire::MessageKey{.run_id = 42, .incarnation = 2, .round = 3, .step = 0}));
     CHECK(std::get<wire::Trained>(sent[0].body).examples == 7);
@@ -74,7 +101,7 @@ TEST_SUITE("edge_client/open_requests") {
     REQUIRE(requests.oldest());
     CHECK_FALSE(OpenRequests::is_step(requests.oldest()->step));
     requests.open(2, activations(2), kStart + 1s);
-    (void)resent(requests, kStart + 30s, 0s);
+    (void)resent(requests);
     CHECK(requests.oldest()->step == 2);
     CHECK((requests.oldest()->since == kStart + 1s));
     requests.open(2, activations(2), kStart + 40s);  // asked anew

@@ -102,6 +102,14 @@ class SessionNetwork {
     edge.down.clear();
   }
 
+  /// Stops as a program does that keeps its checkpoints on the disk: what it sent is heard, goodbye included.
+  void pause(size_t index) {
+    Edge& edge = *edges_.at(index);
+    edge.session->leave("interrupted");
+    while (edge.alive && !edge.up.empty()) deliver(index, true);
+    kill(index);
+  }
+
   aggregator::AggregatorSession& session() { return *session_; }
   edge_client::EdgeSession& edge(size_t index) { return *edges_.at(index)->session; }
   size_t edges() const { return edges_.size(); }
@@ -158,7 +166,7 @@ class SessionNetwork {
   void start(size_t index) {
     Edge* edge = edges_.at(index).get();
     edge->session = std::make_unique<edge_client::EdgeSession>(
-        edge_client::EdgeSessionOptions{.instance = ++edge->instance, .prefetch = 0},
+        edge_client::EdgeSessionOptions{.instance = ++edge->instance, .prefetch = 0, .comes_back = true},
         edge_client::EdgeSessionDependencies{.send =
                                                  [this, edge, index](wire::Frames frames) {
                                                    if (!edge->alive) return;

@@ -2,7 +2,7 @@
 import hashlib
 import signal
 
-from processes import DATA, Fleet
+from processes import DATA, Fleet, overriding
 
 
 def digest(path):
@@ -15,8 +15,9 @@ class SurvivingFleet(Fleet):
     def __init__(self, folder, devices, *flags, data=DATA):
         super().__init__(folder, devices)
         # Whoever is away for longer than the timeout is waited for: nobody loses its place.
-        self.flags = [*flags, "--stragglers", "wait", "--min-clients", str(len(devices)),
-                      "--client-timeout", "3", "--update-deadline", "600", "--resume"]
+        patient = ["--stragglers", "wait", "--min-clients", str(len(devices)), "--client-timeout", "3",
+                   "--update-deadline", "600"]
+        self.flags = [*overriding(patient, flags), "--resume"]
         self.data = data
         self.running = {}  # name -> program; the aggregator is None
 

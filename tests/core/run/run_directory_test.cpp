@@ -246,8 +246,8 @@ TEST_SUITE("core/run/run_directory") {
     REQUIRE(run.write_summary(summary).has_value());
     const auto json = nlohmann::ordered_json::parse(content_of(folder.path / "summary.json"));
     CHECK(keys_of(json) == std::vector<std::string>{"status", "algorithm", "strategy", "model", "cut",
-                                                    "rounds", "clients", "eval_accuracy", "eval_loss",
-                                                    "seconds", "examples_per_second", "bytes_up",
+                                                    "rounds", "clients", "lost_rounds", "eval_accuracy",
+                                                    "eval_loss", "seconds", "examples_per_second", "bytes_up",
                                                     "bytes_down", "peak_rss_bytes"});
     CHECK(json["status"] == "completed");
     CHECK(json["cut"] == 2);

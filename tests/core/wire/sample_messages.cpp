@@ -250,7 +250,7 @@ std::vector<SampleMessage> sample_messages() {
       {"finish", {key, Finish{kNan, 0.90625, {{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
       {"bye", {key, Bye{ByeReason::kReplaced, "a newer connection took over \xE2\x80\x93 bye"}}},
       {"hello_2", {{}, Hello{"0.2.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {}}}, true},
-      {"welcome_2", {key, Welcome{sample_plan_2(), "cam-1", false, {}}}, true},
+      {"welcome_2", {key, Welcome{sample_plan_2(), "cam-1", false, {}, {}}}, true},
       {"begin_round_2",
        {key, BeginRound{40000,
                         {16, 0, 4294967295u},
@@ -275,7 +275,13 @@ std::vector<SampleMessage> sample_messages() {
       {"hello_3",
        {key,
         Hello{"0.3.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {{7, 12, 11}, {6, 938, 938}}}}},
-      {"welcome_3", {key, Welcome{sample_plan_3(), "cam-1", true, {7, 12, 11}}}},
+      {"welcome_3", {key, Welcome{sample_plan_3(), "cam-1", true, {7, 12, 11}, {}}}, true},
+      {"welcome_4",
+       {key, Welcome{sample_plan_3(),
+                     "cam-1",
+                     true,
+                     {7, 12, 11},
+                     {{MessageType::kActivations, 7, 11}, {MessageType::kTrained, 7, 0}}}}},
       {"bye_paused", {key, Bye{ByeReason::kPaused, "back soon"}}},
   };
 }
