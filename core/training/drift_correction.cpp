@@ -89,13 +89,18 @@ void DriftCorrection::correct(double learning_rate) {
     const at::Tensor& weight = parameters_[i].tensor;
     at::Tensor gradient = weight.grad();
     if (!gradient.defined()) continue;
+    // Each difference is taken first: where both sides are equal the gradient stays as it is, to the bit. A
+    // remainder of rounding would be magnified by Adam, which divides by its size.
     if (options_.proximal_mu > 0) {
-      // Two steps instead of one with the difference: nothing of the weight's size is allocated.
-      gradient.add_(weight, options_.proximal_mu).sub_(anchor_[i].tensor, options_.proximal_mu);
+      gradient.add_(at::sub(weight, anchor_[i].tensor), options_.proximal_mu);
     }
-    // SCAFFOLD, Karimireddy et al. 2020, Alg. 1, line 10
-    if (!control_.empty()) gradient.sub_(control_[i].tensor);
-    if (!server_control_.empty()) gradient.add_(server_control_[i].tensor);
+    // SCAFFOLD, Karimireddy et al. 2020, Alg. 1, line 10; an empty c stands for zeros.
+    if (control_.empty()) continue;
+    if (server_control_.empty()) {
+      gradient.sub_(control_[i].tensor);
+    } else {
+      gradient.add_(at::sub(server_control_[i].tensor, control_[i].tensor));
+    }
   }
   learning_rates_ += learning_rate;
 }

@@ -62,6 +62,27 @@ TEST_SUITE("core/training/drift_correction") {
     CHECK(at::allclose(w.grad(), leaf.grad(), 1e-5, 1e-6));
   }
 
+  TEST_CASE("FedProx leaves the gradient as it is, to the bit, where the weights are the merged ones") {
+    const at::Tensor w = torch::linspace(-3, 3, 1001).requires_grad_();
+    const at::Tensor gradient = torch::linspace(1e-7, 1e-2, 1001);
+    DriftCorrection correction({.proximal_mu = 0.1}, {{"w", w}});
+    REQUIRE(correction.begin_round({}).has_value());
+    w.mutable_grad() = gradient.clone();
+    correction.correct(0.1);
+    CHECK(at::equal(w.grad(), gradient));
+  }
+
+  TEST_CASE("SCAFFOLD leaves the gradient as it is, to the bit, where the device's control is the server's") {
+    const at::Tensor w = torch::zeros({1001}).requires_grad_();
+    const at::Tensor control = torch::linspace(-3, 3, 1001), gradient = torch::linspace(1e-7, 1e-2, 1001);
+    DriftCorrection correction({.control_variates = true}, {{"w", w}});
+    REQUIRE(correction.load_state({{"control.w", control}}).has_value());
+    REQUIRE(correction.begin_round({{"w", control}}).has_value());
+    w.mutable_grad() = gradient.clone();
+    correction.correct(0.1);
+    CHECK(at::equal(w.grad(), gradient));
+  }
+
   TEST_CASE("SCAFFOLD over two rounds is what a hand computes") {
     const at::Tensor w = parameter({1, 2});
     DriftCorrection correction({.control_variates = true}, {{"w", w}});
