@@ -54,7 +54,7 @@ Result<LrScheduleOptions> parse_schedule(const std::string& text, bool& spans_ru
     if (!spans_run) {
       const auto steps = parse_integer("--lr-schedule cosine:STEPS", parts[1], 1, kMaxSteps);
       if (!steps) return steps.error();
-      schedule.period_steps = *steps;
+      schedule.period_steps = static_cast<double>(*steps);
     }
     return schedule;
   }
@@ -64,7 +64,7 @@ Result<LrScheduleOptions> parse_schedule(const std::string& text, bool& spans_ru
     if (!every) return every.error();
     const auto factor = parse_number("--lr-schedule step:EVERY:FACTOR", parts[2], 1e-9, 1.0);
     if (!factor) return factor.error();
-    schedule.period_steps = *every;
+    schedule.period_steps = static_cast<double>(*every);
     schedule.step_factor = *factor;
     return schedule;
   }
@@ -172,7 +172,8 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("weight-decay", weight_decay, "Weight decay (decoupled for adamw)");
   flags.add("clip-norm", clip_norm, "Largest norm of a part's gradients; 0 for no limit");
   flags.add("lr-schedule", lr_schedule,
-            "constant, cosine (over the whole run), cosine:STEPS or step:EVERY:FACTOR");
+            "constant, cosine (over the steps that a device, or a tail, is expected to make in the run), "
+            "cosine:STEPS or step:EVERY:FACTOR");
   flags.add("warmup-steps", warmup_steps, "Steps of linear warm-up");
   flags.add("seed", seed, "Seed of everything random in the run");
 

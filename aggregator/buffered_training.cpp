@@ -48,6 +48,7 @@ void BufferedTraining::begin(const std::vector<ClientId>& present) {
   messenger_.begin_round(1);
   weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
   strategy_->begin(*weights_);
+  if (options_.schedule_spans_run) span_schedule(present);
   keep([&] {
     for (const ClientId& client : present) dispatch(client, 0);
   });
@@ -107,17 +108,28 @@ void BufferedTraining::go_on() {
   }
 }
 
+/// The period of a schedule that spans the run: the steps that each device is expected to make until so many
+/// updates are merged as the run has. Where all of them are equally fast they all make equally many, since one
+/// with fewer steps in an update sends more updates: updates / sum_k (1 / steps_k).
+void BufferedTraining::span_schedule(const std::vector<ClientId>& present) {
+  std::vector<double> steps;
+  for (const ClientId& client : present) {
+    const int64_t examples = messenger_.roster().find(client)->data.num_examples;
+    steps.push_back(std::max(1u, planner_.own_steps({.examples = examples})));
+  }
+  const double most = *std::max_element(steps.begin(), steps.end());
+  double updates_in_that_time = 0;  // of all, while the one with most steps makes one
+  for (const double own : steps) updates_in_that_time += most / own;
+  const double updates = static_cast<double>(options_.plan.rounds) * buffer_;
+  lr_schedule_.period_steps = std::max(
+      1.0, updates * most / updates_in_that_time - static_cast<double>(lr_schedule_.warmup_steps));
+}
+
 void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
   Member& member = *messenger_.roster().find(client);
   RoundPlan plan = planner_.plan(
       {{client, {.examples = member.data.num_examples, .position = member.position}}}, sequence_ + 1);
   if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
-  if (options_.schedule_spans_run && sequence_ == 0) {
-    // How often a client will train is not known: as often as in rounds of the same number of updates.
-    const int64_t tasks = int64_t{options_.plan.rounds} * buffer_ / std::max(1, options_.clients);
-    lr_schedule_.period_steps =
-        std::max<int64_t>(1, std::max<int64_t>(1, tasks) * int64_t{plan.steps()} - lr_schedule_.warmup_steps);
-  }
   Task task{.round = ++sequence_, .version = figures_.completed_rounds, .base = weights_};
   task.part.batch_sizes = plan.batch_sizes.at(client);
   task.part.first_example = member.position;

@@ -75,6 +75,7 @@ class BufferedTraining : public Training {
     std::optional<ClientUpdate> update;
   };
 
+  void span_schedule(const std::vector<ClientId>& present);
   void dispatch(const ClientId& client, uint64_t from);
   void send_begin_round(const ClientId& client, const Task& task);
   void handle_trained(const ClientId& client, Task& task, const wire::Trained& trained);

@@ -78,7 +78,7 @@ Result<void> BufferedTraining::load_state(const nlohmann::json& state, const Nam
   if (auto loaded = strategy_->load_state(without_prefix(tensors, kStrategy)); !loaded) return loaded;
   figures_ = training_figures_of(state);
   sequence_ = state.at("sequence").get<uint32_t>();
-  lr_schedule_.period_steps = state.at("lr_period_steps").get<int64_t>();
+  lr_schedule_.period_steps = state.at("lr_period_steps").get<double>();
   planner_.load_state(state.at("planner"));
   begun_ = true;
   weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));

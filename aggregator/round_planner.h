@@ -75,6 +75,11 @@ class RoundPlanner {
   /// across rounds for as long as the same clients take part; the others cut each client's own epochs.
   RoundPlan plan(const std::map<ClientId, ClientData>& clients, uint32_t round);
 
+  /// Steps of a round in which a client cuts its own epochs: of any algorithm but `parallel`.
+  uint32_t own_steps(const ClientData& client) const {
+    return static_cast<uint32_t>(cut_batches(client).size());
+  }
+
   /// What a checkpoint keeps: a planner with it plans on as this one would.
   nlohmann::json state() const;
   /// Throws nlohmann's exceptions or std::invalid_argument on anything else.

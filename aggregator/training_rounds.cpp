@@ -57,6 +57,16 @@ std::vector<ClientId> TrainingRounds::choose_participants(const std::vector<Clie
   return chosen;
 }
 
+std::map<ClientId, RoundPlanner::ClientData> TrainingRounds::data_of(
+    const std::vector<ClientId>& clients) const {
+  std::map<ClientId, RoundPlanner::ClientData> data;
+  for (const ClientId& client : clients) {
+    const Member& member = *messenger_.roster().find(client);
+    data[client] = {.examples = member.data.num_examples, .position = member.position};
+  }
+  return data;
+}
+
 void TrainingRounds::make_tails() {
   if (!model_.tail) return;
   const TrainingPlan& plan_sent = options_.plan;
@@ -74,15 +84,10 @@ void TrainingRounds::make_tails() {
 
 void TrainingRounds::begin(const std::vector<ClientId>& present) {
   const std::vector<ClientId> participants = choose_participants(present);
-  std::map<ClientId, RoundPlanner::ClientData> clients;
-  for (const ClientId& client : participants) {
-    const Member& member = *messenger_.roster().find(client);
-    clients[client] = {.examples = member.data.num_examples, .position = member.position};
-  }
-  RoundPlan plan = planner_.plan(clients, ordinal());
+  RoundPlan plan = planner_.plan(data_of(participants), ordinal());
   if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
   if (!schedules_.known()) {
-    schedules_.fix(plan);
+    schedules_.fix(plan, data_of(present), planner_);
     make_tails();
   }
   open_round(std::move(plan));

@@ -71,6 +71,7 @@ class TrainingRounds : public Training {
 
   // The beginning and the end of a round.
   std::vector<ClientId> choose_participants(const std::vector<ClientId>& present) const;
+  std::map<ClientId, RoundPlanner::ClientData> data_of(const std::vector<ClientId>& clients) const;
   void make_tails();
   void open_round(RoundPlan plan);
   void equip_round(size_t turn);

@@ -28,7 +28,7 @@ nlohmann::json json_of(const LrScheduleOptions& schedule) {
 LrScheduleOptions schedule_of(const nlohmann::json& value) {
   return {.kind = static_cast<LrScheduleKind>(value.at("kind").get<int>()),
           .warmup_steps = value.at("warmup_steps").get<int64_t>(),
-          .period_steps = value.at("period_steps").get<int64_t>(),
+          .period_steps = value.at("period_steps").get<double>(),
           .step_factor = value.at("step_factor").get<double>(),
           .final_factor = value.at("final_factor").get<double>()};
 }

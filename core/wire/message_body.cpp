@@ -19,7 +19,7 @@
 // tests/golden keeps a message of each.
 CEREAL_CLASS_VERSION(tandem::DataDescription, 1)
 CEREAL_CLASS_VERSION(tandem::OptimizerOptions, 1)
-CEREAL_CLASS_VERSION(tandem::LrScheduleOptions, 1)
+CEREAL_CLASS_VERSION(tandem::LrScheduleOptions, 2)
 CEREAL_CLASS_VERSION(tandem::TrainingPlan, 3)
 CEREAL_CLASS_VERSION(tandem::wire::DevicePosition, 1)
 CEREAL_CLASS_VERSION(tandem::wire::Hello, 3)
@@ -85,16 +85,24 @@ static void load(Reader& archive, OptimizerOptions& options, const uint32_t vers
 static void save(Writer& archive, const LrScheduleOptions& options, const uint32_t) {
   save_enum(archive, options.kind, LrScheduleKind::kConstant, LrScheduleKind::kCosine,
             "LrScheduleOptions.kind");
-  archive(options.warmup_steps, options.period_steps);
+  archive(options.warmup_steps);
+  save_finite(archive, options.period_steps, "LrScheduleOptions.period_steps");
   save_finite(archive, options.step_factor, "LrScheduleOptions.step_factor");
   save_finite(archive, options.final_factor, "LrScheduleOptions.final_factor");
 }
 
 static void load(Reader& archive, LrScheduleOptions& options, const uint32_t version) {
-  require_version("LrScheduleOptions", version);
+  require_version("LrScheduleOptions", version, 2);
   load_enum(archive, options.kind, LrScheduleKind::kConstant, LrScheduleKind::kCosine,
             "LrScheduleOptions.kind");
-  archive(options.warmup_steps, options.period_steps);
+  archive(options.warmup_steps);
+  if (version >= 2) {
+    load_finite(archive, options.period_steps, "LrScheduleOptions.period_steps");
+  } else {
+    int64_t whole_steps = 0;
+    archive(whole_steps);
+    options.period_steps = static_cast<double>(whole_steps);
+  }
   load_finite(archive, options.step_factor, "LrScheduleOptions.step_factor");
   load_finite(archive, options.final_factor, "LrScheduleOptions.final_factor");
 }

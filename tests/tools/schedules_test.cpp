@@ -506,6 +506,31 @@ TEST_SUITE("schedules") {
     CHECK(largest_difference(snapshot(whole_model(options).state()), result) > 1e-2);
   }
 
+  TEST_CASE("fedbuff: a cosine over the run spans the steps that each device is expected to make") {
+    // 3, 1 and 2 steps an update; in the time of 6 steps the devices send 2, 6 and 3 of the 10 updates.
+    for (const auto order : {aggregator::UpdateOrder::kPlanned, aggregator::UpdateOrder::kArrival}) {
+      auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2");
+      options.update_order = order;
+      options.local_epochs = 1;
+      options.plan.rounds = 5;
+      options.plan.lr_schedule = {.kind = LrScheduleKind::kCosine, .warmup_steps = 2};
+      options.schedule_spans_run = true;
+      RecordingObserver observer;
+      tools::Simulation simulation(options, observer, nullptr, {}, make_edges(kUnequal), {});
+      int told = 0;
+      simulation.filter = [&](size_t, bool to_aggregator, const wire::Frames& frames) {
+        const wire::Message message = wire::decode(frames, {}).value();
+        if (const auto* begin = std::get_if<wire::BeginRound>(&message.body); begin && !to_aggregator) {
+          CHECK(begin->lr_schedule.period_steps == doctest::Approx(10 * 6.0 / 11 - 2));
+          ++told;
+        }
+        return true;
+      };
+      REQUIRE(simulation.run().has_value());
+      CHECK(told > 3);
+    }
+  }
+
   TEST_CASE("fedbuff as updates arrive completes with every client") {
     auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2");
     options.plan.rounds = 5;

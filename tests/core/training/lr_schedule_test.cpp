@@ -43,6 +43,13 @@ TEST_SUITE("core/training/lr_schedule") {
     CHECK(lr_factor(schedule, 1'000'000) == 0.2);
   }
 
+  TEST_CASE("the cosine's period may be a fraction of steps") {
+    const LrScheduleOptions schedule{.kind = LrScheduleKind::kCosine, .period_steps = 3.6};
+    CHECK(lr_factor(schedule, 0) == 1.0);
+    CHECK(lr_factor(schedule, 3) == doctest::Approx((1.0 + std::cos(std::numbers::pi * 3 / 3.6)) / 2));
+    CHECK(lr_factor(schedule, 4) == 0.0);
+  }
+
   TEST_CASE("validated returns good options and names the first bad field") {
     CHECK(LrScheduleOptions{.warmup_steps = 3}.validated().warmup_steps == 3);
     const auto mistake = [](const LrScheduleOptions& options) -> std::string {
@@ -54,7 +61,7 @@ TEST_SUITE("core/training/lr_schedule") {
       return "";
     };
     CHECK(mistake({.warmup_steps = -1}) == "LrScheduleOptions.warmup_steps must be >= 0, got -1");
-    CHECK(mistake({.period_steps = 0}) == "LrScheduleOptions.period_steps must be >= 1, got 0");
+    CHECK(mistake({.period_steps = 0}) == "LrScheduleOptions.period_steps must be >= 1 and finite, got 0");
     CHECK(mistake({.step_factor = 0.0}) == "LrScheduleOptions.step_factor must be in (0, 1], got 0");
     CHECK(mistake({.step_factor = std::numeric_limits<double>::quiet_NaN()}) ==
           "LrScheduleOptions.step_factor must be in (0, 1], got nan");

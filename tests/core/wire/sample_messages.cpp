@@ -206,6 +206,13 @@ TrainingPlan sample_plan_3() {
   return plan;
 }
 
+/// With a period that only its second version can hold.
+LrScheduleOptions sample_fractional_schedule() {
+  LrScheduleOptions schedule = sample_plan().lr_schedule;
+  schedule.period_steps = 1000.75;
+  return schedule;
+}
+
 NamedTensors all_dtypes() {
   return {{"0.0.weight", counting({2, 3, 2, 2}, at::kFloat, true)},
           {"0.0.bias", counting({2}, at::kDouble)},
@@ -259,7 +266,16 @@ std::vector<SampleMessage> sample_messages() {
                         all_dtypes(),
                         sample_plan().lr_schedule,
                         {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
-                        3}}},
+                        3}},
+       true},
+      {"begin_round_3", {key, BeginRound{40000,
+                                         {16, 0, 4294967295u},
+                                         0.75,
+                                         kNan,
+                                         all_dtypes(),
+                                         sample_fractional_schedule(),
+                                         {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
+                                         3}}},
       {"front_update_2",
        {key, FrontUpdate{59999,
                          {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
