@@ -109,7 +109,11 @@ Result<void> AggregatorSession::load(const nlohmann::json& values, const Checkpo
 /// With `answered_already` what it lacks was sent before its Hello came: if that got lost, it asks again.
 void AggregatorSession::greet(const ClientId& client, const wire::Message& hello, bool same_program,
                               bool answered_already) {
-  wire::Welcome answer{.plan = options_.plan, .client = client.name, .resumed = same_program};
+  // Of what stays on the devices this side keeps what the run began with.
+  wire::Welcome answer{.plan = options_.plan,
+                       .client = client.name,
+                       .resumed = same_program,
+                       .kept = cpu_snapshot(model_->device.kept())};
   answer.plan.num_classes = classes_of_present();
   wire::MessageKey progress = hello.key;
   const bool knows_all = messenger_.is_of_this_run(hello.key);

@@ -45,7 +45,8 @@ DeviceJob::DeviceJob(const wire::Welcome& welcome, const Dataset& dataset, Model
       split_(split),
       augmenter_(std::move(augmenter)),
       loader_(dataset, *augmenter_,
-              {.run_seed = plan_.seed, .client_hash = hash_name(welcome.client), .prefetch = prefetch}) {}
+              {.run_seed = plan_.seed, .client_hash = hash_name(welcome.client), .prefetch = prefetch}),
+      kept_(snapshot(welcome.kept)) {}  // the tensors borrow the received frames
 
 Result<void> DeviceJob::check(const wire::BeginRound& begin) const {
   TrainingPlan with_schedule = plan_;
@@ -65,6 +66,10 @@ Result<std::unique_ptr<DeviceTrainer>> DeviceJob::build_trainer(const LrSchedule
   try {
     auto model = build_device_model(definition_, plan_);
     if (!model) return model.error();
+    if (auto loaded = model->load_kept(kept_); !loaded) {
+      return Error{loaded.error().code, "what stays on this device does not fit its model: " +
+                                            loaded.error().message};
+    }
     model->to(device);
     return std::make_unique<DeviceTrainer>(
         std::move(*model),

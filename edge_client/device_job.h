@@ -57,6 +57,7 @@ class DeviceJob {
   ModelSplit split_;
   std::unique_ptr<const Augmenter> augmenter_;
   BatchLoader loader_;  // its thread uses the augmenter
+  NamedTensors kept_;   // what stays on the device, as it was when the run began
 };
 
 }  // namespace tandem::edge_client

@@ -29,6 +29,13 @@ std::set<std::string> names_of(const NamedTensors& tensors) {
   return names;
 }
 
+Result<void> copy_checked(const NamedTensors& from, const NamedTensors& to) {
+  if (auto checked = check_same_layout(to, from); !checked) return checked;
+  if (auto checked = check_finite(from); !checked) return checked;
+  copy_values(from, to);
+  return {};
+}
+
 Result<void> complete(DeviceModel& model, const ModelDefinition& definition, const ModelSplit& split,
                       const TrainingPlan& plan) {
   model.batch_norm = plan.batch_norm;
@@ -105,19 +112,21 @@ NamedTensors DeviceModel::exchanged() const {
   return all;
 }
 
-bool DeviceModel::keeps_something() const {
-  if (batch_norm != BatchNormMode::kLocal) return false;
-  const std::vector<ModelPart> parts = parts_of(*this);
-  return std::any_of(parts.begin(), parts.end(),
-                     [](const ModelPart& part) { return !part.batch_norm_state().empty(); });
+NamedTensors DeviceModel::kept() const {
+  NamedTensors all;
+  if (batch_norm != BatchNormMode::kLocal) return all;
+  for (const ModelPart& part : parts_of(*this)) {
+    for (NamedTensor& entry : part.batch_norm_state()) all.push_back(std::move(entry));
+  }
+  return all;
 }
 
 Result<void> DeviceModel::load(const NamedTensors& exchanged) {
-  const NamedTensors own = this->exchanged();
-  if (auto checked = check_same_layout(own, exchanged); !checked) return checked;
-  if (auto checked = check_finite(exchanged); !checked) return checked;
-  copy_values(exchanged, own);
-  return {};
+  return copy_checked(exchanged, this->exchanged());
+}
+
+Result<void> DeviceModel::load_kept(const NamedTensors& kept) {
+  return copy_checked(kept, this->kept());
 }
 
 void DeviceModel::to(at::Device device) {

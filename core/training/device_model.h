@@ -42,11 +42,15 @@ struct DeviceModel {
   /// What travels between the devices and the aggregator, aliases: parameters and buffers of front, head and
   /// auxiliary head; without batch norm where that stays local.
   NamedTensors exchanged() const;
+  /// What stays on each device, aliases: batch norm where it is local, in the order of `exchanged`.
+  NamedTensors kept() const;
   /// Whether something of it stays on each device, so that the aggregator alone cannot evaluate the model.
-  bool keeps_something() const;
+  bool keeps_something() const { return !kept().empty(); }
   /// Copies what traveled into the weights; kShapeMismatch or kNonFinite name the tensor, and then nothing
   /// has changed.
   Result<void> load(const NamedTensors& exchanged);
+  /// The same of what stays on the device: what it begins a run with.
+  Result<void> load_kept(const NamedTensors& kept);
   void to(at::Device device);
 };
 

@@ -207,6 +207,7 @@ static void save(Writer& archive, const Welcome& welcome, const uint32_t) {
   }
   archive(static_cast<uint64_t>(welcome.held.size()));
   for (const RequestId& request : welcome.held) archive(request);
+  save_tensors(archive, welcome.kept, "Welcome.kept");
 }
 
 static void load(Reader& archive, Welcome& welcome, const uint32_t version) {
@@ -219,6 +220,7 @@ static void load(Reader& archive, Welcome& welcome, const uint32_t version) {
   // Ten bytes each; the first also brings the struct's version.
   welcome.held.resize(load_count(archive, 10, kMaxHeldRequests, "Welcome.held"));
   for (RequestId& request : welcome.held) archive(request);
+  load_tensors(archive, welcome.kept, "Welcome.kept");
 }
 
 static void save(Writer& archive, const Refuse& message, const uint32_t) {

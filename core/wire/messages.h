@@ -57,6 +57,8 @@ struct Welcome {
   DevicePosition position;
   /// Requests of this device that have arrived and wait for their answer: it does not send them again.
   std::vector<RequestId> held;
+  /// What a device begins with of what stays on it (local batch norm); empty where nothing does.
+  NamedTensors kept;
 };
 
 /// Either way: that message was not accepted. `fatal` ends the session, the sender should not retry.

@@ -34,9 +34,10 @@ class SessionNetwork {
   using TimePoint = aggregator::TimePoint;
 
   explicit SessionNetwork(const aggregator::SessionOptions& options, const Dataset* eval_data = nullptr,
-                          uint64_t arrival_seed = 0)
+                          uint64_t arrival_seed = 0, NamedTensors initial_weights = {})
       : options_(options),
         eval_data_(eval_data),
+        initial_weights_(std::move(initial_weights)),
         random_(derive_seed(arrival_seed, RandomPurpose::kNetwork, {})) {
     configure_compute_thread(1);
     start_session();
@@ -187,6 +188,7 @@ class SessionNetwork {
             .send = [this](ConnectionId to, wire::Frames frames) { send_down(to, std::move(frames)); },
             .observer = &observer,
             .eval_data = eval_data_,
+            .initial_weights = initial_weights_,
             .make_augmenter = augment::build_pipeline,
             .now = [this] { return now_; },
             .checkpoints = &checkpoints_});
@@ -270,6 +272,7 @@ class SessionNetwork {
 
   aggregator::SessionOptions options_;
   const Dataset* eval_data_;
+  NamedTensors initial_weights_;
   CheckpointMemory checkpoints_{2};
   TimePoint now_ = TimePoint{} + std::chrono::hours(1);
   SplitMix64 random_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tandem/tools/simulation.h"
@@ -39,13 +40,14 @@ inline aggregator::SessionOptions base_options(const std::string& model, int cut
   return options;
 }
 
-/// Weights of the whole merged model after a complete run. Synthetic images, so many for each client.
+/// Weights of the whole merged model after a complete run. Synthetic images, so many for each client. Without
+/// initial weights it starts from those of the seed.
 inline NamedTensors run(const aggregator::SessionOptions& options, const std::vector<int>& examples,
                         tools::SimulationOptions simulation_options = {},
-                        RecordingObserver* observer = nullptr) {
+                        RecordingObserver* observer = nullptr, NamedTensors initial_weights = {}) {
   RecordingObserver own;
-  tools::Simulation simulation(options, observer ? *observer : own, nullptr, {}, make_edges(examples),
-                               simulation_options);
+  tools::Simulation simulation(options, observer ? *observer : own, nullptr, std::move(initial_weights),
+                               make_edges(examples), simulation_options);
   const auto ran = simulation.run();
   REQUIRE_MESSAGE(ran.has_value(), (ran ? "" : ran.error().message));
   REQUIRE(simulation.session().completed());

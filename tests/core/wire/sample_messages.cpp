@@ -50,6 +50,7 @@ struct Comparison {
     CHECK(a.client == b.client);
     CHECK(a.resumed == b.resumed);
     CHECK((a.position == b.position));
+    check_same_tensors(a.kept, b.kept);
     CHECK(a.plan.model == b.plan.model);
     CHECK(a.plan.cut == b.plan.cut);
     CHECK(a.plan.input_shape == b.plan.input_shape);
@@ -213,6 +214,12 @@ LrScheduleOptions sample_fractional_schedule() {
   return schedule;
 }
 
+TrainingPlan sample_plan_4() {
+  TrainingPlan plan = sample_plan_3();
+  plan.lr_schedule = sample_fractional_schedule();
+  return plan;
+}
+
 NamedTensors all_dtypes() {
   return {{"0.0.weight", counting({2, 3, 2, 2}, at::kFloat, true)},
           {"0.0.bias", counting({2}, at::kDouble)},
@@ -291,13 +298,14 @@ std::vector<SampleMessage> sample_messages() {
       {"hello_3",
        {key,
         Hello{"0.3.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {{7, 12, 11}, {6, 938, 938}}}}},
-      {"welcome_3", {key, Welcome{sample_plan_3(), "cam-1", true, {7, 12, 11}, {}}}, true},
+      {"welcome_3", {key, Welcome{sample_plan_3(), "cam-1", true, {7, 12, 11}, {}, {}}}, true},
       {"welcome_4",
-       {key, Welcome{sample_plan_3(),
+       {key, Welcome{sample_plan_4(),
                      "cam-1",
                      true,
                      {7, 12, 11},
-                     {{MessageType::kActivations, 7, 11}, {MessageType::kTrained, 7, 0}}}}},
+                     {{MessageType::kActivations, 7, 11}, {MessageType::kTrained, 7, 0}},
+                     {{"0.1.weight", counting({3})}, {"0.1.num_batches_tracked", at::scalar_tensor(7, at::kLong)}}}}},
       {"bye_paused", {key, Bye{ByeReason::kPaused, "back soon"}}},
   };
 }
