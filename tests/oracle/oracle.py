@@ -80,14 +80,14 @@ def build(model):
             s(nn.Linear(32, 16), nn.ReLU()),
             s(nn.Linear(16, 4)),
         )
-    if model == "resnet18?width=8":
-        blocks = [s(nn.Conv2d(1, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())]
-        channels = 8
-        for stage, width in enumerate([8, 16, 32, 64]):
+    if model.startswith("resnet18?width="):
+        channels = int(model.partition("=")[2])
+        blocks = [s(nn.Conv2d(1, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())]
+        for stage, width in enumerate([channels, 2 * channels, 4 * channels, 8 * channels]):
             for i in range(2):
                 blocks.append(s(BasicBlock(channels, width, 2 if stage > 0 and i == 0 else 1)))
                 channels = width
-        blocks.append(s(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4)))
+        blocks.append(s(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)))
         return s(*blocks)
     raise ValueError(model)
 
