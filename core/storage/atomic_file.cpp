@@ -57,7 +57,7 @@ std::string why_denied(const fs::path& path) {
   fs::path entered;
   for (const fs::path& part : directory_of(path)) {
     entered /= part;
-    if (::access(entered.c_str(), X_OK) != 0) break;
+    if (::faccessat(AT_FDCWD, entered.c_str(), X_OK, AT_EACCESS) != 0) break;
   }
   return we + ", which may not enter the folder " + entered.string() + ": let it (chown, chmod)";
 }

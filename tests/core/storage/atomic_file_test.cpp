@@ -105,7 +105,7 @@ TEST_SUITE("core/storage/atomic_file") {
   TEST_CASE("who may not read a file learns whose it is and who asked") {
     if (::geteuid() != 0) return;  // only root can become somebody else
     const TemporaryDirectory directory;
-    fs::permissions(directory.path(), fs::perms::owner_all | fs::perms::others_exec);
+    fs::permissions(directory.path(), fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec);
     const fs::path path = directory.path() / "key";
     REQUIRE(write_file_atomically(path, {"secret"}, kSecretMode).has_value());
     fs::create_directory(directory.path() / "closed");
