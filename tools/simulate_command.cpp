@@ -12,7 +12,9 @@
 #include "tandem/aggregator/run_recorder.h"
 #include "tandem/aggregator/stored_run.h"
 #include "tandem/aggregator/unused_flags.h"
+#include "tandem/core/base/address_space.h"
 #include "tandem/core/base/interrupt.h"
+#include "tandem/core/base/usable_cores.h"
 #include "tandem/core/config/program.h"
 #include "tandem/core/run/operation_flags.h"
 #include "tandem/core/training/compute_device.h"
@@ -40,7 +42,8 @@ struct SimulateFlags {
     flags.add("partition-seed", partition_seed, "Seed of the parts");
     flags.add("hold-out", hold_out,
               "Fraction of each device's examples on which it only evaluates, without --eval-data");
-    flags.add("workers", workers, "Threads on which the devices compute; 0 takes every core");
+    flags.add("workers", workers,
+              "Threads on which the devices compute; 0: as many as cores that this program may use");
     flags.not_of_the_run({"workers"});
   }
 };
@@ -82,6 +85,9 @@ Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   auto options = flags.training.session_options();
   if (!options) return options.error();
   if (const auto unused = aggregator::harmless_unused_flag(flags.training)) spdlog::warn("{}", *unused);
+  const int workers = flags.workers > 0 ? flags.workers : usable_cores().count;
+  const int threads = flags.training.threads > 0 ? flags.training.threads : 1;
+  if (auto checked = check_address_space_after_load(workers * threads); !checked) return checked.error();
   std::shared_ptr<const Dataset> eval_data;
   if (!flags.training.eval_data.empty()) {
     auto opened = datasets::open_dataset(flags.training.eval_data, datasets::Split::kTest);
@@ -102,12 +108,9 @@ Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   aggregator::RunRecorder recorder(std::move(stored->directory), all.to_toml(flags.training.run_dir),
                                    flags.training.quiet);
 
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const int workers = flags.workers > 0 ? flags.workers : cores;
-  Simulation simulation(
-      *options, recorder, eval_data.get(), std::move(stored->initial_weights), std::move(*edges),
-      {.workers = workers, .threads = flags.training.threads > 0 ? flags.training.threads : 1},
-      &stored->storage.checkpoints);
+  Simulation simulation(*options, recorder, eval_data.get(), std::move(stored->initial_weights),
+                        std::move(*edges), {.workers = workers, .threads = threads},
+                        &stored->storage.checkpoints);
   recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested, stored->newest ? &*stored->newest : nullptr);
   if (!ran && !simulation.session().started()) return ran.error();

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "tandem/core/base/address_space.h"
 #include "tandem/core/config/flags.h"
 #include "tandem/core/run/log_detail.h"
 #include "tandem/core/training/compute_device.h"
@@ -26,7 +27,9 @@ int run_configured(const std::string& name, int threads, const std::function<Res
     return report(name,
                   {ErrorCode::kInvalidArgument, "--threads must be >= 0, got " + std::to_string(threads)});
   }
-  configure_compute_thread(threads);
+  const int count = threads > 0 ? threads : automatic_threads();
+  if (auto checked = check_address_space_after_load(count); !checked) return report(name, checked.error());
+  configure_compute_thread(count);
   bool slow_blas = false;
   const std::string blas = loaded_blas(slow_blas);
   if (slow_blas) {

@@ -4,10 +4,21 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
-#include <thread>
+
+#include "tandem/core/base/usable_cores.h"
 
 namespace tandem {
+namespace {
+
+/// Whether threads that wait for others take no core (core/config/before_libraries.cpp).
+bool waiting_threads_sleep() {
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  return policy != nullptr && std::string(policy).find_first_of("pP") == 0;
+}
+
+}  // namespace
 
 Result<at::Device> parse_device(const std::string& text) {
   if (text == "cpu") return at::Device(at::kCPU);
@@ -34,9 +45,14 @@ Result<at::Device> parse_device(const std::string& text) {
   }
 }
 
+int automatic_threads() {
+  const char* asked = std::getenv("OMP_NUM_THREADS");
+  const int count = asked != nullptr ? std::atoi(asked) : 0;
+  return count > 0 ? count : usable_cores().count;
+}
+
 int configure_compute_thread(int threads) {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  const int count = threads > 0 ? threads : std::max(1, cores);
+  const int count = threads > 0 ? threads : automatic_threads();
   // The first parallel operation of a thread takes over the process-wide count; this makes it happen now.
   (void)at::get_num_threads();
   at::set_num_threads(count);
@@ -62,7 +78,10 @@ std::string loaded_blas(bool& slow) {
 
 std::string describe_compute() {
   bool slow = false;
-  return std::to_string(at::get_num_threads()) + " intra-op thread(s), BLAS " + loaded_blas(slow);
+  const int threads = at::get_num_threads();
+  const std::string waiting = waiting_threads_sleep() ? " that sleep" : " that spin";
+  return std::to_string(threads) + " intra-op thread(s)" + (threads > 1 ? waiting + " while they wait" : "") +
+         ", may use " + to_string(usable_cores()) + ", BLAS " + loaded_blas(slow);
 }
 
 }  // namespace tandem
