@@ -17,7 +17,7 @@ namespace {
 Result<std::string> resolve_path(const std::string& label, const std::string& text,
                                  const std::filesystem::path& folder) {
   if (text.empty()) return text;
-  if (text.front() != '~') return folder.empty() ? text : (folder / text).lexically_normal().string();
+  if (text.front() != '~') return folder.empty() ? text : canonical_path(folder / text);
   if (text.size() > 1 && text[1] != '/') {
     return invalid(
         label + " is " + in_quotes(text) +
