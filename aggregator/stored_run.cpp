@@ -75,7 +75,7 @@ Result<RunDirectory> begin_directory(const fs::path& path, const CheckpointStore
   if (!checkpoints.positions().empty()) {
     return Error{ErrorCode::kInvalidArgument,
                  path.string() +
-                     " already holds the checkpoints of a run; --resume goes on from them, or choose another "
+                     " already holds a run (its checkpoints); --resume goes on with it, or choose another "
                      "--run-dir or move it away"};
   }
   return RunDirectory::create(path);
