@@ -38,7 +38,7 @@ def train(name, folder):
         proxy.close()
     finally:
         fleet.close()
-    return report(name, fleet, statuses, seconds, aggregator.output)
+    return report(name, fleet, statuses, seconds, "\n".join(program.output for program in (aggregator, *edges)))
 
 
 def report(name, fleet, statuses, seconds, output):

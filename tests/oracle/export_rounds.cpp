@@ -108,7 +108,13 @@ int export_run(const std::filesystem::path& out, const std::vector<int>& example
     clients.try_emplace(name, *options, dataset, name);
   }
   const auto definition = define_model(options->plan.model, {1, 8, 8}, kClasses).value();
-  NamedTensors initial = snapshot(init->empty() ? definition.build(options->plan.seed).state() : *init);
+  NamedTensors initial = definition.build(options->plan.seed).state();
+  if (*init) {
+    auto fitted = fit_weights(initial, **init);
+    if (!fitted) return std::fprintf(stderr, "%s\n", fitted.error().message.c_str()), 1;
+    initial = std::move(fitted->tensors);
+  }
+  initial = snapshot(initial);
   testing::RecordingObserver observer;
   tools::Simulation simulation(*options, observer, nullptr, std::move(*init), std::move(edges), {});
   if (const auto ran = simulation.run(); !ran)

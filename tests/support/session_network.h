@@ -188,8 +188,8 @@ class SessionNetwork {
             .send = [this](ConnectionId to, wire::Frames frames) { send_down(to, std::move(frames)); },
             .observer = &observer,
             .eval_data = eval_data_,
-            .initial_weights = initial_weights_,
             .make_augmenter = augment::build_pipeline,
+            .initial_weights = to_start_from(initial_weights_),
             .now = [this] { return now_; },
             .checkpoints = &checkpoints_});
     REQUIRE(session_->prepare().has_value());

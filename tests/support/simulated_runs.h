@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,13 +41,19 @@ inline aggregator::SessionOptions base_options(const std::string& model, int cut
   return options;
 }
 
+/// As a run takes weights to start from; nothing for none.
+inline std::optional<InitialWeights> to_start_from(const NamedTensors& weights) {
+  if (weights.empty()) return std::nullopt;
+  return InitialWeights{weights, "--init FILE", ""};
+}
+
 /// Weights of the whole merged model after a complete run. Synthetic images, so many for each client. Without
 /// initial weights it starts from those of the seed.
 inline NamedTensors run(const aggregator::SessionOptions& options, const std::vector<int>& examples,
                         tools::SimulationOptions simulation_options = {},
-                        RecordingObserver* observer = nullptr, NamedTensors initial_weights = {}) {
+                        RecordingObserver* observer = nullptr, const NamedTensors& initial_weights = {}) {
   RecordingObserver own;
-  tools::Simulation simulation(options, observer ? *observer : own, nullptr, std::move(initial_weights),
+  tools::Simulation simulation(options, observer ? *observer : own, nullptr, to_start_from(initial_weights),
                                make_edges(examples), simulation_options);
   const auto ran = simulation.run();
   REQUIRE_MESSAGE(ran.has_value(), (ran ? "" : ran.error().message));
