@@ -109,8 +109,8 @@ void BufferedTraining::go_on() {
 }
 
 /// The period of a schedule that spans the run: the steps that each device is expected to make until so many
-/// updates are merged as the run has. Where all of them are equally fast they all make equally many, since one
-/// with fewer steps in an update sends more updates: updates / sum_k (1 / steps_k).
+/// updates are merged as the run has. Where all of them are equally fast they all make equally many, since
+/// one with fewer steps in an update sends more updates: updates / sum_k (1 / steps_k).
 void BufferedTraining::span_schedule(const std::vector<ClientId>& present) {
   std::vector<double> steps;
   for (const ClientId& client : present) {
@@ -121,8 +121,8 @@ void BufferedTraining::span_schedule(const std::vector<ClientId>& present) {
   double updates_in_that_time = 0;  // of all, while the one with most steps makes one
   for (const double own : steps) updates_in_that_time += most / own;
   const double updates = static_cast<double>(options_.plan.rounds) * buffer_;
-  lr_schedule_.period_steps = std::max(
-      1.0, updates * most / updates_in_that_time - static_cast<double>(lr_schedule_.warmup_steps));
+  lr_schedule_.period_steps =
+      std::max(1.0, updates * most / updates_in_that_time - static_cast<double>(lr_schedule_.warmup_steps));
 }
 
 void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {

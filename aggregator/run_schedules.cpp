@@ -61,7 +61,8 @@ void RunSchedules::fix(const RoundPlan& first, const Clients& present, const Rou
   if (!options_.schedule_spans_run) return;
   const TrainingPlan& plan = options_.plan;
   const auto there = static_cast<double>(present.size());
-  ExpectedSteps steps{.device = first.steps() * there, .tail = static_cast<double>(longest_lane(first)) * there};
+  ExpectedSteps steps{.device = first.steps() * there,
+                      .tail = static_cast<double>(longest_lane(first)) * there};
   if (first.batch_sizes.size() < present.size()) {
     steps = plan.schedule() == Algorithm::kParallel
                 ? joined_steps(first, present, options_.local_steps > 0)

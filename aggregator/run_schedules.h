@@ -16,8 +16,8 @@ namespace tandem::aggregator {
 /// follows from the first round's plan and the clients that are there then, and stands from then on; it is
 /// rounded nowhere. Not thread-safe.
 ///
-/// Where S of n clients are drawn for each round, a device is expected in R S / n of R rounds. What counts of a
-/// device, and of a replica of the tail, are the steps of the client that has most. A shared tail makes the
+/// Where S of n clients are drawn for each round, a device is expected in R S / n of R rounds. What counts of
+/// a device, and of a replica of the tail, are the steps of the client that has most. A shared tail makes the
 /// steps of S average clients. `parallel` joins clients: its steps are those of the first round and, unless
 /// --local-steps says how many there are, in proportion to the examples of S average clients.
 class RunSchedules {

@@ -33,7 +33,8 @@ using Clients = std::map<ClientId, RoundPlanner::ClientData>;
 /// As many clients with so many examples each.
 Clients clients_with(const std::vector<int64_t>& examples) {
   Clients clients;
-  for (const int64_t count : examples) clients[{"client-" + std::to_string(clients.size())}] = {.examples = count};
+  for (const int64_t count : examples)
+    clients[{"client-" + std::to_string(clients.size())}] = {.examples = count};
   return clients;
 }
 

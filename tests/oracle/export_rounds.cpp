@@ -1,6 +1,6 @@
-// Runs a simulation with the aggregator's own flags and writes what an independent program needs to compute the
-// same: the initial weights, who took part in each round and in which order, every client's batches, the losses
-// and the final weights. Usage: export_rounds OUT_DIR EXAMPLES[,EXAMPLES...] [FLAG...]
+// Runs a simulation with the aggregator's own flags and writes what an independent program needs to compute
+// the same: the initial weights, who took part in each round and in which order, every client's batches, the
+// losses and the final weights. Usage: export_rounds OUT_DIR EXAMPLES[,EXAMPLES...] [FLAG...]
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -80,7 +80,8 @@ nlohmann::json export_rounds(const aggregator::SessionOptions& options, uint32_t
       if (client.round == record.round) drawn[{client.client}] = clients.at(client.client).data();
     }
     const aggregator::RoundPlan plan = planner.plan(drawn, record.round);
-    nlohmann::json round = {{"loss", record.loss}, {"clients", nlohmann::json::object()}, {"turns", nlohmann::json::array()}};
+    nlohmann::json round = {
+        {"loss", record.loss}, {"clients", nlohmann::json::object()}, {"turns", nlohmann::json::array()}};
     for (const auto& [client, sizes] : plan.batch_sizes) {
       clients.at(client.name)
           .export_round(std::to_string(record.round) + "/" + client.name + "/", sizes, batches);
@@ -135,7 +136,8 @@ int export_run(const std::filesystem::path& out, const std::vector<int>& example
 }  // namespace
 
 int main(int argc, char** argv) {
-  Flags flags("export_rounds", "Runs a simulation and writes what an independent program needs to repeat it.");
+  Flags flags("export_rounds",
+              "Runs a simulation and writes what an independent program needs to repeat it.");
   std::string out, examples;
   aggregator::TrainingFlags training;
   flags.add_positional("out", out, "Folder for the files");

@@ -1,10 +1,10 @@
-// Runs that start from given weights (--init). Every tensor of them counts: also what is not exchanged later on,
-// wherever it is held, and whoever dies and comes back.
+// Runs that start from given weights (--init). Every tensor of them counts: also what is not exchanged later
+// on, wherever it is held, and whoever dies and comes back.
 #include <map>
 #include <memory>
 #include <string>
-#include <variant>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "tandem/core/training/device_model.h"
@@ -44,7 +44,8 @@ NamedTensors other_weights(const aggregator::SessionOptions& options) {
   for (const NamedTensor& entry : model.batch_norm_state()) {
     const at::Tensor& tensor = entry.tensor;
     const bool counter = !at::isFloatingType(tensor.scalar_type());
-    tensor.copy_(counter ? at::full_like(tensor, 5) : at::linspace(0.5, 1.5, tensor.numel()).view(tensor.sizes()));
+    tensor.copy_(counter ? at::full_like(tensor, 5)
+                         : at::linspace(0.5, 1.5, tensor.numel()).view(tensor.sizes()));
   }
   return snapshot(model.state());
 }
