@@ -338,12 +338,13 @@ TEST_SUITE("tools/participation") {
     SessionNetwork network(options);
     add_clients(network, {40});
     network.connect_all();
+    int messages = 0;
+    network.on_message = [&](size_t, bool up, wire::Message&) {
+      messages += up;
+      return Fate::kDeliver;
+    };
     for (int i = 1; i <= 5; ++i) {
-      int messages = 0;
-      network.on_message = [&](size_t, bool up, wire::Message&) {
-        messages += up;
-        return Fate::kDeliver;
-      };
+      messages = 0;
       REQUIRE(network.run([&] { return messages >= 2; }));
       network.kill(0);
       REQUIRE(network.run([&] { return network.observer.count("waiting") == i; }));
