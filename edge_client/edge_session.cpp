@@ -475,17 +475,14 @@ void EdgeSession::leave(const std::string& reason) {
   if (done()) return;
   leaving_ = true;
   goodbye_ = {wire::ByeReason::kLeaving, reason};
-  if (may_pause()) {
+  if (options_.comes_back) {
     // With the front sent it stands where it kept itself already.
-    if (live_position() && !open_requests_.contains(OpenRequests::kFrontUpdate)) save_checkpoint(false);
+    const bool stands = trainer_ != nullptr && live_position().has_value();
+    if (stands && !open_requests_.contains(OpenRequests::kFrontUpdate)) save_checkpoint(false);
     goodbye_.reason = wire::ByeReason::kPaused;
     note("pausing; started again with --resume it goes on from here");
   }
   send(goodbye_);
-}
-
-bool EdgeSession::may_pause() const {
-  return options_.comes_back && trainer_ != nullptr;
 }
 
 void EdgeSession::repeat_bye() {

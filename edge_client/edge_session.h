@@ -180,7 +180,6 @@ class EdgeSession {
   void say_hello();
   int resend_requests(const std::vector<wire::RequestId>& held);
   bool is_quiet(TimePoint now);
-  bool may_pause() const;
   void send(wire::Body body, uint32_t step = 0);
   void request(wire::Body body, uint32_t step);
   void transmit(const wire::Message& message);

@@ -113,7 +113,10 @@ Result<void> FrontTrainer::load_state(const NamedTensors& state) {
 }
 
 Result<void> FrontTrainer::reopen(const NamedTensors& state, size_t index, const at::Tensor& inputs) {
-  const NamedTensors stashed = without_prefix(state, stash_prefix(index));
+  // With a window of one nothing is stashed: the weights have not moved since the step was computed.
+  const bool moved = options_.window > 1;
+  if (!moved && stash_.empty()) stash_.push_back(front_.clone());
+  const NamedTensors stashed = moved ? without_prefix(state, stash_prefix(index)) : front_.parameters();
   OpenStep step{.slot = free_slot()};
   ModelPart& replica = stash_[*step.slot];
   if (auto fits = check_same_layout(replica.parameters(), stashed); !fits) return fits;

@@ -49,8 +49,8 @@ class FrontTrainer {
   NamedTensors state() const;
   /// The reverse, with no step open: each that was is opened by `reopen`, oldest first.
   Result<void> load_state(const NamedTensors& state);
-  /// Computes the open step `index` of the state again, on its batch and with its stashed weights.
-  /// Requires a window above 1: otherwise nothing is open between two steps.
+  /// Computes the open step `index` of the state again, on its batch and with its stashed weights; with a window
+  /// of 1 those are the front's own.
   Result<void> reopen(const NamedTensors& state, size_t index, const at::Tensor& inputs);
 
   PartOptimizer& optimizer() { return optimizer_; }

@@ -295,12 +295,13 @@ TEST_SUITE("edge_client/session") {
     }
   }
 
-  TEST_CASE("a device that has no part in the run yet has nothing to come back to") {
+  TEST_CASE("a device that pauses before its first round has its place and nothing to keep") {
     Bench bench(Bench::HeldOut::kNothing, true);
     bench.session->connected();
     bench.welcome();
     bench.session->leave("interrupted");
-    CHECK((bench.last<wire::Bye>().reason == wire::ByeReason::kLeaving));
+    CHECK((bench.last<wire::Bye>().reason == wire::ByeReason::kPaused));
+    CHECK(bench.checkpoints.positions().empty());
   }
 
   TEST_CASE("answers given twice, late or out of the blue change nothing") {

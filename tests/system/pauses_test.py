@@ -17,8 +17,8 @@ SCHEDULES = {
     "parallel, U-shaped": ["--head-blocks", "1"],
     "splitfed-v2": ["--algorithm", "splitfed-v2"],
     "relay": ["--algorithm", "relay"],
-    "federated": ["--algorithm", "federated",],
-    "fedbuff": ["--algorithm", "federated",, "--strategy", "fedbuff?buffer=2", "--update-order", "planned"],
+    "federated": ["--algorithm", "federated"],
+    "fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff?buffer=2", "--update-order", "planned"],
 }
 
 
@@ -62,7 +62,7 @@ class Pauses(unittest.TestCase):
                 self.assertEqual(fleet.summary()["lost_rounds"], {})
 
     def test_without_checkpoints_in_a_round_a_paused_device_is_in_the_round_again(self):
-        fleet = self.fleet("--rounds", "2", "--algorithm", "federated",, "--local-epochs", "40")
+        fleet = self.fleet("--rounds", "2", "--algorithm", "federated", "--local-epochs", "40")
         for device in DEVICES:
             fleet.start_edge(device)
         wait_until(lambda: "round 1/" in fleet.running["cam-1"].output or fleet.position("cam-1") > (0, 0), "its first step")
