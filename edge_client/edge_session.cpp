@@ -476,8 +476,9 @@ void EdgeSession::leave(const std::string& reason) {
   leaving_ = true;
   goodbye_ = {wire::ByeReason::kLeaving, reason};
   if (options_.comes_back) {
-    // With the front sent it stands where it kept itself already.
-    const bool stands = trainer_ != nullptr && live_position().has_value();
+    // With the front sent it stands where it kept itself already, and a U-shaped step that is open is made again.
+    const bool is_between_halves = trainer_ != nullptr && plan()->u_shaped() && trainer_->front().open_steps() > 0;
+    const bool stands = trainer_ != nullptr && !is_between_halves && live_position().has_value();
     if (stands && !open_requests_.contains(OpenRequests::kFrontUpdate)) save_checkpoint(false);
     goodbye_.reason = wire::ByeReason::kPaused;
     note("pausing; started again with --resume it goes on from here");

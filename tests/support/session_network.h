@@ -103,7 +103,7 @@ class SessionNetwork {
     edge.down.clear();
   }
 
-  /// Stops as a program does that keeps its checkpoints on the disk: what it sent is heard, goodbye included.
+  /// The program is stopped cleanly: what it sent is heard, goodbye included.
   void pause(size_t index) {
     Edge& edge = *edges_.at(index);
     edge.session->leave("interrupted");
@@ -120,6 +120,8 @@ class SessionNetwork {
   std::function<Fate(size_t edge, bool up, wire::Message&)> on_message;
   /// Sees every message that goes up as it is sent.
   std::function<void(size_t edge, const wire::Frames&)> on_frames_up;
+  /// Set before add(): a device that leaves does so as a program that keeps its checkpoints on the disk.
+  bool edges_come_back = false;
   /// How long a message and a local step take.
   std::chrono::milliseconds event_time{0};
 
@@ -167,7 +169,7 @@ class SessionNetwork {
   void start(size_t index) {
     Edge* edge = edges_.at(index).get();
     edge->session = std::make_unique<edge_client::EdgeSession>(
-        edge_client::EdgeSessionOptions{.instance = ++edge->instance, .prefetch = 0, .comes_back = true},
+        edge_client::EdgeSessionOptions{.instance = ++edge->instance, .prefetch = 0, .comes_back = edges_come_back},
         edge_client::EdgeSessionDependencies{.send =
                                                  [this, edge, index](wire::Frames frames) {
                                                    if (!edge->alive) return;

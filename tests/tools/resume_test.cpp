@@ -129,6 +129,7 @@ void check_run(const aggregator::SessionOptions& options, Victim victim, uint64_
   for (const uint64_t seed : {1u, 2u, 3u}) {
     CAPTURE(seed);
     SessionNetwork network(options, nullptr, seed);
+    network.edges_come_back = true;
     add_clients(network, kExamples, kHeldOut);
     const Deaths deaths = disturb(network, victim, every, seed);
     CHECK(deaths.edges + deaths.aggregators > 1);
