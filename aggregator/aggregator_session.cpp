@@ -130,6 +130,8 @@ void AggregatorSession::quarantine(const ClientId& client) {
   messenger_.refuse(member.connection, messenger_.key(sequence()), ErrorCode::kRefused,
                     quarantine_text(member), true);
   leave_for_good(client, "in quarantine");
+  // An aggregator that dies now must not let it in again.
+  if (started() && training_->settled()) keep_checkpoint();
 }
 
 void AggregatorSession::handle_hello(ConnectionId connection, const ClientId& client,
