@@ -1,5 +1,7 @@
 #include "tandem/core/storage/checkpoint.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -35,6 +37,36 @@ struct Manifest {
 };
 
 using Position = CheckpointPosition;
+
+/// In the file's metadata: names of the tensors that lie channels last, as JSON. safetensors has no word for it,
+/// kernels choose their order of summation by it, and a request that is sent again has to have the same bytes.
+constexpr const char* kChannelsLast = "channels_last";
+
+std::map<std::string, std::string> with_formats(const Checkpoint& checkpoint) {
+  nlohmann::json names = nlohmann::json::array();
+  for (const NamedTensor& entry : checkpoint.tensors) {
+    if (entry.tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast) names.push_back(entry.name);
+  }
+  auto metadata = checkpoint.metadata;
+  if (!names.empty()) {
+    metadata[kChannelsLast] = names.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+  return metadata;
+}
+
+void restore_formats(Checkpoint& checkpoint) {
+  const auto node = checkpoint.metadata.extract(kChannelsLast);
+  if (node.empty()) return;
+  const auto listed = nlohmann::json::parse(node.mapped(), nullptr, false);
+  if (!listed.is_array()) return;
+  const std::set<nlohmann::json> names(listed.begin(), listed.end());
+  for (NamedTensor& entry : checkpoint.tensors) {
+    if (entry.tensor.dim() != 4 || !names.contains(entry.name)) continue;
+    const at::Tensor placed =
+        at::empty(entry.tensor.sizes(), entry.tensor.options().memory_format(at::MemoryFormat::ChannelsLast));
+    entry.tensor = placed.copy_(entry.tensor);
+  }
+}
 
 std::string stem_of(Position position) {
   std::array<char, 64> text;
@@ -153,8 +185,10 @@ Result<Checkpoint> read_checkpoint(const CheckpointStoreOptions& options, Positi
   if (!plain) return plain.error();
   Result<SafetensorsContent> content = parse_safetensors(*plain);
   if (!content) return damaged(path, content.error().message);
-  return Checkpoint{
+  Checkpoint checkpoint{
       .position = position, .tensors = std::move(content->tensors), .metadata = std::move(content->metadata)};
+  restore_formats(checkpoint);
+  return checkpoint;
 }
 
 /// Names of the files in a directory; empty when it cannot be read.
@@ -351,7 +385,7 @@ Result<void> CheckpointStore::save(const Checkpoint& checkpoint) {
     swept_ = true;
   }
   const Position position = checkpoint.position;
-  const SafetensorsPieces pieces(checkpoint.tensors, checkpoint.metadata);
+  const SafetensorsPieces pieces(checkpoint.tensors, with_formats(checkpoint));
   std::optional<Sealer> sealer;
   if (options_.seal_key) sealer.emplace(*options_.seal_key, seal_context(options_.owner, position));
 

@@ -66,6 +66,21 @@ TEST_SUITE("core/storage/checkpoint") {
           Names{"round-00003-step-00040.json", "round-00003-step-00040.safetensors"});
   }
 
+  TEST_CASE("tensors that lie channels last come back so, and the others as they were") {
+    const TemporaryDirectory directory;
+    CheckpointStore store(directory.path());
+    const at::Tensor values = at::arange(48, at::kFloat).reshape({2, 3, 4, 2});
+    Checkpoint point = checkpoint(1, 0);
+    point.tensors.push_back({"last", values.contiguous(at::MemoryFormat::ChannelsLast)});
+    point.tensors.push_back({"first", values});
+    REQUIRE(store.save(point).has_value());
+    const Checkpoint found = newest(store);
+    check_same(point, found);
+    for (size_t i = 0; i < point.tensors.size(); ++i) {
+      CHECK(point.tensors[i].tensor.strides().vec() == found.tensors[i].tensor.strides().vec());
+    }
+  }
+
   TEST_CASE("the manifest says what sha256sum and ls say") {
     const TemporaryDirectory directory;
     CheckpointStore store(directory.path());
