@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 
 namespace tandem {
@@ -9,14 +8,15 @@ namespace tandem {
 class RunningTime {
  public:
   using time_point = std::chrono::steady_clock::time_point;
-  /// A longer gap between two readings counts as this much.
+  /// A longer gap between two readings is time in which nobody ran.
   static constexpr std::chrono::milliseconds kLongestGap{1000};
 
   explicit RunningTime(time_point reading) : last_reading_(reading), now_(reading) {}
 
   /// The time at a reading of the steady clock; readings do not go back.
   time_point at(time_point reading) {
-    now_ += std::min<time_point::duration>(reading - last_reading_, kLongestGap);
+    const auto gap = reading - last_reading_;
+    if (gap <= kLongestGap) now_ += gap;
     last_reading_ = reading;
     return now_;
   }
@@ -28,7 +28,7 @@ class RunningTime {
 
 /// This process's RunningTime: it stands still while the process is stopped (SIGSTOP) or its machine is
 /// frozen, so that no peer's silence and no deadline is counted in time in which nobody could listen. Some
-/// thread of the process reads it at least every RunningTime::kLongestGap, or it goes slow. Any thread.
+/// thread of the process reads it at least every RunningTime::kLongestGap, or it stands still meanwhile. Any thread.
 struct RunningClock {
   static RunningTime::time_point now();
 };

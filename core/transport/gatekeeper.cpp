@@ -157,7 +157,7 @@ std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
   return std::max(std::chrono::ceil<milliseconds>(last_look_ + pause() - now), milliseconds(1));
 }
 
-void Gatekeeper::observe(TimePoint now) {
+void Gatekeeper::follow_monitor(TimePoint now) {
   MonitorEvent event;
   while (next_event(*monitor_, event)) {
     if (event.kind == ZMQ_EVENT_ACCEPTED) accepted(event.value, now);
@@ -170,6 +170,10 @@ void Gatekeeper::observe(TimePoint now) {
       closed(event.value);
     }
   }
+}
+
+void Gatekeeper::observe(TimePoint now) {
+  follow_monitor(now);
   make_room(now);
   if (now - last_look_ >= pause()) read_traffic(now);
 }
@@ -311,7 +315,11 @@ int64_t Gatekeeper::allowed_bytes(const Connection& connection, TimePoint now) c
 }
 
 void Gatekeeper::delivered(const MessageSource& source, TimePoint now) {
-  const auto found = connections_.find(source.descriptor);
+  auto found = connections_.find(source.descriptor);
+  if (found == connections_.end()) {  // accepted after the last look: the event is there, since a message is
+    follow_monitor(now);
+    found = connections_.find(source.descriptor);
+  }
   if (found == connections_.end()) return;
   Connection& connection = found->second;
   connection.delivered = true;

@@ -112,6 +112,8 @@ class Gatekeeper {
   struct Connection;
   using Connections = std::unordered_map<int, Connection>;  // by descriptor
 
+  /// Takes in who was accepted and whose connection ended.
+  void follow_monitor(TimePoint now);
   void accepted(int descriptor, TimePoint now);
   void handshake_failed(int descriptor, int code, TimePoint now);
   void closed(int descriptor);
