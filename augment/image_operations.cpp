@@ -3,19 +3,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
+#include "tandem/core/base/text.h"
 
 namespace tandem::augment {
 namespace {
 
 constexpr const char* kKnown = "known are crop:P, flip, cutout:S";
-
-std::string without_blanks(const std::string& text) {
-  const size_t begin = text.find_first_not_of(' ');
-  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(' ') + 1 - begin);
-}
 
 /// The parts between separators, each without the blanks around it.
 std::vector<std::string> split(const std::string& text, char separator) {
@@ -23,7 +20,7 @@ std::vector<std::string> split(const std::string& text, char separator) {
   size_t begin = 0;
   for (;;) {
     const size_t end = text.find(separator, begin);
-    parts.push_back(without_blanks(text.substr(begin, end - begin)));
+    parts.emplace_back(trimmed(std::string_view(text).substr(begin, end - begin)));
     if (end == std::string::npos) return parts;
     begin = end + 1;
   }

@@ -10,7 +10,7 @@
 
 #include "tandem/augment/image_operations.h"
 #include "tandem/core/base/random.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/core/data/data_description.h"
 
 namespace tandem::augment {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tandem/core/base/random.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/datasets/class_count.h"
 #include "tandem/datasets/idx.h"
 #include "tandem/datasets/partition.h"

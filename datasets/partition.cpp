@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "tandem/core/base/random.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 
 namespace tandem::datasets {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "tandem/core/base/result.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/datasets/tensor_dataset.h"
 

@@ -4,7 +4,7 @@
 #include <set>
 #include <system_error>
 
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/tools/fleet.h"
 
 namespace tandem::tools {

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "tandem/core/config/flags.h"
-#include "tandem/core/config/program.h"
+#include "tandem/core/program/flags.h"
+#include "tandem/core/program/program.h"
 #include "tandem/tools/commands.h"
 #include "tandem/tools/devices.h"
 

@@ -6,7 +6,7 @@
 
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/base/version.h"
-#include "tandem/core/config/flags.h"
+#include "tandem/core/program/flags.h"
 #include "tandem/tools/commands.h"
 
 namespace {

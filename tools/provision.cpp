@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "tandem/core/base/endpoint.h"
-#include "tandem/core/config/flags.h"
-#include "tandem/core/config/program.h"
+#include "tandem/core/program/flags.h"
+#include "tandem/core/program/program.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/transport/keys.h"
 #include "tandem/tools/commands.h"

@@ -1,8 +1,8 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "tandem/core/config/flags.h"
-#include "tandem/core/config/program.h"
+#include "tandem/core/program/flags.h"
+#include "tandem/core/program/program.h"
 #include "tandem/core/run/report.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/tools/commands.h"

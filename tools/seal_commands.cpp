@@ -2,8 +2,8 @@
 #include <filesystem>
 #include <string>
 
-#include "tandem/core/config/flags.h"
-#include "tandem/core/config/program.h"
+#include "tandem/core/program/flags.h"
+#include "tandem/core/program/program.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/storage/seal.h"
 #include "tandem/tools/commands.h"

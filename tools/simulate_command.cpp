@@ -7,16 +7,16 @@
 #include <utility>
 #include <vector>
 
-#include "tandem/aggregator/aggregator_flags.h"
-#include "tandem/aggregator/run_data.h"
-#include "tandem/aggregator/run_recorder.h"
-#include "tandem/aggregator/stored_run.h"
-#include "tandem/aggregator/unused_flags.h"
+#include "tandem/aggregator/program/aggregator_flags.h"
+#include "tandem/aggregator/program/stored_run.h"
+#include "tandem/aggregator/program/unused_flags.h"
+#include "tandem/aggregator/records/run_recorder.h"
+#include "tandem/aggregator/session/run_data.h"
 #include "tandem/core/base/address_space.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/base/usable_cores.h"
-#include "tandem/core/config/program.h"
-#include "tandem/core/run/operation_flags.h"
+#include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/program.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/tools/commands.h"

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "tandem/aggregator/aggregator_session.h"
+#include "tandem/aggregator/session/aggregator_session.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/data/dataset.h"
-#include "tandem/edge_client/edge_session.h"
+#include "tandem/edge_client/session/edge_session.h"
 
 namespace tandem::tools {
 

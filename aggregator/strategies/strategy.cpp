@@ -11,7 +11,7 @@
 #include "tandem/aggregator/strategies/robust_detail.h"
 #include "tandem/aggregator/strategies/scaffold_detail.h"
 #include "tandem/aggregator/strategies/server_optimizer_detail.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 
 namespace tandem::aggregator {
 namespace {

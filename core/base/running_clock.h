@@ -28,7 +28,8 @@ class RunningTime {
 
 /// This process's RunningTime: it stands still while the process is stopped (SIGSTOP) or its machine is
 /// frozen, so that no peer's silence and no deadline is counted in time in which nobody could listen. Some
-/// thread of the process reads it at least every RunningTime::kLongestGap, or it stands still meanwhile. Any thread.
+/// thread of the process reads it at least every RunningTime::kLongestGap, or it stands still meanwhile. Any
+/// thread.
 struct RunningClock {
   static RunningTime::time_point now();
 };

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <utility>
 
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/model/model_detail.h"
 

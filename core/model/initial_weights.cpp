@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "tandem/core/config/wording_detail.h"
+#include "tandem/core/base/wording_detail.h"
 #include "tandem/core/data/data_description.h"
 
 namespace tandem {

@@ -4,8 +4,7 @@
 #include <numeric>
 #include <utility>
 
-#include "tandem/core/config/flags.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/model/model.h"
 #include "tandem/core/model/model_detail.h"

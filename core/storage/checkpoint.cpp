@@ -38,8 +38,9 @@ struct Manifest {
 
 using Position = CheckpointPosition;
 
-/// In the file's metadata: names of the tensors that lie channels last, as JSON. safetensors has no word for it,
-/// kernels choose their order of summation by it, and a request that is sent again has to have the same bytes.
+/// In the file's metadata: names of the tensors that lie channels last, as JSON. safetensors has no word for
+/// it, kernels choose their order of summation by it, and a request that is sent again has to have the same
+/// bytes.
 constexpr const char* kChannelsLast = "channels_last";
 
 std::map<std::string, std::string> with_formats(const Checkpoint& checkpoint) {

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tandem/core/base/text.h"
 #include "tandem/core/base/wiped_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/storage/seal_detail.h"
@@ -200,13 +201,6 @@ std::optional<SealKey> from_hex(std::string_view text) {
   if (good) key.emplace(bytes);
   OPENSSL_cleanse(bytes.data(), bytes.size());
   return key;
-}
-
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
 }  // namespace

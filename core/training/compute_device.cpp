@@ -12,7 +12,7 @@
 namespace tandem {
 namespace {
 
-/// Whether threads that wait for others take no core (core/config/before_libraries.cpp).
+/// Whether threads that wait for others take no core (core/program/before_libraries.cpp).
 bool waiting_threads_sleep() {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
   return policy != nullptr && std::string(policy).find_first_of("pP") == 0;

@@ -12,19 +12,21 @@ namespace tandem {
 /// machine has no such device, and says which of the two.
 Result<at::Device> parse_device(const std::string& text);
 
-/// The thread count of `--threads 0`: OMP_NUM_THREADS where it is set, else every core that this process may use.
+/// The thread count of `--threads 0`: OMP_NUM_THREADS where it is set, else every core that this process may
+/// use.
 int automatic_threads();
 
 /// Sets the intra-op thread count of the calling thread (OpenMP keeps it per thread) and the allocator's
-/// thresholds, without which glibc maps every large tensor anew. 0 is `automatic_threads()`. Returns the count.
+/// thresholds, without which glibc maps every large tensor anew. 0 is `automatic_threads()`. Returns the
+/// count.
 int configure_compute_thread(int threads);
 
 /// The BLAS library this process has loaded, for example "libblas.so.3 -> .../openblas-openmp/libblas.so.3";
 /// "unknown" where /proc is not there. `slow` is set for the reference implementation.
 std::string loaded_blas(bool& slow);
 
-/// What this process computes with, for a person and the record: threads of the calling thread, the cores it may
-/// use, and the BLAS.
+/// What this process computes with, for a person and the record: threads of the calling thread, the cores it
+/// may use, and the BLAS.
 std::string describe_compute();
 
 }  // namespace tandem

@@ -13,8 +13,8 @@ struct LrScheduleOptions {
   /// Linear warm-up over this many steps, before the schedule proper: the i-th of w has the factor
   /// i / (w + 1), so none is wasted on a zero rate and the first step after it has factor 1. >= 0.
   int64_t warmup_steps = 0;
-  /// kCosine: steps until the factor reaches `final_factor`, a fraction where it is the number of steps that an
-  /// owner is expected to make; kStep: steps between two drops. >= 1.
+  /// kCosine: steps until the factor reaches `final_factor`, a fraction where it is the number of steps that
+  /// an owner is expected to make; kStep: steps between two drops. >= 1.
   double period_steps = 1;
   /// kStep: factor of each drop, in (0, 1].
   double step_factor = 0.1;

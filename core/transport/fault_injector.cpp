@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 
 namespace tandem {
 namespace {

@@ -13,8 +13,8 @@
 #include <utility>
 #include <zmq.hpp>
 
+#include "tandem/core/base/toml_text_detail.h"
 #include "tandem/core/base/wiped_detail.h"
-#include "tandem/core/config/toml_text_detail.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {

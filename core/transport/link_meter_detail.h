@@ -32,9 +32,9 @@ class TransferMeter {
   int64_t bytes_ = 0;
 };
 
-/// Which messages have left this machine: the payload of those that were handed to the socket, in their order,
-/// against the bytes that the peer's machine has acknowledged. What transport adds is not counted, so that a
-/// message counts as gone a few bytes early and never stays behind. Not thread-safe.
+/// Which messages have left this machine: the payload of those that were handed to the socket, in their
+/// order, against the bytes that the peer's machine has acknowledged. What transport adds is not counted, so
+/// that a message counts as gone a few bytes early and never stays behind. Not thread-safe.
 class DepartureLedger {
  public:
   /// A connection begins: `acknowledged` bytes were before its first message.

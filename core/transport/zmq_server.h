@@ -25,8 +25,8 @@ struct ZmqServerOptions {
   /// was called for the device's last message; may be empty.
   std::function<void(const ClientId&)> on_revoked;
   /// A device from which bytes came, complete messages or not: for how long since the last call more than
-  /// heartbeats crossed its connection, either way, 0 where nothing did. Called on the network thread, at most
-  /// every quarter of a second for a connection; may be empty.
+  /// heartbeats crossed its connection, either way, 0 where nothing did. Called on the network thread, at
+  /// most every quarter of a second for a connection; may be empty.
   std::function<void(const ClientId&, std::chrono::milliseconds transfer)> on_link;
   /// No encryption and no authentication: a peer is who it says it is (the name travels as a PLAIN user
   /// name). Only for loopback endpoints: start() refuses others.
@@ -41,7 +41,8 @@ struct ZmqServerOptions {
   int high_water_mark = 8;
   /// A peer that vanished (no TCP acknowledgements) loses its connection after three intervals, not less
   /// than 3 s. One that keeps TCP alive and does nothing else loses it after three intervals and the time
-  /// max_frame_bytes take at 32 kbit/s, at most an hour: ZMTP's heartbeats count a large frame on its way as silence.
+  /// max_frame_bytes take at 32 kbit/s, at most an hour: ZMTP's heartbeats count a large frame on its way as
+  /// silence.
   std::chrono::milliseconds heartbeat_interval{2000};
   /// Disturbs this server's own messages, for trials; said in the log at the start and counted at the end.
   FaultOptions fault;

@@ -15,11 +15,11 @@
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/base/open_files.h"
-#include "tandem/core/config/flags.h"
-#include "tandem/core/config/program.h"
+#include "tandem/core/program/flags.h"
+#include "tandem/core/program/program.h"
 #include "tandem/core/transport/keys.h"
 #include "tandem/datasets/data_source.h"
-#include "tandem/edge_client/edge_client.h"
+#include "tandem/edge_client/program/edge_client.h"
 
 using namespace tandem;
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "fuzz/support.h"
-#include "tandem/core/config/flags.h"
+#include "tandem/core/program/flags.h"
 
 using namespace tandem;
 using tandem::fuzz::Input;

@@ -8,7 +8,7 @@
 #include "fuzz/support.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/augment/pipeline.h"
-#include "tandem/core/config/specification.h"
+#include "tandem/core/base/specification.h"
 #include "tandem/core/model/model.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/datasets/partition.h"

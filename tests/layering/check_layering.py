@@ -19,8 +19,10 @@ LAYERS = {
     "edge_client": {"core", "edge_client"},
     "aggregator": {"core", "aggregator"},
 }
+# The rooms of core, from the ground floor up: a file includes what lies in its own room or below it.
+CORE_FLOORS = ("base", "data", "model", "training", "wire", "storage", "transport", "run", "program")
 # The programs hand data sets and augmenters to the libraries that must not know them.
-MAINS = {"edge_client/main.cpp", "aggregator/main.cpp"}
+MAINS = {"edge_client/program/main.cpp", "aggregator/program/main.cpp"}
 JOINERS = ("tools", "examples", "tests")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
@@ -54,6 +56,17 @@ HOMES = (
 )
 
 
+def complain_about_floor(path, target):
+    """Why `path` of core must not include "tandem/`target`" of core, or None."""
+    rooms = [name.split("/")[1] if name.count("/") > 1 else None for name in (path, target)]
+    for room in rooms:
+        if room not in CORE_FLOORS:
+            return f"core has no room {room}; check_layering.py lists them in their order"
+    if CORE_FLOORS.index(rooms[1]) > CORE_FLOORS.index(rooms[0]):
+        return f"core/{rooms[1]} lies above core/{rooms[0]}"
+    return None
+
+
 def complain_about_layer(path, target):
     """Why `path` must not include "tandem/`target`", or None."""
     folder, included = path.split("/")[0], target.split("/")[0]
@@ -62,6 +75,10 @@ def complain_about_layer(path, target):
         allowed = allowed | {"datasets", "augment"}
     if allowed is not None and included not in allowed:
         return f"{path} may include only {', '.join(sorted('tandem/' + name for name in allowed))}"
+    if folder == "core" and included == "core":
+        reason = complain_about_floor(path, target)
+        if reason:
+            return reason
     if folder in LAYERS and target.endswith("_detail.h"):
         if path.endswith(".h") and not path.endswith("_detail.h"):
             return "a header that is installed must not include one that is not"
@@ -111,7 +128,7 @@ FORBIDDEN = (
     ("edge_client/a.cpp", '"tandem/aggregator/x.h"'),
     ("edge_client/a.cpp", '"tandem/datasets/x.h"'),
     ("edge_client/sub/main.cpp", '"tandem/datasets/x.h"'),
-    ("aggregator/main.cpp", '"tandem/edge_client/x.h"'),
+    ("aggregator/program/main.cpp", '"tandem/edge_client/x.h"'),
     ("aggregator/a.cpp", '"tandem/tests/support/x.h"'),
     ("core/a.cpp", '"../datasets/x.h"'),
     ("core/wire/a.cpp", '"header.h"'),
@@ -128,17 +145,21 @@ FORBIDDEN = (
     ("tests/core/a_test.cpp", "<doctest/doctest.h>"),
     ("core/a.h", "<torch/torch.h>"),
     ("tools/a.h", "  <torch/torch.h>"),
-    ("core/a.h", '"tandem/core/b_detail.h"'),
+    ("core/base/a.h", '"tandem/core/base/b_detail.h"'),
+    ("core/base/a.cpp", '"tandem/core/model/model.h"'),
+    ("core/wire/a.cpp", '"tandem/core/transport/keys.h"'),
+    ("core/cellar/a.cpp", '"tandem/core/base/result.h"'),
     ("aggregator/a.cpp", '"tandem/core/b_detail.h"'),
 )
 PERMITTED = (
-    ("core/a.h", '"tandem/core/base/result.h"'),
+    ("core/run/a.h", '"tandem/core/base/result.h"'),
+    ("core/base/a.h", '"tandem/core/base/result.h"'),
     ("core/a.h", "<ATen/core/Tensor.h>"),
-    ("core/a.cpp", '"tandem/core/b_detail.h"'),
+    ("core/wire/a.cpp", '"tandem/core/data/b_detail.h"'),
     ("core/a.cpp", "<torch/torch.h>"),
     ("datasets/a.cpp", '"tandem/datasets/x.h"'),
-    ("edge_client/main.cpp", '"tandem/datasets/x.h"'),
-    ("aggregator/main.cpp", '"tandem/augment/x.h"'),
+    ("edge_client/program/main.cpp", '"tandem/datasets/x.h"'),
+    ("aggregator/program/main.cpp", '"tandem/augment/x.h"'),
     ("core/transport/a.cpp", "<zmq.hpp>"),
     ("core/transport/sockets_detail.h", "<zmq.hpp>"),
     ("core/wire/a.cpp", "<cereal/archives/portable_binary.hpp>"),

@@ -14,7 +14,7 @@
 
 #include "support/recording_observer.h"
 #include "support/reference_data.h"
-#include "tandem/aggregator/aggregator_flags.h"
+#include "tandem/aggregator/program/aggregator_flags.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"

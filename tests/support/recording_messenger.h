@@ -5,7 +5,7 @@
 #include <variant>
 #include <vector>
 
-#include "tandem/aggregator/messenger.h"
+#include "tandem/aggregator/session/messenger.h"
 #include "tandem/core/wire/message_codec.h"
 //
 #include "support/recording_observer.h"

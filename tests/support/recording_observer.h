@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "tandem/aggregator/run_observer.h"
+#include "tandem/aggregator/session/run_observer.h"
 
 namespace tandem::testing {
 

@@ -8,8 +8,8 @@
 
 #include <ATen/ATen.h>
 
-#include "tandem/aggregator/round_planner.h"
-#include "tandem/aggregator/session_options.h"
+#include "tandem/aggregator/rounds/round_planner.h"
+#include "tandem/aggregator/session/session_options.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/data/batch_loader.h"

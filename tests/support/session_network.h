@@ -11,12 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "tandem/aggregator/aggregator_session.h"
+#include "tandem/aggregator/session/aggregator_session.h"
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/training/compute_device.h"
 #include "tandem/core/wire/message_codec.h"
-#include "tandem/edge_client/edge_session.h"
+#include "tandem/edge_client/session/edge_session.h"
 //
 #include "support/recording_observer.h"
 #include "support/simulated_runs.h"
@@ -169,7 +169,8 @@ class SessionNetwork {
   void start(size_t index) {
     Edge* edge = edges_.at(index).get();
     edge->session = std::make_unique<edge_client::EdgeSession>(
-        edge_client::EdgeSessionOptions{.instance = ++edge->instance, .prefetch = 0, .comes_back = edges_come_back},
+        edge_client::EdgeSessionOptions{
+            .instance = ++edge->instance, .prefetch = 0, .comes_back = edges_come_back},
         edge_client::EdgeSessionDependencies{.send =
                                                  [this, edge, index](wire::Frames frames) {
                                                    if (!edge->alive) return;

@@ -3,7 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include "tandem/aggregator/trained_model.h"
+#include "tandem/aggregator/tail/trained_model.h"
 //
 #include "support/test.h"
 

@@ -106,7 +106,8 @@ void check_undisturbed(SessionNetwork& network, const Outcome& expected) {
   }
   CAPTURE(events);
   CHECK(network.session().completed());
-  const std::set<std::string> harmless = {"join", "reconnect", "leave", "replayed", "aligned", "resume", "pause"};
+  const std::set<std::string> harmless = {"join",    "reconnect", "leave", "replayed",
+                                          "aligned", "resume",    "pause"};
   for (const EventRecord& event : network.observer.events) {
     CHECK_MESSAGE(harmless.contains(event.event), event.event << " " << event.client << " " << event.detail);
   }
@@ -188,8 +189,8 @@ TEST_SUITE("tools/resume") {
 
   TEST_CASE("fedbuff in planned order goes on in the middle of its buffer, whoever dies") {
     for (const char* strategy : {"fedbuff?buffer=2&eta=0.5", "fedbuff?buffer=7"}) {
-      for (const auto victim : {Victim::kEdge, Victim::kAggregator, Victim::kEverybody, Victim::kAnybody,
-                                Victim::kPausingEdge}) {
+      for (const auto victim :
+           {Victim::kEdge, Victim::kAggregator, Victim::kEverybody, Victim::kAnybody, Victim::kPausingEdge}) {
         CAPTURE(strategy);
         CAPTURE(static_cast<int>(victim));
         check_run(fedbuff(strategy, 5), victim, victim == Victim::kEverybody ? 25 : 12);

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "tandem/aggregator/auxiliary_alignment.h"
 #include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/aggregator/tail/auxiliary_alignment.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/model/auxiliary_head.h"
 #include "tandem/core/training/compute_device.h"

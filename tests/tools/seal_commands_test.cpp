@@ -9,7 +9,7 @@
 
 #include "core/storage/storage_support.h"
 #include "support/test.h"
-#include "tandem/core/config/flags.h"
+#include "tandem/core/program/flags.h"
 #include "tandem/core/storage/checkpoint.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/storage/seal.h"

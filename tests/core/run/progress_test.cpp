@@ -159,7 +159,8 @@ TEST_SUITE("core/run/progress") {
   }
 
   TEST_CASE("the closing table is aligned and ends with the report") {
-    tandem::RunSummary summary{"completed", "parallel", "fedavg",   "cnn",      2, 5, 4, 0.8642, 0.4012, 62.5,
+    tandem::RunSummary summary{"completed", "parallel", "fedavg",   "cnn",       2,
+                               5,           4,          0.8642,     0.4012,      62.5,
                                4812.4,      3750500000, 3749900000, 512'340'000, {}};
     const std::string table =
         "status       completed\n"
@@ -175,8 +176,8 @@ TEST_SUITE("core/run/progress") {
     CHECK(format_summary(summary, "").find("lost ") == std::string::npos);
     tandem::RunSummary with_losses = summary;
     with_losses.lost_rounds = {{"cam-1", 3}, {"cam-2", 1}};
-    CHECK(format_summary(with_losses, "").find("lost         cam-1 in 3 rounds, cam-2 in 1 round\nevaluation") !=
-          std::string::npos);
+    CHECK(format_summary(with_losses, "")
+              .find("lost         cam-1 in 3 rounds, cam-2 in 1 round\nevaluation") != std::string::npos);
     CHECK(format_summary(summary, "runs/x/report.html") == table + "report: runs/x/report.html\n");
     summary.eval_accuracy.reset();
     CHECK(format_summary(summary, "").find("evaluation   loss 0.4012\n") != std::string::npos);

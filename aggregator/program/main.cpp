@@ -1,0 +1,127 @@
+// tandem-aggregator: trains the tail of a split model and merges the fronts of its clients.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "tandem/aggregator/program/aggregator.h"
+#include "tandem/aggregator/program/aggregator_flags.h"
+#include "tandem/aggregator/program/device_watch.h"
+#include "tandem/aggregator/program/stored_run.h"
+#include "tandem/aggregator/program/unused_flags.h"
+#include "tandem/aggregator/records/run_recorder.h"
+#include "tandem/aggregator/records/status_observer.h"
+#include "tandem/aggregator/strategies/strategy.h"
+#include "tandem/augment/pipeline.h"
+#include "tandem/core/base/interrupt.h"
+#include "tandem/core/base/open_files.h"
+#include "tandem/core/base/running_clock.h"
+#include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/program.h"
+#include "tandem/core/run/address_file.h"
+#include "tandem/core/training/compute_device.h"
+#include "tandem/datasets/data_source.h"
+
+namespace tandem::aggregator {
+namespace {
+
+Result<int> run(const TrainingFlags& training, const NetworkFlags& network, const OperationFlags& operation,
+                const Flags& flags) {
+  auto options = training.session_options();
+  if (!options) return options.error();
+  if (const auto unused = harmless_unused_flag(training)) spdlog::warn("{}", *unused);
+  auto server_options = network.server_options(training.window);
+  if (!server_options) return server_options.error();
+
+  std::shared_ptr<const Dataset> eval_data;
+  if (!training.eval_data.empty()) {
+    auto opened = datasets::open_dataset(training.eval_data, datasets::Split::kTest);
+    if (!opened) return opened.error();
+    eval_data = *opened;
+  }
+  auto stored = open_stored_run(training, flags);
+  if (!stored) return stored.error();
+  RunRecorder recorder(std::move(stored->directory), flags.to_toml(training.run_dir), training.quiet);
+  auto status = operation.make_status("tandem-aggregator");
+  if (!status) return status.error();
+  const int fewest =
+      std::max(options->min_clients, strategy_traits(options->strategy).value().minimum_updates);
+  StatusObserver observer(recorder, **status, options->clients, fewest);
+  auto status_server =
+      operation.serve(**status, [&](const std::string& line) { recorder.progress().note(line); });
+  if (!status_server) return status_server.error();
+
+  // The aggregator is made last, of a session that sends through it.
+  std::function<void(ConnectionId, wire::Frames)> send;
+  AggregatorSession session(
+      *options, {.send = [&](ConnectionId to, wire::Frames frames) { send(to, std::move(frames)); },
+                 .observer = &observer,
+                 .eval_data = eval_data.get(),
+                 .make_augmenter = augment::build_pipeline,
+                 .initial_weights = std::move(stored->initial_weights),
+                 .now = RunningClock::now,
+                 .checkpoints = &stored->storage.checkpoints});
+  wire::Limits limits;
+  limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
+  Aggregator aggregator(session, limits);
+  send = [&](ConnectionId to, wire::Frames frames) { aggregator.send(to, std::move(frames)); };
+  const DeviceList devices = server_options->devices;
+  if (auto listening = aggregator.listen(std::move(*server_options)); !listening) return listening.error();
+  if (auto prepared = session.prepare(); !prepared) return prepared.error();
+  if (stored->newest) {
+    if (auto resumed = session.resume(*stored->newest); !resumed) return resumed.error();
+    stored->newest.reset();
+  }
+  recorder.progress().note(describe_compute());
+  recorder.progress().note("listening on " + aggregator.endpoint() + ", waiting for " +
+                           std::to_string(options->clients) + " client(s)");
+  if (!network.endpoint_file.empty()) {
+    auto written = write_address_file("--endpoint-file", network.endpoint_file, aggregator.endpoint());
+    if (!written) return written.error();
+  }
+
+  std::optional<DeviceWatch> watch;
+  if (!network.insecure) {
+    watch.emplace(network.devices_file, devices,
+                  [&](DeviceList list) { aggregator.set_devices(std::move(list)); });
+  }
+  observer.listening();
+  const auto turn = [&] {
+    observer.turn(session.started(), session.refused_messages());
+    return stop_requested();
+  };
+  aggregator.run(turn, [&](const std::string& line) { recorder.progress().note(line); });
+  // A run that could not begin leaves its directory to the next attempt.
+  if (session.failure() && !session.started()) return *session.failure();
+  auto finished = recorder.finish(session, [&] {
+    (*status)->beat();
+    return stop_requested();
+  });
+  if (session.failure()) return *session.failure();
+  if (!finished) return finished.error();
+  return session.completed() ? kExitDone : kExitInterrupted;
+}
+
+}  // namespace
+}  // namespace tandem::aggregator
+
+int main(int argc, char** argv) {
+  using namespace tandem;
+  open_standard_descriptors();
+  Flags flags("tandem-aggregator", "Trains the tail of a split model and merges the fronts of its clients.");
+  aggregator::TrainingFlags training;
+  aggregator::NetworkFlags network;
+  network.add_to(flags);
+  training.add_to(flags);
+  OperationFlags operation;
+  operation.add_log_format(flags);
+  operation.add_status(flags);
+  if (const auto status = flags.parse(argc, argv)) return *status;
+  stop_on_signals();
+  return run_program(
+      "tandem-aggregator", training.threads,
+      [&] { return aggregator::run(training, network, operation, flags); }, operation.format());
+}

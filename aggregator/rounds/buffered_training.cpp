@@ -1,0 +1,474 @@
+#include "tandem/aggregator/rounds/buffered_training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "tandem/aggregator/evaluation/merged_evaluation.h"
+#include "tandem/aggregator/rounds/round_figures.h"
+
+namespace tandem::aggregator {
+namespace {
+
+constexpr int kMaxFailuresInARow = 100;
+/// To each client's last record; one that evaluated without an update in the merge gets a record for it.
+void add_evaluations(std::vector<ClientRecord>& records, const std::map<ClientId, wire::Evaluated>& results) {
+  for (const auto& [client, result] : results) {
+    auto record = std::find_if(records.rbegin(), records.rend(),
+                               [&](const ClientRecord& entry) { return entry.client == client.name; });
+    if (record == records.rend()) {
+      records.push_back({.client = client.name});
+      record = records.rbegin();
+    }
+    add_evaluation(*record, result);
+  }
+}
+
+}  // namespace
+
+BufferedTraining::BufferedTraining(const SessionOptions& options, Messenger& messenger, TrainedModel& model,
+                                   std::unique_ptr<Strategy> strategy, int buffer, const Dataset* eval_data,
+                                   std::function<TimePoint()> now, std::function<void()> checkpoint)
+    : options_(options),
+      messenger_(messenger),
+      model_(model),
+      strategy_(std::move(strategy)),
+      buffer_(buffer),
+      eval_data_(eval_data),
+      now_(std::move(now)),
+      clock_(now_),
+      checkpoint_(std::move(checkpoint)),
+      planner_(planner_options(options, model.minimum_batch)),
+      lr_schedule_(options.plan.lr_schedule),
+      divergence_(options) {}
+
+void BufferedTraining::begin(const std::vector<ClientId>& present) {
+  begun_ = true;
+  merge_started_ = now_();
+  messenger_.begin_round(1);
+  weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
+  strategy_->begin(*weights_);
+  if (options_.schedule_spans_run) span_schedule(present);
+  keep([&] {
+    for (const ClientId& client : present) dispatch(client, 0);
+  });
+}
+
+/// With --checkpoint-steps devices hear of what changes only once it is kept: none is ever ahead of what this
+/// side would go on from. Without, merges are kept.
+void BufferedTraining::keep(const std::function<void()>& change) {
+  const uint32_t merges = figures_.completed_rounds;
+  messenger_.hold();
+  change();
+  const bool is_due = options_.plan.checkpoint_steps > 0 || figures_.completed_rounds > merges;
+  if (is_due && settled()) checkpoint_();
+  messenger_.release();
+}
+
+void BufferedTraining::join(const ClientId& client) {
+  if (idle()) return;
+  if (evaluation_) return leave(client);  // there is nothing left to train, the final weights will come
+  tasks_.erase(client);
+  // It starts when the updates that are taken now were finished.
+  uint64_t from = 0;
+  for (const auto& [other, task] : tasks_) from = std::max(from, task.finish);
+  keep([&] { dispatch(client, from); });
+  take_updates();
+}
+
+void BufferedTraining::leave(const ClientId& client) {
+  if (evaluation_) {
+    tasks_.erase(client);
+    evaluation_->give_up(client);
+    return advance_evaluation();
+  }
+  if (tasks_.erase(client) == 0) return;
+  Member& member = *messenger_.roster().find(client);
+  if (idle()) return;
+  if (!member.said_bye) ++member.lost_rounds;
+  take_updates();
+}
+
+void BufferedTraining::go_on() {
+  const auto paused = clock_.go_on();
+  std::vector<ClientId> came;
+  for (auto& [client, task] : tasks_) {
+    task.deadline += paused;
+    if (task.update) came.push_back(client);
+  }
+  if (evaluation_) {
+    evaluation_->restart_deadline();
+    for (const auto& [client, task] : tasks_) evaluation_->extend_deadline(task.deadline);
+    return;
+  }
+  if (options_.update_order == UpdateOrder::kPlanned) return take_updates();
+  for (const ClientId& client : came) {
+    if (idle() || evaluation_ || messenger_.failure()) return;
+    take(client);
+  }
+}
+
+/// The period of a schedule that spans the run: the steps that each device is expected to make until so many
+/// updates are merged as the run has. Where all of them are equally fast they all make equally many, since
+/// one with fewer steps in an update sends more updates: updates / sum_k (1 / steps_k).
+void BufferedTraining::span_schedule(const std::vector<ClientId>& present) {
+  std::vector<double> steps;
+  for (const ClientId& client : present) {
+    const int64_t examples = messenger_.roster().find(client)->data.num_examples;
+    steps.push_back(std::max(1u, planner_.own_steps({.examples = examples})));
+  }
+  const double most = *std::max_element(steps.begin(), steps.end());
+  double updates_in_that_time = 0;  // of all, while the one with most steps makes one
+  for (const double own : steps) updates_in_that_time += most / own;
+  const double updates = static_cast<double>(options_.plan.rounds) * buffer_;
+  lr_schedule_.period_steps =
+      std::max(1.0, updates * most / updates_in_that_time - static_cast<double>(lr_schedule_.warmup_steps));
+}
+
+void BufferedTraining::dispatch(const ClientId& client, uint64_t from) {
+  Member& member = *messenger_.roster().find(client);
+  RoundPlan plan = planner_.plan(
+      {{client, {.examples = member.data.num_examples, .position = member.position}}}, sequence_ + 1);
+  if (plan.steps() > kMaxStepsOfRound) return messenger_.fail(too_many_steps());
+  Task task{.round = ++sequence_, .version = figures_.completed_rounds, .base = weights_};
+  task.part.batch_sizes = plan.batch_sizes.at(client);
+  task.part.first_example = member.position;
+  task.part.bytes_up_before = member.bytes_up;
+  task.part.bytes_down_before = member.bytes_down;
+  task.deadline = deadline_of(task);
+  task.allowance = allowance_of(client);
+  task.finish = from + std::max(1u, task.part.planned_steps());
+  member.position += task.part.planned_examples();
+  member.took_part = true;
+  send_begin_round(client, task);
+  tasks_.insert_or_assign(client, std::move(task));
+}
+
+TimePoint BufferedTraining::deadline_of(const Task& task) const {
+  return clock_.now() + options_.step_deadline * int64_t{task.part.planned_steps()} +
+         options_.update_deadline;
+}
+
+/// The deadline is made of both, and holds where the user gave one of them.
+TransferAllowance BufferedTraining::allowance_of(const ClientId& client) const {
+  return {messenger_.roster(), {client}, std::min(options_.step_allowance, options_.update_allowance)};
+}
+
+void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
+  messenger_.send(client,
+                  wire::BeginRound{.first_example = task.part.first_example,
+                                   .batch_sizes = task.part.batch_sizes,
+                                   .previous_loss = value_or_nan(figures_.eval_loss),
+                                   .previous_accuracy = value_or_nan(figures_.eval_accuracy),
+                                   .front = *task.base,
+                                   .lr_schedule = lr_schedule_,
+                                   .ordinal = task.version + 1},
+                  task.round);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Messages in.
+
+bool BufferedTraining::receive(const ClientId& client, wire::Message message) {
+  if (std::holds_alternative<wire::Evaluated>(message.body)) {
+    handle_evaluated(client, message);
+    return true;
+  }
+  const bool known = std::holds_alternative<wire::Trained>(message.body) ||
+                     std::holds_alternative<wire::FrontUpdate>(message.body);
+  const auto found = tasks_.find(client);
+  if (!known || idle() || found == tasks_.end() || message.key.round != found->second.round) return known;
+  if (const auto* trained = std::get_if<wire::Trained>(&message.body)) {
+    handle_trained(client, found->second, *trained);
+  } else {
+    handle_front_update(client, found->second, std::move(std::get<wire::FrontUpdate>(message.body)));
+  }
+  return true;
+}
+
+void BufferedTraining::handle_trained(const ClientId& client, Task& task, const wire::Trained& trained) {
+  if (task.part.trained) return;
+  if (evaluation_) {  // too late for a merge, and now it can evaluate
+    tasks_.erase(client);
+    evaluation_->extend_deadline(now_() + options_.update_deadline);
+    return evaluation_->ask(client);
+  }
+  auto checked = check_trained(trained, task.part.planned_examples());
+  if (checked) checked = divergence_.check_loss(trained.loss_sum, trained.examples);
+  if (!checked) {
+    messenger_.count_refused();
+    if (checked.error().code == ErrorCode::kNonFinite) divergence_.useless(client, checked.error().message);
+    if (ends_as_diverged()) return;
+    messenger_.count_offence(client, checked.error().message);
+    return start_again(client, checked.error().message);
+  }
+  record_trained(task.part, trained);
+  figures_.applied_examples += static_cast<int64_t>(trained.examples);
+  messenger_.send(client, wire::EndRound{}, task.round);
+}
+
+/// What the client did last cannot be used: it begins anew from the newest weights.
+void BufferedTraining::start_again(const ClientId& client, const std::string& reason) {
+  const auto node = tasks_.extract(client);
+  messenger_.event("excluded", client.name, reason + "; it starts again");
+  ++messenger_.roster().find(client)->lost_rounds;
+  messenger_.send(client, wire::Skip{.until_next_round = true, .reason = reason}, node.mapped().round);
+  if (++failed_in_a_row_ > kMaxFailuresInARow) {
+    return messenger_.fail({ErrorCode::kNonFinite,
+                            std::to_string(kMaxFailuresInARow) +
+                                " trainings in a row gave nothing: they diverged or took too long; see the "
+                                "excluded clients in metrics.jsonl, lower --learning-rate or raise "
+                                "--step-deadline"});
+  }
+  keep([&] { dispatch(client, node.mapped().finish); });
+  take_updates();
+}
+
+/// Fails the run where the last trainings of more than half of the clients were of no use: of those that are
+/// there, and of those that had to leave because theirs were.
+bool BufferedTraining::ends_as_diverged() {
+  const std::vector<ClientId> present = messenger_.roster().present();
+  const auto others = std::count_if(present.begin(), present.end(),
+                                    [&](const ClientId& client) { return !divergence_.knows(client); });
+  const auto verdict = divergence_.verdict(static_cast<size_t>(others), present.size());
+  if (verdict) fail_unless(messenger_, *verdict);
+  return verdict.has_value();
+}
+
+void BufferedTraining::tick(TimePoint as_of) {
+  if (evaluation_ && !awaits_evaluation()) return expire_evaluation(as_of);
+  if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return;
+  std::vector<ClientId> late;
+  for (const auto& [client, task] : tasks_) {
+    if (!task.update && as_of >= task.late_at()) late.push_back(client);
+  }
+  for (const ClientId& client : late) {
+    // What came of the one before may have been the last merge.
+    if (idle() || evaluation_ || messenger_.failure()) return;
+    start_again(client, "no update came within the step deadlines of its steps and the update deadline");
+  }
+}
+
+std::optional<TimePoint> BufferedTraining::next_deadline() const {
+  std::optional<TimePoint> next;
+  if (evaluation_ && awaits_evaluation()) return next;
+  if (evaluation_ && !waits_for_training()) return evaluation_->deadline();
+  if (idle() || clock_.is_paused() || options_.stragglers == StragglerRule::kWait) return next;
+  for (const auto& [client, task] : tasks_) {
+    if (!task.update) next = next ? std::min(*next, task.late_at()) : task.late_at();
+  }
+  return next;
+}
+
+void BufferedTraining::handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update) {
+  if (!task.part.trained || task.update) return;
+  task.update = ClientUpdate{.client = client,
+                             .weights = std::move(update.front),
+                             .examples = std::min(update.examples, task.part.examples),
+                             .steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, task.part.steps)),
+                             .base = *task.base};
+  if (clock_.is_paused()) return;
+  if (options_.update_order == UpdateOrder::kArrival) {
+    take(client);
+  } else {
+    take_updates();
+  }
+}
+
+void BufferedTraining::resume(const ClientId& client, const wire::MessageKey& progress, bool went_back) {
+  const auto found = tasks_.find(client);
+  if (found == tasks_.end()) {
+    if (!evaluation_) return join(client);
+    if (!evaluation_->waits_for(client)) return;
+    // While it was away time may have stood still.
+    if (clock_.is_paused()) evaluation_->extend_deadline(now_() + options_.update_deadline);
+    if (!went_back && progress.round == evaluation_->progress().round()) return;
+    return evaluation_->ask(client);
+  }
+  const Task& task = found->second;
+  if (task.update) return;
+  if (!messenger_.is_of_this_run(progress) || progress.round != task.round) {
+    send_begin_round(client, task);
+  } else if (task.part.trained) {
+    messenger_.send(client, wire::EndRound{}, task.round);
+  }
+}
+
+std::vector<wire::RequestId> BufferedTraining::held_requests(const ClientId& client) const {
+  std::vector<wire::RequestId> held;
+  if (evaluation_ && !evaluation_->waits_for(client)) {
+    held.push_back({wire::MessageType::kEvaluated, evaluation_->progress().round()});
+  }
+  const auto task = tasks_.find(client);
+  if (task == tasks_.end()) return held;
+  if (task->second.part.trained) held.push_back({wire::MessageType::kTrained, task->second.round});
+  if (task->second.update) held.push_back({wire::MessageType::kFrontUpdate, task->second.round});
+  return held;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Updates.
+
+std::map<ClientId, BufferedTraining::Task>::iterator BufferedTraining::next_to_take() {
+  return std::min_element(tasks_.begin(), tasks_.end(), [](const auto& a, const auto& b) {
+    return a.second.finish < b.second.finish;  // equally early: in client order, which is the map's
+  });
+}
+
+void BufferedTraining::take_updates() {
+  while (options_.update_order == UpdateOrder::kPlanned && !clock_.is_paused() && !idle() &&
+         !messenger_.failure()) {
+    const auto next = next_to_take();
+    if (next == tasks_.end() || !next->second.update) return;
+    take(ClientId(next->first));
+  }
+}
+
+void BufferedTraining::take(const ClientId& client) {
+  keep([&] { take_and_dispatch(client); });
+}
+
+void BufferedTraining::take_and_dispatch(const ClientId& client) {
+  auto node = tasks_.extract(client);
+  Task& task = node.mapped();
+  ClientUpdate update = std::move(*task.update);
+  update.staleness = figures_.completed_rounds - task.version;
+  const Member& member = *messenger_.roster().find(client);
+  if (update.examples == 0) {
+    messenger_.event("bad-front", client.name, "it was trained on no example; left out of the buffer");
+  } else if (const auto added = strategy_->add(std::move(update)); !added) {
+    messenger_.offence(client, "bad-front", added.error().message + "; left out of the buffer");
+    if (added.error().code == ErrorCode::kNonFinite) divergence_.useless(client, added.error().message);
+    if (ends_as_diverged()) return;
+  } else {
+    failed_in_a_row_ = 0;
+    divergence_.useful(client);
+    buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));
+  }
+  if (strategy_->updates() >= buffer_) merge();
+  if (!idle() && !evaluation_ && !messenger_.failure()) dispatch(client, task.finish);
+}
+
+void BufferedTraining::merge() {
+  const auto merged = strategy_->merge();
+  if (!merged && merged.error().code == ErrorCode::kNonFinite) {
+    return fail_unless(messenger_, divergence_.error(merged.error().message));
+  }
+  if (merged) {
+    copy_values(*merged, model_.device.exchanged());
+  } else {
+    messenger_.event("merge-skipped", "", merged.error().message + "; the weights stay as they were");
+  }
+  weights_ = std::make_shared<const NamedTensors>(cpu_snapshot(model_.device.exchanged()));
+  evaluate_or_complete();
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Evaluation, and the end of a merge.
+
+void BufferedTraining::evaluate_or_complete() {
+  if (evaluate_here(options_, model_, eval_data_, figures_)) return complete_merge();
+  std::map<ClientId, uint64_t> examples = held_out_examples();
+  if (examples.empty()) say_that_nobody_evaluates(messenger_, eval_data_, figures_);
+  const bool is_last = figures_.completed_rounds + 1 >= options_.plan.rounds;
+  if (examples.empty() || !is_last) return complete_merge();
+  begin_evaluation(std::move(examples));
+}
+
+/// Of everybody who trains and holds some back.
+std::map<ClientId, uint64_t> BufferedTraining::held_out_examples() const {
+  std::map<ClientId, uint64_t> examples;
+  for (const auto& [client, member] : messenger_.roster().members()) {
+    // Without a connection: not back yet since this aggregator was started.
+    const bool trains = member.present && member.connection != ConnectionId{};
+    if (trains && member.held_out_examples > 0) examples[client] = member.held_out_examples;
+  }
+  return examples;
+}
+
+void BufferedTraining::begin_evaluation(std::map<ClientId, uint64_t> examples) {
+  evaluation_.emplace(
+      options_, messenger_, model_, nullptr, now_,
+      EvaluationRequest{.round = ++sequence_, .examples = std::move(examples), .weights = *weights_});
+  // What stays on a device is part of what it evaluates, and how far it has come is chance: where a run can
+  // be repeated to the bit, it finishes what it trains.
+  const bool finishes = options_.update_order == UpdateOrder::kPlanned && model_.device.keeps_something();
+  for (auto entry = tasks_.begin(); entry != tasks_.end();) {
+    const auto& [client, task] = *entry;
+    if (finishes && evaluation_->waits_for(client) && !task.part.trained) {
+      evaluation_->extend_deadline(task.deadline);
+      ++entry;
+      continue;
+    }
+    messenger_.send(
+        client,
+        wire::Skip{.until_next_round = true, .reason = "the last merge is done, without what it trains now"},
+        task.round);
+    entry = tasks_.erase(entry);
+  }
+  for (const ClientId& client : evaluation_->progress().outstanding()) {
+    if (!tasks_.contains(client)) evaluation_->ask(client);
+  }
+}
+
+/// Whether the run waits for somebody who is to evaluate.
+bool BufferedTraining::awaits_evaluation() const {
+  return clock_.is_paused() && evaluation_->progress().waits_for_any(messenger_.roster().awaited());
+}
+
+bool BufferedTraining::waits_for_training() const {
+  return options_.stragglers == StragglerRule::kWait && !tasks_.empty();
+}
+
+void BufferedTraining::handle_evaluated(const ClientId& client, const wire::Message& message) {
+  if (!evaluation_ || !evaluation_->is_of(message.key)) return;
+  evaluation_->receive(client, message);
+  advance_evaluation();
+}
+
+void BufferedTraining::expire_evaluation(TimePoint as_of) {
+  if (waits_for_training() || as_of < evaluation_->deadline()) return;
+  evaluation_->expire();
+  advance_evaluation();
+}
+
+void BufferedTraining::advance_evaluation() {
+  if (!evaluation_->complete()) return;
+  tasks_.clear();
+  figures_.eval_loss = evaluation_->progress().loss();
+  figures_.eval_accuracy = evaluation_->progress().accuracy();
+  keep([&] { complete_merge(); });
+}
+
+void BufferedTraining::complete_merge() {
+  ++figures_.completed_rounds;
+  report_merge();
+  if (figures_.completed_rounds >= options_.plan.rounds) {
+    fail_unless(messenger_, evaluation_ ? divergence_.check_evaluation(*evaluation_)
+                                        : divergence_.check_evaluation(figures_.eval_loss));
+  }
+  evaluation_.reset();
+  strategy_->begin(*weights_);
+  messenger_.begin_round(figures_.completed_rounds + 1);
+}
+
+void BufferedTraining::report_merge() {
+  RoundReport report;
+  report.clients = std::exchange(buffered_, {});
+  report.record = sum_of(report.clients);
+  RoundRecord& record = report.record;
+  record.round = figures_.completed_rounds;
+  record.clients = static_cast<int>(report.clients.size());
+  record.eval_loss = figures_.eval_loss;
+  record.eval_accuracy = figures_.eval_accuracy;
+  const TimePoint now = now_();
+  record.seconds = seconds_between(std::exchange(merge_started_, now), now);
+  record.bytes_up = messenger_.bytes_up() - std::exchange(bytes_up_before_, messenger_.bytes_up());
+  record.bytes_down = messenger_.bytes_down() - std::exchange(bytes_down_before_, messenger_.bytes_down());
+  if (evaluation_) add_evaluations(report.clients, evaluation_->progress().results());
+  for (ClientRecord& client : report.clients) client.round = record.round;
+  figures_.training_seconds += record.seconds;
+  messenger_.observe(messenger_.observer().on_round(report));
+}
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,92 @@
+#include "tandem/aggregator/tail/tails.h"
+
+#include <string>
+#include <utility>
+
+#include "tandem/core/training/device_model.h"
+
+namespace tandem::aggregator {
+namespace {
+
+// Names in their state.
+constexpr const char* kWeights = "weights.";
+constexpr const char* kOptimizer = "optimizer.";
+
+std::string replica_prefix(const ClientId& client) {
+  return "replica." + client.name + "/";
+}
+
+}  // namespace
+
+Tails::Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, BatchNormMode batch_norm)
+    : options_(options),
+      has_replicas_(algorithm == Algorithm::kSplitFedV1),
+      batch_norm_(batch_norm),
+      merged_(std::move(tail), options) {
+  // Nothing is local about a tail that all clients share.
+  if (!has_replicas_) batch_norm_ = BatchNormMode::kAverage;
+}
+
+Result<void> Tails::begin_round(const std::vector<ClientId>& clients, const NamedTensors& control) {
+  if (!has_replicas_) return {};
+  for (const ClientId& client : clients) {
+    std::unique_ptr<TailTrainer>& replica = replicas_[client];
+    if (!replica) replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
+    copy_values(exchanged(), exchanged_state(replica->tail(), batch_norm_));
+    if (auto begun = replica->optimizer().begin_round(control); !begun) return begun;
+  }
+  return {};
+}
+
+TailTrainer& Tails::of(const ClientId& client) {
+  return has_replicas_ ? *replicas_.at(client) : merged_;
+}
+
+NamedTensors Tails::exchanged() const {
+  return exchanged_state(merged_.tail(), batch_norm_);
+}
+
+NamedTensors Tails::replica_weights(const ClientId& client) {
+  return exchanged_state(replicas_.at(client)->tail(), batch_norm_);
+}
+
+NamedTensors Tails::end_round(const ClientId& client) {
+  return has_replicas_ ? replicas_.at(client)->optimizer().end_round() : NamedTensors{};
+}
+
+TailTrainer& Tails::for_evaluation(const ClientId& client) {
+  if (!has_replicas_ || batch_norm_ != BatchNormMode::kLocal) return merged_;
+  copy_values(exchanged(), replica_weights(client));
+  return *replicas_.at(client);
+}
+
+NamedTensors Tails::state() const {
+  NamedTensors state;
+  append(state, merged_.optimizer().state(), kOptimizer);
+  for (const auto& [client, replica] : replicas_) {
+    append(state, replica->settled_state(), replica_prefix(client) + kWeights);
+    append(state, replica->optimizer().state(), replica_prefix(client) + kOptimizer);
+  }
+  return state;
+}
+
+Result<void> Tails::load_state(const NamedTensors& state, const std::vector<ClientId>& replicas) {
+  if (auto loaded = merged_.optimizer().load_state(without_prefix(state, kOptimizer)); !loaded) return loaded;
+  for (const ClientId& client : replicas) {
+    auto replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
+    const NamedTensors own = without_prefix(state, replica_prefix(client));
+    if (auto loaded = replica->tail().load(without_prefix(own, kWeights)); !loaded) return loaded;
+    if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded)
+      return loaded;
+    replicas_.insert_or_assign(client, std::move(replica));
+  }
+  return {};
+}
+
+std::vector<ClientId> Tails::replicas() const {
+  std::vector<ClientId> clients;
+  for (const auto& [client, replica] : replicas_) clients.push_back(client);
+  return clients;
+}
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "tandem/aggregator/tail/tail_trainer.h"
+#include "tandem/core/base/ids.h"
+#include "tandem/core/training/training_plan.h"
+
+namespace tandem::aggregator {
+
+/// The tails that a run trains: the merged one, shared by all clients, or for splitfed-v1 a replica for each
+/// client, which starts every round from the merged one and keeps its optimiser's state across rounds.
+/// Not thread-safe.
+class Tails {
+ public:
+  /// `tail` shares its weights with the merged model.
+  Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, BatchNormMode batch_norm);
+
+  /// Replicas take the merged weights; batch norm stays theirs where it is local. `control`: SCAFFOLD's c.
+  Result<void> begin_round(const std::vector<ClientId>& clients, const NamedTensors& control);
+
+  /// The tail that the client's steps train.
+  TailTrainer& of(const ClientId& client);
+  bool has_replicas() const { return has_replicas_; }
+  /// What of a tail is merged.
+  NamedTensors exchanged() const;
+  /// A replica's weights for the merge, aliases; requires replicas.
+  NamedTensors replica_weights(const ClientId& client);
+  /// SCAFFOLD: change of a replica's control variates; empty without replicas.
+  NamedTensors end_round(const ClientId& client);
+
+  /// A tail with the merged weights for a client's evaluation: its replica where batch norm stays local.
+  TailTrainer& for_evaluation(const ClientId& client);
+
+  /// The merged tail's trainer: for evaluation, and its optimiser's state.
+  TailTrainer& merged() { return merged_; }
+  const TailTrainer& merged() const { return merged_; }
+  /// What a checkpoint keeps besides the merged model: the shared tail's optimiser, or each replica's weights
+  /// and optimiser. Between steps or inside an open one, which then never was.
+  NamedTensors state() const;
+  /// The reverse. An error may leave a part of it loaded.
+  Result<void> load_state(const NamedTensors& state, const std::vector<ClientId>& replicas);
+  /// Clients that have a replica.
+  std::vector<ClientId> replicas() const;
+
+ private:
+  TailTrainerOptions options_;
+  bool has_replicas_;
+  BatchNormMode batch_norm_;
+  TailTrainer merged_;
+  std::map<ClientId, std::unique_ptr<TailTrainer>> replicas_;
+};
+
+}  // namespace tandem::aggregator

@@ -1,0 +1,151 @@
+#include "tandem/core/program/flag_detail.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <type_traits>
+
+#include "tandem/core/base/specification.h"
+#include "tandem/core/base/toml_text_detail.h"
+#include "tandem/core/base/wording_detail.h"
+
+namespace tandem::detail {
+namespace {
+
+/// "~/x" is in the user's home, as in a shell. "~name" would have to be looked up: it is refused rather than
+/// taken for a file of that name.
+Result<std::string> resolve_path(const std::string& label, const std::string& text,
+                                 const std::filesystem::path& folder) {
+  if (text.empty()) return text;
+  if (text.front() != '~') return folder.empty() ? text : canonical_path(folder / text);
+  if (text.size() > 1 && text[1] != '/') {
+    return invalid(
+        label + " is " + in_quotes(text) +
+        ": only ~/ at the beginning of a path is somebody's home, yours; write the path out, or ./" + text +
+        " for a file of that name");
+  }
+  const char* home = std::getenv("HOME");
+  if (home == nullptr || *home == '\0') {
+    return invalid(label + " is " + in_quotes(text) + ", and HOME is not set; write the path out");
+  }
+  return home + text.substr(1);
+}
+
+/// Stores one flag's texts into its variable. `label` is how the reader knows the flag.
+struct Assign {
+  const Flag& flag;
+  const std::string& label;
+  const Texts& texts;
+  const std::filesystem::path& folder;
+
+  const std::string& text() const { return texts.front(); }
+
+  Result<void> operator()(std::string* value) const {
+    if (!flag.choices.empty() &&
+        std::find(flag.choices.begin(), flag.choices.end(), text()) == flag.choices.end()) {
+      return invalid(label + " must be one of " + joined(flag.choices) + ", got " + in_quotes(text()) +
+                     did_you_mean(text(), flag.choices));
+    }
+    *value = text();
+    if (!flag.is_data) return {};
+    Result<void> outcome;
+    *value = with_changed_path(text(), [&](const std::string& path) {
+      auto resolved = resolve_path(label, path, folder);
+      if (resolved) return *resolved;
+      outcome = resolved.error();
+      return path;
+    });
+    return outcome;
+  }
+
+  template <class T>
+  Result<void> operator()(T* value) const requires std::is_integral_v<T> {
+    const char* end = text().data() + text().size();
+    T parsed{};
+    const auto [stop, error] = std::from_chars(text().data(), end, parsed);
+    if (error != std::errc{} || stop != end) {
+      return invalid(label + " must be a whole number from " + number_text(std::numeric_limits<T>::min()) +
+                     " to " + number_text(std::numeric_limits<T>::max()) + ", got " + in_quotes(text()));
+    }
+    *value = parsed;
+    return {};
+  }
+
+  Result<void> operator()(double* value) const {
+    constexpr double kLimit = std::numeric_limits<double>::max();
+    const auto parsed = parse_number(label, text(), -kLimit, kLimit);
+    if (!parsed) return parsed.error();
+    *value = *parsed;
+    return {};
+  }
+
+  Result<void> operator()(bool* value) const {
+    if (text() != "true" && text() != "false") {
+      return invalid(label + " must be true or false, got " + in_quotes(text()));
+    }
+    *value = text() == "true";
+    return {};
+  }
+
+  Result<void> operator()(Texts* value) const {
+    *value = texts;
+    return {};
+  }
+
+  Result<void> operator()(std::filesystem::path* value) const {
+    const auto resolved = resolve_path(label, text(), folder);
+    if (!resolved) return resolved.error();
+    *value = *resolved;
+    return {};
+  }
+};
+
+struct CanonicalText {
+  const Flag& flag;
+
+  std::string operator()(const std::string* value) const {
+    const auto parsed = parse_specification(*value);
+    if (!flag.is_data || !parsed || !names_files(parsed->scheme)) return canonical_specification(*value);
+    return with_changed_path(*value, [](const std::string& path) { return canonical_path(path); });
+  }
+  std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
+  std::string operator()(const Texts* value) const { return joined(*value); }
+  std::string operator()(const std::filesystem::path* value) const { return canonical_path(*value); }
+  template <class T>
+  std::string operator()(const T* value) const {
+    return number_text(*value);
+  }
+};
+
+}  // namespace
+
+std::string canonical_path(const std::filesystem::path& path) {
+  if (path.empty()) return "";
+  const auto normal = std::filesystem::absolute(path).lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).string();
+}
+
+std::string with_changed_path(const std::string& text,
+                              const std::function<std::string(const std::string&)>& change) {
+  const auto parsed = parse_specification(text);
+  if (!parsed || !names_files(parsed->scheme) || parsed->location.empty()) return text;
+  const size_t begin = parsed->scheme.size() + 1;
+  return text.substr(0, begin) + change(parsed->location) + text.substr(begin + parsed->location.size());
+}
+
+std::string canonical_text(const Flag& flag) {
+  return std::visit(CanonicalText{flag}, flag.target);
+}
+
+Result<void> assign(Flag& flag, const std::string& label, const Texts& texts,
+                    const std::filesystem::path& folder) {
+  for (const std::string& text : texts) {
+    // Both the configuration and the metrics are UTF-8 files; other bytes could not be written back.
+    if (!is_utf8(text)) return invalid(label + " is not valid UTF-8");
+  }
+  const auto stored = std::visit(Assign{flag, label, texts, folder}, flag.target);
+  if (stored) flag.given = true;
+  return stored;
+}
+
+}  // namespace tandem::detail

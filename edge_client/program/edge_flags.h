@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/program/flags.h"
+#include "tandem/core/transport/zmq_client.h"
+
+namespace tandem::edge_client {
+
+/// The flags of tandem-edge.
+struct EdgeFlags {
+  std::string name;
+  std::string endpoint = "tcp://127.0.0.1:5555";
+  std::string server_key;
+  std::filesystem::path key_file;
+  bool insecure = false;
+  double give_up_after = 0;
+  double resend_after = 15;
+  int64_t max_frame_mib = 256;
+  std::string fault;
+  uint64_t fault_seed = 1;
+
+  std::string data;
+  std::string shard;
+  std::string partition = "iid";
+  uint64_t partition_seed = 1;
+  double hold_out = 0;
+
+  std::string device = "cpu";
+  int32_t threads = 0;
+  int32_t prefetch = 2;
+  std::filesystem::path run_dir;
+  bool resume = false;
+  std::filesystem::path seal_key;
+  std::filesystem::path save_front;
+  bool quiet = false;
+
+  void add_to(Flags& flags);
+  /// Reads the key. Errors name the flag or file.
+  Result<ZmqClientOptions> client_options() const;
+
+ private:
+  Result<void> check_no_flag_is_unused() const;
+};
+
+}  // namespace tandem::edge_client

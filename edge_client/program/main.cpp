@@ -1,0 +1,144 @@
+// tandem-edge: trains the front of a split model on this device's own data.
+#include <spdlog/spdlog.h>
+
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <system_error>
+
+#include "tandem/augment/pipeline.h"
+#include "tandem/core/base/interrupt.h"
+#include "tandem/core/base/open_files.h"
+#include "tandem/core/base/running_clock.h"
+#include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/program.h"
+#include "tandem/core/run/patient_write.h"
+#include "tandem/core/run/progress.h"
+#include "tandem/core/storage/safetensors.h"
+#include "tandem/core/training/compute_device.h"
+#include "tandem/datasets/data_source.h"
+#include "tandem/edge_client/program/edge_client.h"
+#include "tandem/edge_client/program/edge_display.h"
+#include "tandem/edge_client/program/edge_flags.h"
+#include "tandem/edge_client/program/edge_status.h"
+#include "tandem/edge_client/program/stored_device.h"
+
+namespace tandem::edge_client {
+namespace {
+
+Result<datasets::HeldOutSplit> open_data(const EdgeFlags& flags) {
+  auto dataset = datasets::open_dataset(flags.data, datasets::Split::kTrain);
+  if (!dataset) return dataset.error();
+  const datasets::ShardOptions shard{
+      .shard = flags.shard, .partition = flags.partition, .seed = flags.partition_seed};
+  auto part = datasets::take_shard(*dataset, shard);
+  if (!part) return part.error();
+  return datasets::hold_out(*part, flags.hold_out, shard);
+}
+
+Result<void> save_front(const EdgeFlags& flags, const EdgeSession& session, EdgeDisplay& display) {
+  if (flags.save_front.empty()) return {};
+  return write_patiently(
+      [&] {
+        return save_safetensors(
+            flags.save_front, {session.final_front(), {{"format", "pt"}, {"model", session.plan()->model}}});
+      },
+      stop_requested, [&](const std::string& line) { display.warn(line); });
+}
+
+/// Found now rather than when the run is over.
+Result<void> check_front_is_new(const std::filesystem::path& path) {
+  std::error_code error;
+  if (path.empty() || !std::filesystem::exists(std::filesystem::symlink_status(path, error))) return {};
+  return Error{
+      ErrorCode::kInvalidArgument,
+      "--save-front " + path.string() +
+          ": there is a file already, and it is not overwritten; choose another name or move it away"};
+}
+
+Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const Flags& all) {
+  auto transport = flags.client_options();
+  if (!transport) return transport.error();
+  EdgeDisplay display(flags.quiet);
+  auto status = operation.make_status("tandem-edge");
+  if (!status) return status.error();
+  EdgeStatus edge_status(**status);
+  auto status_server = operation.serve(**status, [&](const std::string& line) { display.note(line); });
+  if (!status_server) return status_server.error();
+  auto device = parse_device(flags.device);
+  if (!device) return device.error();
+  if (auto is_new = check_front_is_new(flags.save_front); !is_new) return is_new.error();
+  auto data = open_data(flags);
+  if (!data) return data.error();
+  auto stored = open_stored_device(flags, all);
+  if (!stored) return stored.error();
+
+  // The client is made last, of a session that sends through it.
+  std::function<void(wire::Frames)> send;
+  std::function<LinkState()> link;
+  EdgeSession session({.instance = stored->instance,
+                       .device = *device,
+                       .prefetch = flags.prefetch,
+                       .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000)),
+                       .comes_back = !flags.run_dir.empty()},
+                      {.send = [&](wire::Frames frames) { send(std::move(frames)); },
+                       .dataset = data->train.get(),
+                       .held_out = data->held_out.get(),
+                       .make_augmenter = augment::build_pipeline,
+                       .now = RunningClock::now,
+                       .link = [&] { return link(); },
+                       .checkpoints = stored->checkpoints.get(),
+                       .on_step =
+                           [&](const EdgeReport& report) {
+                             edge_status.step(report);
+                             display.step(report);
+                           },
+                       .on_note = [&](const std::string& line) { display.note(line); },
+                       .on_warning = [&](const std::string& line) { display.warn(line); }});
+  wire::Limits limits;
+  limits.max_tensor_bytes = static_cast<uint64_t>(transport->max_frame_bytes);
+  EdgeClient client(session,
+                    {.transport = std::move(*transport),
+                     .limits = limits,
+                     .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
+                    [&](const std::string& line) { display.note(line); });
+  send = [&](wire::Frames frames) { client.send(std::move(frames)); };
+  link = [&] { return client.link(); };
+  display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
+               std::to_string(data->train->describe().num_examples) + " examples" +
+               (data->held_out
+                    ? " and holds back " + std::to_string(data->held_out->describe().num_examples) + " more"
+                    : std::string()) +
+               ", connecting to " + flags.endpoint);
+  display.note(describe_compute());
+  if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
+  const auto turn = [&] {
+    edge_status.turn(session, client.connected());
+    return stop_requested();
+  };
+  if (auto ran = client.run(turn); !ran) return ran.error();
+  if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
+  if (auto saved = save_front(flags, session, display); !saved) return saved.error();
+  display.finished(session);
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace tandem::edge_client
+
+int main(int argc, char** argv) {
+  using namespace tandem;
+  open_standard_descriptors();
+  Flags flags("tandem-edge", "Trains the front of a split model on this device's own data.");
+  edge_client::EdgeFlags edge;
+  edge.add_to(flags);
+  OperationFlags operation;
+  operation.add_log_format(flags);
+  operation.add_status(flags);
+  if (const auto status = flags.parse(argc, argv)) return *status;
+  stop_on_signals();
+  return run_program(
+      "tandem-edge", edge.threads, [&] { return edge_client::run(edge, operation, flags); },
+      operation.format());
+}

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include "tandem/core/base/result.h"
+#include "tandem/core/training/device_model.h"
+#include "tandem/core/training/part_optimizer.h"
+#include "tandem/core/training/training_plan.h"
+#include "tandem/edge_client/training/front_trainer.h"
+
+namespace tandem::edge_client {
+
+/// How this device's model did on one batch.
+struct BatchLoss {
+  double loss = 0;  ///< mean over the batch
+  uint32_t correct = 0;
+};
+
+struct DeviceTrainerOptions {
+  PartOptimizer::Options optimizer;  ///< each part has its own, with its own state
+  at::Device device = at::kCPU;
+  uint32_t window = 1;
+};
+
+/// Trains what a device holds of the model, in one of three ways that the plan chooses:
+/// with gradients from the tail (`front()`), U-shaped (`front()` and `train_head`), or on its own loss
+/// (`train_locally`). Not thread-safe; lives on the compute thread.
+class DeviceTrainer {
+ public:
+  DeviceTrainer(DeviceModel model, DeviceTrainerOptions options);
+
+  /// Starts a round from what was merged; optimisers keep their state. kShapeMismatch or kNonFinite name
+  /// the tensor, and then nothing has changed.
+  Result<void> begin_round(const NamedTensors& merged, const NamedTensors& control);
+
+  /// The front's half of each step.
+  FrontTrainer& front() { return front_trainer_; }
+
+  struct HeadStep {
+    BatchLoss result;
+    at::Tensor gradient;  ///< of the mean loss with respect to the outputs, CPU
+  };
+  /// U-shaped: one step of the head on the tail's outputs. Requires a head.
+  HeadStep train_head(const at::Tensor& outputs, const at::Tensor& labels);
+
+  struct LocalStep {
+    BatchLoss result;
+    at::Tensor activations;  ///< at the cut, before the step; detached, CPU
+  };
+  /// One step of everything the device holds on its own loss: that of the auxiliary head, or without one
+  /// of the front, which then is the whole model.
+  LocalStep train_locally(const at::Tensor& inputs, const at::Tensor& labels);
+
+  /// What travels back, as a snapshot on the CPU.
+  NamedTensors weights() const { return cpu_snapshot(model_.exchanged()); }
+  /// SCAFFOLD: change of the control variates in this round; empty without.
+  NamedTensors end_round();
+
+  // Evaluation: no gradients, evaluation mode, training mode again afterwards.
+  at::Tensor evaluate_front(const at::Tensor& inputs);
+  BatchLoss evaluate_head(const at::Tensor& outputs, const at::Tensor& labels);
+  /// What a checkpoint keeps: weights and buffers, whatever of them stays here, and the optimisers.
+  NamedTensors state() const;
+  /// The reverse; steps that were open are opened by front().reopen().
+  Result<void> load_state(const NamedTensors& state);
+
+  /// Loads weights to evaluate; the round that follows loads its own.
+  Result<void> load(const NamedTensors& merged) { return model_.load(merged); }
+
+ private:
+  DeviceModel model_;
+  DeviceTrainerOptions options_;
+  FrontTrainer front_trainer_;
+  std::optional<PartOptimizer> head_optimizer_;
+  std::optional<PartOptimizer> auxiliary_optimizer_;
+};
+
+}  // namespace tandem::edge_client
