@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "tandem/aggregator/rounds/activation_checks.h"
-#include "tandem/aggregator/rounds/round_figures.h"
 #include "tandem/core/training/device_model.h"
+#include "tandem/core/training/objective.h"
 
 namespace tandem::aggregator {
 
@@ -25,7 +25,7 @@ DeviceEvaluation::DeviceEvaluation(const SessionOptions& options, Messenger& mes
 }
 
 void DeviceEvaluation::ask(const ClientId& client) {
-  messenger_.send(client, wire::Evaluate{.front = weights_}, progress_.round());
+  messenger_.send(client, wire::Evaluate{weights_}, progress_.round());
 }
 
 void DeviceEvaluation::ask_again(const ClientId& client, bool went_back) {
@@ -34,8 +34,8 @@ void DeviceEvaluation::ask_again(const ClientId& client, bool went_back) {
 }
 
 void DeviceEvaluation::receive(const ClientId& client, const wire::Message& message) {
-  if (const auto* figures = std::get_if<wire::Evaluated>(&message.body)) {
-    if (const auto recorded = progress_.record(client, *figures); !recorded) {
+  if (const auto* evaluated = std::get_if<wire::Evaluated>(&message.body)) {
+    if (const auto recorded = progress_.record(client, evaluated->figures); !recorded) {
       refuse(client, recorded.error());
     }
   } else {
@@ -54,11 +54,11 @@ void DeviceEvaluation::answer_batch(const ClientId& client, const wire::Message&
   const at::Tensor outputs = tails_->for_evaluation(client).evaluate(data.activations);
   wire::Body answer = wire::Outputs{outputs};
   if (!options_.plan.u_shaped()) {
-    const auto [loss, correct] = mean_loss(outputs, data.labels);
-    if (!std::isfinite(loss)) {
+    const Figures figures = Objective().figures(outputs, data.labels);
+    if (!std::isfinite(figures.loss_sum)) {
       return refuse(client, {ErrorCode::kNonFinite, "the loss on its batch is not finite"});
     }
-    answer = wire::Receipt{.loss = loss, .correct = correct};
+    answer = wire::Receipt{figures};
   }
   // Every client that gets on has its time anew; it has only so many batches.
   if (progress_.count_batch(client, message.key.step)) restart_deadline();

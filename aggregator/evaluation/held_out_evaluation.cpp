@@ -41,7 +41,7 @@ bool HeldOutEvaluation::count_batch(const ClientId& client, uint32_t step) {
   return true;
 }
 
-Result<void> HeldOutEvaluation::record(const ClientId& client, const wire::Evaluated& result) {
+Result<void> HeldOutEvaluation::record(const ClientId& client, const Figures& result) {
   const auto found = outstanding_.find(client);
   if (found == outstanding_.end()) return {};
   const Progress progress = found->second;
@@ -61,26 +61,20 @@ Result<void> HeldOutEvaluation::record(const ClientId& client, const wire::Evalu
   return {};
 }
 
-wire::Evaluated HeldOutEvaluation::totals() const {
-  wire::Evaluated sum;
-  for (const auto& [client, result] : results_) {
-    sum.examples += result.examples;
-    sum.loss_sum += result.loss_sum;
-    sum.correct += result.correct;
-  }
+Figures HeldOutEvaluation::totals() const {
+  Figures sum;
+  for (const auto& [client, result] : results_) sum += result;
   return sum;
 }
 
 std::optional<double> HeldOutEvaluation::loss() const {
-  const wire::Evaluated sum = totals();
-  if (sum.examples == 0) return std::nullopt;
-  return sum.loss_sum / static_cast<double>(sum.examples);
+  const Figures sum = totals();
+  return sum.examples > 0 ? std::optional(sum.mean_loss()) : std::nullopt;
 }
 
 std::optional<double> HeldOutEvaluation::accuracy() const {
-  const wire::Evaluated sum = totals();
-  if (sum.examples == 0) return std::nullopt;
-  return static_cast<double>(sum.correct) / static_cast<double>(sum.examples);
+  const Figures sum = totals();
+  return sum.examples > 0 ? std::optional(sum.accuracy()) : std::nullopt;
 }
 
 }  // namespace tandem::aggregator

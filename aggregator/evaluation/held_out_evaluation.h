@@ -7,7 +7,7 @@
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/base/result.h"
-#include "tandem/core/wire/messages.h"
+#include "tandem/core/training/figures.h"
 
 namespace tandem::aggregator {
 
@@ -34,25 +34,25 @@ class HeldOutEvaluation {
   bool count_batch(const ClientId& client, uint32_t step);
 
   /// A client's figures; an error says why they cannot be, and it is left out.
-  Result<void> record(const ClientId& client, const wire::Evaluated& result);
+  Result<void> record(const ClientId& client, const Figures& result);
   void give_up(const ClientId& client) { outstanding_.erase(client); }
 
   /// Over all clients that answered; none when nobody did.
   std::optional<double> loss() const;
   std::optional<double> accuracy() const;
-  const std::map<ClientId, wire::Evaluated>& results() const { return results_; }
+  const std::map<ClientId, Figures>& results() const { return results_; }
 
  private:
   struct Progress {
     uint64_t examples = 0;
     uint32_t batches = 0;  ///< answered
   };
-  wire::Evaluated totals() const;
+  Figures totals() const;
 
   uint32_t round_;
   int64_t batch_size_;
   std::map<ClientId, Progress> outstanding_;
-  std::map<ClientId, wire::Evaluated> results_;
+  std::map<ClientId, Figures> results_;
 };
 
 }  // namespace tandem::aggregator

@@ -10,10 +10,10 @@ bool evaluate_here(const SessionOptions& options, TrainedModel& model, const Dat
   figures.eval_accuracy.reset();
   // What stays on the devices the aggregator cannot evaluate.
   if (eval_data == nullptr || model.device.keeps_something()) return false;
-  const Evaluation evaluation =
-      evaluate(model.whole, *eval_data, *model.augmenter, options.eval_batch_size, options.device);
-  figures.eval_loss = evaluation.loss;
-  figures.eval_accuracy = evaluation.accuracy;
+  const Figures evaluation =
+      evaluate(model.whole, *eval_data, *model.augmenter, options.eval_batch_size, options.compute);
+  figures.eval_loss = evaluation.mean_loss();
+  figures.eval_accuracy = evaluation.accuracy();
   return true;
 }
 

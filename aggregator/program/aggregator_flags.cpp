@@ -241,7 +241,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   const auto shape = parse_shape(input_shape);
   if (!shape) return shape.error();
   plan.input_shape = *shape;
-  plan.algorithm = algorithm;
+  plan.algorithm = find_algorithm(algorithm).value();  // one of the flag's choices
   plan.seed = seed;
   plan.rounds = rounds;
   plan.augment = augment;
@@ -308,7 +308,7 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   options.run_id = random_run_id();
   const auto compute_device = parse_device(device);
   if (!compute_device) return compute_device.error();
-  options.device = *compute_device;
+  options.compute = *compute_device;
   try {
     options = options.validated();
   } catch (const std::invalid_argument& mistake) {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kMaxFailuresInARow = 100;
 /// To each client's last record; one that evaluated without an update in the merge gets a record for it.
-void add_evaluations(std::vector<ClientRecord>& records, const std::map<ClientId, wire::Evaluated>& results) {
+void add_evaluations(std::vector<ClientRecord>& records, const std::map<ClientId, Figures>& results) {
   for (const auto& [client, result] : results) {
     auto record = std::find_if(records.rbegin(), records.rend(),
                                [&](const ClientRecord& entry) { return entry.client == client.name; });
@@ -156,13 +156,13 @@ TransferAllowance BufferedTraining::allowance_of(const ClientId& client) const {
 
 void BufferedTraining::send_begin_round(const ClientId& client, const Task& task) {
   messenger_.send(client,
-                  wire::BeginRound{.first_example = task.part.first_example,
+                  wire::BeginRound{.ordinal = task.version + 1,
+                                   .first_example = task.part.first_example,
                                    .batch_sizes = task.part.batch_sizes,
                                    .previous_loss = value_or_nan(figures_.eval_loss),
                                    .previous_accuracy = value_or_nan(figures_.eval_accuracy),
-                                   .front = *task.base,
                                    .lr_schedule = lr_schedule_,
-                                   .ordinal = task.version + 1},
+                                   .weights = *task.base},
                   task.round);
 }
 
@@ -175,13 +175,13 @@ bool BufferedTraining::receive(const ClientId& client, wire::Message message) {
     return true;
   }
   const bool known = std::holds_alternative<wire::Trained>(message.body) ||
-                     std::holds_alternative<wire::FrontUpdate>(message.body);
+                     std::holds_alternative<wire::WeightUpdate>(message.body);
   const auto found = tasks_.find(client);
   if (!known || idle() || found == tasks_.end() || message.key.round != found->second.round) return known;
   if (const auto* trained = std::get_if<wire::Trained>(&message.body)) {
     handle_trained(client, found->second, *trained);
   } else {
-    handle_front_update(client, found->second, std::move(std::get<wire::FrontUpdate>(message.body)));
+    handle_weight_update(client, found->second, std::move(std::get<wire::WeightUpdate>(message.body)));
   }
   return true;
 }
@@ -193,8 +193,8 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
     evaluation_->extend_deadline(now_() + options_.update_deadline);
     return evaluation_->ask(client);
   }
-  auto checked = check_trained(trained, task.part.planned_examples());
-  if (checked) checked = divergence_.check_loss(trained.loss_sum, trained.examples);
+  auto checked = check_trained(trained.figures, task.part.planned_examples());
+  if (checked) checked = divergence_.check_loss(trained.figures);
   if (!checked) {
     messenger_.count_refused();
     if (checked.error().code == ErrorCode::kNonFinite) divergence_.useless(client, checked.error().message);
@@ -202,8 +202,8 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
     messenger_.count_offence(client, checked.error().message);
     return start_again(client, checked.error().message);
   }
-  record_trained(task.part, trained);
-  figures_.applied_examples += static_cast<int64_t>(trained.examples);
+  record_trained(task.part, trained.figures);
+  figures_.applied_examples += static_cast<int64_t>(trained.figures.examples);
   messenger_.send(client, wire::EndRound{}, task.round);
 }
 
@@ -260,11 +260,11 @@ std::optional<TimePoint> BufferedTraining::next_deadline() const {
   return next;
 }
 
-void BufferedTraining::handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update) {
+void BufferedTraining::handle_weight_update(const ClientId& client, Task& task, wire::WeightUpdate update) {
   if (!task.part.trained || task.update) return;
   task.update = ClientUpdate{.client = client,
-                             .weights = std::move(update.front),
-                             .examples = std::min(update.examples, task.part.examples),
+                             .weights = std::move(update.weights),
+                             .examples = std::min(update.examples, task.part.figures.examples),
                              .steps = std::clamp<uint32_t>(update.steps, 1, std::max(1u, task.part.steps)),
                              .base = *task.base};
   if (clock_.is_paused()) return;
@@ -302,7 +302,7 @@ std::vector<wire::RequestId> BufferedTraining::held_requests(const ClientId& cli
   const auto task = tasks_.find(client);
   if (task == tasks_.end()) return held;
   if (task->second.part.trained) held.push_back({wire::MessageType::kTrained, task->second.round});
-  if (task->second.update) held.push_back({wire::MessageType::kFrontUpdate, task->second.round});
+  if (task->second.update) held.push_back({wire::MessageType::kWeightUpdate, task->second.round});
   return held;
 }
 

@@ -79,7 +79,7 @@ class BufferedTraining : public Training {
   void dispatch(const ClientId& client, uint64_t from);
   void send_begin_round(const ClientId& client, const Task& task);
   void handle_trained(const ClientId& client, Task& task, const wire::Trained& trained);
-  void handle_front_update(const ClientId& client, Task& task, wire::FrontUpdate update);
+  void handle_weight_update(const ClientId& client, Task& task, wire::WeightUpdate update);
   void start_again(const ClientId& client, const std::string& reason);
   bool ends_as_diverged();
   void take_updates();

@@ -48,7 +48,7 @@ nlohmann::json BufferedTraining::state(NamedTensors& tensors) const {
   nlohmann::json tasks = nlohmann::json::object();
   std::set<uint32_t> bases;
   for (const auto& [client, task] : tasks_) {
-    if (task.part.trained) figures.applied_examples -= static_cast<int64_t>(task.part.examples);
+    if (task.part.trained) figures.applied_examples -= static_cast<int64_t>(task.part.figures.examples);
     tasks[client.name] = {{"round", task.round},
                           {"version", task.version},
                           {"batch_sizes", task.part.batch_sizes},

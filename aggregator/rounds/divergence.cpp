@@ -32,8 +32,8 @@ double Divergence::loss_limit() const {
   return kTimesGuessing * std::log(static_cast<double>(options_.plan.num_classes));
 }
 
-Result<void> Divergence::check_loss(double loss_sum, uint64_t examples) const {
-  const double mean = examples > 0 ? loss_sum / static_cast<double>(examples) : loss_sum;
+Result<void> Divergence::check_loss(const Figures& figures) const {
+  const double mean = figures.examples > 0 ? figures.mean_loss() : figures.loss_sum;
   if (std::isfinite(mean) && mean <= loss_limit()) return {};
   return Error{ErrorCode::kNonFinite, "its mean loss is " + text_of(mean) + ", expected at most " +
                                           text_of(loss_limit()) + " (100 times what guessing costs among " +
@@ -41,9 +41,8 @@ Result<void> Divergence::check_loss(double loss_sum, uint64_t examples) const {
 }
 
 std::optional<std::string> Divergence::uselessness(const Participant& part) const {
-  if (part.examples > 0) {
-    if (const auto checked = check_loss(part.loss_sum, part.examples); !checked)
-      return checked.error().message;
+  if (part.figures.examples > 0) {
+    if (const auto checked = check_loss(part.figures); !checked) return checked.error().message;
   }
   if (part.beyond_limits == 0) return std::nullopt;
   if (part.active && 2 * part.beyond_limits < uploads(part, options_.plan.tail_interval)) return std::nullopt;

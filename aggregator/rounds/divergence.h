@@ -37,8 +37,8 @@ class Divergence {
 
   /// Largest mean loss of a client's training: 100 times ln(classes), which is what guessing costs.
   double loss_limit() const;
-  /// kNonFinite when the mean of so many examples' losses is above the limit, or not finite.
-  Result<void> check_loss(double loss_sum, uint64_t examples) const;
+  /// kNonFinite when the mean loss is above the limit, or not finite.
+  Result<void> check_loss(const Figures& figures) const;
 
   void useful(const ClientId& client) { outcomes_[client].reset(); }
   void useless(const ClientId& client, const std::string& reason) { outcomes_[client] = reason; }

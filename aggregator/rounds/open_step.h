@@ -21,8 +21,7 @@ class OpenStep {
  public:
   struct Answer {
     at::Tensor gradient;  ///< undefined: not usable, the step goes on without this client
-    double loss = 0;
-    uint32_t correct = 0;
+    Figures figures;
     /// Of the message it came in, part of the key under which its reply is kept.
     uint64_t payload_hash = 0;
   };

@@ -27,10 +27,8 @@ struct Participant {
   /// Whether it said that all its steps are done, where it trains without asking.
   bool trained = false;
   uint32_t missed = 0;
-  uint32_t steps = 0;     ///< that count: whose answer was sent to it, or that it says it made
-  uint64_t examples = 0;  ///< of those steps: its weight in the average
-  double loss_sum = 0;    ///< sum over examples
-  uint64_t correct = 0;
+  uint32_t steps = 0;  ///< that count: whose answer was sent to it, or that it says it made
+  Figures figures;     ///< of those steps; the examples are its weight in the average
   /// Batches and results of it that were refused because a value was not finite or beyond its limit, and what
   /// was wrong with the last one.
   uint32_t beyond_limits = 0;

@@ -1,7 +1,5 @@
 #include "tandem/aggregator/rounds/round_figures.h"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -39,34 +37,28 @@ TrainingFigures training_figures_of(const nlohmann::json& values) {
 
 StepReport step_report(const Round& round) {
   StepReport report;
+  Figures sum;
   for (size_t lane = 0; lane < round.lanes(); ++lane) {
     report.steps_done += round.applied(lane);
     report.steps += round.tail_steps(lane);
   }
   for (const auto& [client, part] : round.participants()) {
-    report.examples += static_cast<int64_t>(part.examples);
-    report.loss += part.loss_sum;
-    report.accuracy += static_cast<double>(part.correct);
+    sum += part.figures;
     if (round.lanes() > 0) continue;
     ++report.steps;
     if (part.trained) ++report.steps_done;
   }
-  if (report.examples > 0) {
-    report.loss /= static_cast<double>(report.examples);
-    report.accuracy /= static_cast<double>(report.examples);
+  report.examples = static_cast<int64_t>(sum.examples);
+  if (sum.examples > 0) {
+    report.loss = sum.mean_loss();
+    report.accuracy = sum.accuracy();
   }
   return report;
 }
 
-std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels) {
-  const torch::NoGradGuard no_grad;
-  return {torch::cross_entropy_loss(logits, labels).item<double>(),
-          static_cast<uint32_t>(logits.argmax(1).eq(labels).sum().item<int64_t>())};
-}
-
 std::pair<int64_t, int64_t> traffic_of(const Participant& part, const TrafficModel& traffic) {
   // Where nothing comes down, the device counts more examples than go up.
-  int64_t examples = static_cast<int64_t>(part.examples);
+  int64_t examples = static_cast<int64_t>(part.figures.examples);
   if (!traffic.gradients_come_down) {
     examples = 0;
     for (size_t step = 0; step < part.batch_sizes.size(); ++step) {
@@ -104,12 +96,13 @@ TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan) 
 
 ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,
                            const TrafficModel& traffic) {
-  const auto examples = static_cast<double>(std::max<uint64_t>(part.examples, 1));
+  const Figures& figures = part.figures;
+  const bool any = figures.examples > 0;
   const auto [up, down] = traffic_of(part, traffic);
   ClientRecord record{.client = client.name,
-                      .loss = part.loss_sum / examples,
-                      .accuracy = static_cast<double>(part.correct) / examples,
-                      .examples = static_cast<int64_t>(part.examples),
+                      .loss = any ? figures.mean_loss() : figures.loss_sum,
+                      .accuracy = any ? figures.accuracy() : static_cast<double>(figures.correct),
+                      .examples = static_cast<int64_t>(figures.examples),
                       .steps = part.steps,
                       .missed_steps = part.planned_steps() - std::min(part.steps, part.planned_steps()),
                       .bytes_up = member.bytes_up - part.bytes_up_before,
@@ -119,10 +112,9 @@ ClientRecord client_record(const ClientId& client, const Participant& part, cons
   return record;
 }
 
-void add_evaluation(ClientRecord& record, const wire::Evaluated& result) {
-  const auto count = static_cast<double>(result.examples);
-  record.eval_loss = result.loss_sum / count;
-  record.eval_accuracy = static_cast<double>(result.correct) / count;
+void add_evaluation(ClientRecord& record, const Figures& result) {
+  record.eval_loss = result.mean_loss();
+  record.eval_accuracy = result.accuracy();
 }
 
 RoundRecord sum_of(const std::vector<ClientRecord>& clients) {
@@ -141,7 +133,7 @@ RoundRecord sum_of(const std::vector<ClientRecord>& clients) {
   return sum;
 }
 
-Result<void> check_trained(const wire::Trained& trained, uint64_t most) {
+Result<void> check_trained(const Figures& trained, uint64_t most) {
   const bool counts_fit = trained.examples <= most && trained.correct <= trained.examples;
   if (counts_fit && std::isfinite(trained.loss_sum)) return {};
   return Error{counts_fit ? ErrorCode::kNonFinite : ErrorCode::kInvalidArgument,
@@ -150,16 +142,14 @@ Result<void> check_trained(const wire::Trained& trained, uint64_t most) {
                    " examples, expected finite figures of at most " + std::to_string(most)};
 }
 
-void record_trained(Participant& part, const wire::Trained& trained) {
+void record_trained(Participant& part, const Figures& trained) {
   part.trained = true;
-  part.examples = trained.examples;
-  part.loss_sum = trained.loss_sum;
-  part.correct = trained.correct;
+  part.figures = trained;
   part.steps = part.planned_steps();
 }
 
 RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,
-                         const std::map<ClientId, wire::Evaluated>& evaluations) {
+                         const std::map<ClientId, Figures>& evaluations) {
   RoundReport report;
   for (const auto& [client, part] : round.participants()) {
     ClientRecord record = client_record(client, part, *roster.find(client), traffic);

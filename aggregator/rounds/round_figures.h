@@ -5,7 +5,6 @@
 #include <optional>
 #include <utility>
 
-#include <ATen/core/Tensor.h>
 #include <nlohmann/json_fwd.hpp>
 
 #include "tandem/aggregator/rounds/round.h"
@@ -13,7 +12,7 @@
 #include "tandem/aggregator/session/roster.h"
 #include "tandem/aggregator/session/run_observer.h"
 #include "tandem/aggregator/tail/trained_model.h"
-#include "tandem/core/wire/messages.h"
+#include "tandem/core/training/figures.h"
 
 namespace tandem::aggregator {
 
@@ -40,26 +39,23 @@ TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan);
 ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,
                            const TrafficModel& traffic);
 /// What the client found when it evaluated the merged model.
-void add_evaluation(ClientRecord& record, const wire::Evaluated& result);
+void add_evaluation(ClientRecord& record, const Figures& result);
 /// What clients' records add up to: losses weighted by examples.
 RoundRecord sum_of(const std::vector<ClientRecord>& clients);
 
 /// What a device says of a round it trained by itself; an error says why that cannot be. `most`: examples it
 /// was to train on.
-Result<void> check_trained(const wire::Trained& trained, uint64_t most);
-void record_trained(Participant& part, const wire::Trained& trained);
+Result<void> check_trained(const Figures& trained, uint64_t most);
+void record_trained(Participant& part, const Figures& trained);
 
 /// The record of a round and of each participant, without what only the session knows (number, times, bytes
 /// of the round, evaluation of the merged model).
 RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,
-                         const std::map<ClientId, wire::Evaluated>& evaluations);
+                         const std::map<ClientId, Figures>& evaluations);
 
 /// How far the round is and what its steps gave, without what only the session knows (number, bytes). Where
 /// no step goes up the devices that are done count as steps.
 StepReport step_report(const Round& round);
-
-/// Mean cross-entropy of logits [n, classes], and how many are right.
-std::pair<double, uint32_t> mean_loss(const at::Tensor& logits, const at::Tensor& labels);
 
 double seconds_between(TimePoint from, TimePoint to);
 

@@ -46,7 +46,7 @@ ExpectedSteps own_steps(const TrainingPlan& plan, size_t drawn, const Clients& p
     sent += steps / plan.tail_interval;
   }
   const auto times = static_cast<double>(drawn);
-  const bool replicas = plan.schedule() == Algorithm::kSplitFedV1;
+  const bool replicas = plan.algorithm == Algorithm::kSplitFedV1;
   const uint32_t most_sent = most / plan.tail_interval;
   return {.device = most * times, .tail = replicas ? most_sent * times : sent * times};
 }
@@ -64,7 +64,7 @@ void RunSchedules::fix(const RoundPlan& first, const Clients& present, const Rou
   ExpectedSteps steps{.device = first.steps() * there,
                       .tail = static_cast<double>(longest_lane(first)) * there};
   if (first.batch_sizes.size() < present.size()) {
-    steps = plan.schedule() == Algorithm::kParallel
+    steps = plan.algorithm == Algorithm::kParallel
                 ? joined_steps(first, present, options_.local_steps > 0)
                 : own_steps(plan, first.batch_sizes.size(), present, planner);
   }

@@ -71,15 +71,15 @@ void TrainingRounds::make_tails() {
   if (!model_.tail) return;
   const TrainingPlan& plan_sent = options_.plan;
   TailTrainerOptions tail{.optimizer = {.optimizer = plan_sent.optimizer, .lr_schedule = schedules_.tail()},
-                          .device = options_.device,
+                          .compute = options_.compute,
                           .loss_limit = options_.loss_limit,
                           .gradients_go_back = plan_sent.objective == EdgeObjective::kEndToEnd};
-  if (plan_sent.schedule() == Algorithm::kSplitFedV1) {
+  if (plan_sent.algorithm == Algorithm::kSplitFedV1) {
     // Only what is merged can drift apart.
     tail.optimizer.drift = {.proximal_mu = plan_sent.proximal_mu,
                             .control_variates = plan_sent.control_variates};
   }
-  tails_.emplace(*model_.tail, tail, plan_sent.schedule(), plan_sent.batch_norm);
+  tails_.emplace(*model_.tail, tail, plan_sent.algorithm, plan_sent.batch_norm);
 }
 
 void TrainingRounds::begin(const std::vector<ClientId>& present) {
@@ -145,7 +145,7 @@ void TrainingRounds::keep(bool is_kept, const std::function<void()>& change) {
 
 /// Of a round that begins, or goes on after a restart with that turn of relay.
 void TrainingRounds::equip_round(size_t turn) {
-  if (options_.plan.schedule() == Algorithm::kRelay) relay_.emplace(*round_, turn);
+  if (options_.plan.algorithm == Algorithm::kRelay) relay_.emplace(*round_, turn);
   steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_,
                  ends_aligned());
   deadlines_.emplace(options_, clock_, messenger_.roster(), *round_, relay_ ? &*relay_ : nullptr);
@@ -154,14 +154,14 @@ void TrainingRounds::equip_round(size_t turn) {
 void TrainingRounds::send_begin_round(const ClientId& client) {
   const Participant& part = round_->participants().at(client);
   messenger_.send(client,
-                  wire::BeginRound{.first_example = part.first_example,
+                  wire::BeginRound{.ordinal = ordinal(),
+                                   .first_example = part.first_example,
                                    .batch_sizes = part.batch_sizes,
                                    .previous_loss = value_or_nan(figures_.eval_loss),
                                    .previous_accuracy = value_or_nan(figures_.eval_accuracy),
-                                   .front = sent_weights_,
                                    .lr_schedule = schedules_.device(),
-                                   .control = sent_control_,
-                                   .ordinal = ordinal()},
+                                   .weights = sent_weights_,
+                                   .control = sent_control_},
                   round_->id().value);
 }
 
@@ -175,8 +175,8 @@ bool TrainingRounds::receive(const ClientId& client, wire::Message message) {
     handle_output_gradients(client, message);
   } else if (const auto* trained = std::get_if<wire::Trained>(&message.body)) {
     handle_trained(client, *trained, message.key.round);
-  } else if (std::holds_alternative<wire::FrontUpdate>(message.body)) {
-    handle_front_update(client, std::move(message));
+  } else if (std::holds_alternative<wire::WeightUpdate>(message.body)) {
+    handle_weight_update(client, std::move(message));
   } else if (std::holds_alternative<wire::Evaluated>(message.body)) {
     if (evaluation_ && evaluation_->is_of(message.key)) handle_evaluation(client, message);
   } else {
@@ -219,8 +219,8 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
   if (state_ != State::kTraining && !(state_ == State::kMerging && end_now_)) return;
   Participant* part = round_->active(client);
   if (part == nullptr || part->trained || !options_.plan.trains_locally()) return;
-  auto checked = check_trained(trained, part->planned_examples());
-  if (checked) checked = divergence_.check_loss(trained.loss_sum, trained.examples);
+  auto checked = check_trained(trained.figures, part->planned_examples());
+  if (checked) checked = divergence_.check_loss(trained.figures);
   if (!checked) {
     const std::string& reason = checked.error().message;
     part->count_beyond_limits(checked.error());
@@ -230,18 +230,18 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
     if (merge_) merge_->give_up(client);
     return state_ == State::kTraining ? advance() : advance_merge();
   }
-  record_trained(*part, trained);
-  figures_.applied_examples += static_cast<int64_t>(trained.examples);
+  record_trained(*part, trained.figures);
+  figures_.applied_examples += static_cast<int64_t>(trained.figures.examples);
   report_progress();
   if (state_ == State::kTraining) advance();
 }
 
-void TrainingRounds::handle_front_update(const ClientId& client, wire::Message message) {
+void TrainingRounds::handle_weight_update(const ClientId& client, wire::Message message) {
   // A repeat after the merge needs no answer: BeginRound or Finish is on its way.
   if (!round_ || message.key.round != round_->id().value) return;
-  auto& body = std::get<wire::FrontUpdate>(message.body);
+  auto& body = std::get<wire::WeightUpdate>(message.body);
   ClientUpdate update{.client = client,
-                      .weights = std::move(body.front),
+                      .weights = std::move(body.weights),
                       .examples = body.examples,
                       .steps = body.steps,
                       .control_change = std::move(body.control_change)};
@@ -304,7 +304,7 @@ std::vector<wire::RequestId> TrainingRounds::held_requests(const ClientId& clien
   }
   const bool awaits_front =
       (merge_ && merge_->waits_for(client)) || (relay_ && relay_->awaits_front_of(client));
-  if (!awaits_front) held.push_back({wire::MessageType::kFrontUpdate, round});
+  if (!awaits_front) held.push_back({wire::MessageType::kWeightUpdate, round});
   return held;
 }
 
@@ -518,7 +518,7 @@ void TrainingRounds::begin_merge(bool now) {
   for (const auto& [client, part] : round_->participants()) {
     // Cut short, a device that trains on its own has not said yet how far it came.
     const bool unknown = now && options_.plan.trains_locally() && !part.trained;
-    const uint64_t examples = unknown ? part.planned_examples() : part.examples;
+    const uint64_t examples = unknown ? part.planned_examples() : part.figures.examples;
     if (part.active && examples > 0) weights[client] = examples;
   }
   divergence_.judge(*round_);
@@ -547,7 +547,7 @@ Result<void> TrainingRounds::add_update(ClientUpdate update) {
                      : std::max(1u, part.steps);
   if (!options_.plan.control_variates) update.control_change.clear();
   if (options_.plan.trains_locally() && !part.trained) {
-    part.examples = update.examples;
+    part.figures.examples = update.examples;
     part.steps = update.steps;
     figures_.applied_examples += static_cast<int64_t>(update.examples);
   }
@@ -651,7 +651,7 @@ void TrainingRounds::fit_auxiliary_head(const std::vector<ClientId>& clients) {
       align_auxiliary_head(*model_.device.auxiliary, *model_.tail, smashed,
                            {.epochs = options_.alignment.epochs,
                             .learning_rate = options_.alignment.learning_rate,
-                            .device = options_.device,
+                            .compute = options_.compute,
                             .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
   messenger_.event("aligned", "",
                    "relative error of the auxiliary head's gradients " + std::to_string(report.error_before) +
@@ -698,7 +698,7 @@ void TrainingRounds::complete() {
   if (sent_control_.empty()) traffic.control_down_bytes = 0;  // the first round's is zero and not sent
   RoundReport report =
       round_report(*round_, messenger_.roster(), traffic,
-                   evaluation_ ? evaluation_->progress().results() : std::map<ClientId, wire::Evaluated>{});
+                   evaluation_ ? evaluation_->progress().results() : std::map<ClientId, Figures>{});
   RoundRecord& record = report.record;
   record.round = figures_.completed_rounds;
   record.eval_loss = figures_.eval_loss;

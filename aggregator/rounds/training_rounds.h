@@ -88,7 +88,7 @@ class TrainingRounds : public Training {
   void handle_output_gradients(const ClientId& client, const wire::Message& message);
   bool is_in_round(const ClientId& client, const wire::MessageKey& key);
   void handle_trained(const ClientId& client, const wire::Trained& trained, uint32_t round);
-  void handle_front_update(const ClientId& client, wire::Message message);
+  void handle_weight_update(const ClientId& client, wire::Message message);
   void handle_evaluation(const ClientId& client, const wire::Message& message);
 
   // Training; in relay turn by turn.

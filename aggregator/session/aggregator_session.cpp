@@ -471,7 +471,7 @@ RunSummary AggregatorSession::summary() const {
   const auto& members = messenger_.roster().members();
   RunSummary summary;
   summary.status = completed_ ? "completed" : failure_ ? "failed" : "interrupted";
-  summary.algorithm = options_.plan.algorithm;
+  summary.algorithm = algorithm_name(options_.plan.algorithm);
   summary.strategy = options_.strategy;
   summary.model = options_.plan.model;
   summary.cut = options_.plan.cut;

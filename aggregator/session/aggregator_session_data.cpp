@@ -30,8 +30,8 @@ Result<void> AggregatorSession::build_model(const RunData& data) {
   TrainingPlan plan = options_.plan;
   plan.input_shape = data.shape();
   plan.num_classes = data.classes();
-  auto model =
-      build_trained_model(plan, dependencies_.initial_weights, dependencies_.make_augmenter, options_.device);
+  auto model = build_trained_model(plan, dependencies_.initial_weights, dependencies_.make_augmenter,
+                                   options_.compute);
   if (!model) return model.error();
   auto strategy = make_strategy({.specification = options_.strategy,
                                  .buffers = buffers_of((*model)->whole),

@@ -52,7 +52,7 @@ Result<void> AggregatorSession::save_checkpoint() {
       std::move(tensors),
       {{"model", plan.model},
        {"cut", std::to_string(plan.cut)},
-       {"algorithm", plan.algorithm},
+       {"algorithm", algorithm_name(plan.algorithm)},
        {"seed", std::to_string(plan.seed)}}));
   if (saved) dependencies_.observer->on_checkpoint(seconds_between(begun, dependencies_.now()));
   return saved;

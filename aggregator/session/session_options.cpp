@@ -15,11 +15,10 @@ void require(bool holds, const std::string& rule, const std::string& found) {
 }
 
 void check_participation(const SessionOptions& options) {
-  const bool federated = options.plan.algorithm == algorithm_name(Algorithm::kFederated);
-  if (options.stragglers == StragglerRule::kLate &&
-      options.plan.algorithm != algorithm_name(Algorithm::kParallel)) {
-    throw std::invalid_argument("stragglers late cannot be combined with --algorithm " +
-                                options.plan.algorithm +
+  const bool federated = options.plan.algorithm == Algorithm::kFederated;
+  if (options.stragglers == StragglerRule::kLate && options.plan.algorithm != Algorithm::kParallel) {
+    throw std::invalid_argument(std::string("stragglers late cannot be combined with --algorithm ") +
+                                algorithm_name(options.plan.algorithm) +
                                 ": a late batch joins others', and only parallel joins batches" +
                                 (federated ? "; --strategy fedbuff takes updates whenever they come" : ""));
   }
@@ -34,11 +33,11 @@ void check_strategy(const SessionOptions& options) {
                                 reason);
   };
   const TrainingPlan& plan = options.plan;
-  if (plan.algorithm == algorithm_name(Algorithm::kRelay) && traits->name != "fedavg") {
+  if (plan.algorithm == Algorithm::kRelay && traits->name != "fedavg") {
     refuse("algorithm relay", "the front passes from device to device, nothing is merged");
   }
-  if (traits->buffer > 0 && plan.algorithm != algorithm_name(Algorithm::kFederated)) {
-    refuse("algorithm " + plan.algorithm,
+  if (traits->buffer > 0 && plan.algorithm != Algorithm::kFederated) {
+    refuse(std::string("algorithm ") + algorithm_name(plan.algorithm),
            "updates that come one by one are those of whole models; choose --algorithm federated");
   }
   if (traits->buffer > 0 && options.clients_per_round > 0) {
@@ -68,7 +67,7 @@ void check_strategy(const SessionOptions& options) {
 
 RoundPlannerOptions planner_options(const SessionOptions& options, uint32_t minimum_batch) {
   return {.seed = options.plan.seed,
-          .algorithm = options.plan.schedule(),
+          .algorithm = options.plan.algorithm,
           .objective = options.plan.objective,
           .tail_interval = options.plan.tail_interval,
           .batch_size = options.batch_size,

@@ -88,7 +88,7 @@ struct SessionOptions {
   /// After so many messages that make no sense (not finite, of another shape, out of turn) nothing of a
   /// client is taken any more in this run; 0: never.
   int quarantine_after = 0;
-  at::Device device = at::kCPU;
+  at::Device compute = at::kCPU;
   int64_t eval_batch_size = 500;
 
   /// Identifies the run in every message. Random, and without influence on what is learned.

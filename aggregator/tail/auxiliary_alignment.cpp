@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tandem/core/base/random.h"
+#include "tandem/core/training/objective.h"
 #include "tandem/core/training/optimizer.h"
 
 namespace tandem::aggregator {
@@ -50,8 +51,7 @@ enum class Graph { kDrop, kKeep };
 /// Each example's own gradient: the summed loss carries no 1/n, and no example sees another.
 at::Tensor gradients_at_cut(const ModelPart& part, const SmashedBatch& batch, Graph graph) {
   const at::Tensor activations = batch.activations.detach().requires_grad_();
-  const at::Tensor loss =
-      torch::cross_entropy_loss(part.forward(activations), batch.labels, {}, at::Reduction::Sum);
+  const at::Tensor loss = Objective().summed_loss(part.forward(activations), batch.labels);
   const bool keep = graph == Graph::kKeep;
   return torch::autograd::grad({loss}, {activations}, {}, keep, /*create_graph=*/keep).front();
 }
@@ -84,7 +84,7 @@ class Alignment {
     double sum = 0;
     for_each_piece(examples_.examples(), options_.batch_size, [&](int64_t begin, int64_t size) {
       const SmashedBatch batch = on_device(narrow(begin, size));
-      const at::Tensor target = targets_.narrow(0, begin, size).to(options_.device);
+      const at::Tensor target = targets_.narrow(0, begin, size).to(options_.compute);
       sum += sum_of_squares(gradients_at_cut(auxiliary_, batch, Graph::kDrop) - target);
     });
     return sum / (static_cast<double>(examples_.examples()) * scale());
@@ -116,12 +116,12 @@ class Alignment {
   }
 
   SmashedBatch on_device(const SmashedBatch& batch) const {
-    return {batch.activations.to(options_.device), batch.labels.to(options_.device)};
+    return {batch.activations.to(options_.compute), batch.labels.to(options_.compute)};
   }
 
   void step(const at::Tensor& places, Optimizer& optimizer) {
     const SmashedBatch batch = on_device(examples_.select(places));
-    const at::Tensor target = targets_.index_select(0, places).to(options_.device);
+    const at::Tensor target = targets_.index_select(0, places).to(options_.compute);
     const at::Tensor difference = gradients_at_cut(auxiliary_, batch, Graph::kKeep) - target;
     const at::Tensor objective =
         difference.square().sum() / (static_cast<double>(batch.examples()) * scale());

@@ -19,7 +19,7 @@ struct AlignmentOptions {
   /// large the tail's gradients are.
   double learning_rate = 1e-3;
   /// Where both parts are.
-  at::Device device = at::kCPU;
+  at::Device compute = at::kCPU;
   /// Of the order of the examples.
   uint64_t seed = 1;
 };

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -40,19 +39,16 @@ std::vector<at::Tensor> batches_of_pass(const SmashedBatch& all, const ReplayOpt
   return batches;
 }
 
-/// Mean loss per example of one pass.
+/// Returns the mean loss of an example in one pass; NaN when every batch was refused.
 double pass(TailTrainer& tail, const SmashedBatch& all, const std::vector<at::Tensor>& batches) {
-  double loss = 0;
-  int64_t examples = 0;
+  Figures sum;
   for (const at::Tensor& places : batches) {
     const SmashedBatch batch = all.select(places);
     const ClientGradient result =
         tail.step({{.activations = batch.activations, .labels = batch.labels}}).front();
-    if (!result.rejection.empty()) continue;
-    loss += result.loss * static_cast<double>(batch.examples());
-    examples += batch.examples();
+    if (result.rejection.empty()) sum += result.figures;
   }
-  return examples > 0 ? loss / static_cast<double>(examples) : std::numeric_limits<double>::quiet_NaN();
+  return sum.mean_loss();
 }
 
 }  // namespace

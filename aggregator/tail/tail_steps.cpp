@@ -12,11 +12,14 @@ namespace {
 Result<void> check_answer(const wire::OutputGradients& data, const ActivationRules& rules, uint32_t size,
                           double loss_limit) {
   if (auto checked = check_output_gradient(data.gradient, rules); !checked) return checked;
-  if (data.loss >= 0 && data.loss <= loss_limit && data.correct <= size) return {};
-  const bool is_count = data.correct > size || data.loss < 0;
-  return Error{is_count ? ErrorCode::kInvalidArgument : ErrorCode::kNonFinite,
-               "a loss of " + std::to_string(data.loss) + " and " + std::to_string(data.correct) +
-                   " right of " + std::to_string(size) + " examples"};
+  const Figures& figures = data.figures;
+  const double loss = figures.mean_loss();
+  const bool counts_fit = figures.examples == size && figures.correct <= size && !(loss < 0);
+  if (counts_fit && loss <= loss_limit) return {};
+  return Error{counts_fit ? ErrorCode::kNonFinite : ErrorCode::kInvalidArgument,
+               "a loss of " + std::to_string(loss) + " and " + std::to_string(figures.correct) +
+                   " right of " + std::to_string(figures.examples) + " examples, its batch has " +
+                   std::to_string(size)};
 }
 
 }  // namespace
@@ -104,8 +107,7 @@ bool TailSteps::take_output_gradients(const ClientId& client, const wire::Messag
   OpenStep::Answer answer{.payload_hash = message.payload_hash};
   if (const auto checked = check_answer(data, rules, size, options_.loss_limit); checked) {
     answer.gradient = data.gradient;
-    answer.loss = data.loss;
-    answer.correct = data.correct;
+    answer.figures = data.figures;
   } else {
     messenger_.offence(client, "bad-gradient", checked.error().message);
     round_.participants().at(client).count_beyond_limits(checked.error());
@@ -232,12 +234,11 @@ void TailSteps::expire(size_t lane) {
 // Answers.
 
 void TailSteps::answer(const ClientActivations& request, ClientGradient result) {
-  wire::Body body = wire::Receipt{.loss = result.loss, .correct = result.correct};
+  wire::Body body = wire::Receipt{result.figures};
   // On its own loss a device counts its steps itself.
   if (options_.plan.objective == EdgeObjective::kEndToEnd) {
-    count(request, result.loss, result.correct);
-    body = wire::Gradients{
-        .gradient = std::move(result.gradient), .loss = result.loss, .correct = result.correct};
+    count(request.client, result.figures);
+    body = wire::Gradients{.gradient = std::move(result.gradient), .figures = result.figures};
   }
   messenger_.reply(request.client, wire::MessageType::kActivations, request.payload_hash, std::move(body),
                    round_.id().value, request.step);
@@ -248,10 +249,9 @@ void TailSteps::answer_half(size_t lane, const ClientActivations& request, const
   const wire::MessageType type = wire::MessageType::kOutputGradients;
   const uint32_t round = round_.id().value;
   if (gradient.defined()) {
-    count(request, answer.loss, answer.correct);
+    count(request.client, answer.figures);
     messenger_.reply(request.client, type, answer.payload_hash,
-                     wire::Gradients{.gradient = gradient, .loss = answer.loss, .correct = answer.correct},
-                     round, request.step);
+                     wire::Gradients{.gradient = gradient, .figures = answer.figures}, round, request.step);
     return;
   }
   const std::string reason = "its output gradients were not usable";
@@ -261,14 +261,11 @@ void TailSteps::answer_half(size_t lane, const ClientActivations& request, const
   if (excluded) messenger_.event("excluded", request.client.name, "until the next round: " + reason);
 }
 
-void TailSteps::count(const ClientActivations& request, double loss, uint32_t correct) {
-  const int64_t examples = request.examples();
-  Participant& part = round_.participants().at(request.client);
+void TailSteps::count(const ClientId& client, const Figures& figures) {
+  Participant& part = round_.participants().at(client);
   part.steps += 1;
-  part.examples += static_cast<uint64_t>(examples);
-  part.loss_sum += loss * static_cast<double>(examples);
-  part.correct += correct;
-  figures_.applied_examples += examples;
+  part.figures += figures;
+  figures_.applied_examples += static_cast<int64_t>(figures.examples);
 }
 
 void TailSteps::take_out(size_t lane, const ClientActivations& request, const std::string& reason) {

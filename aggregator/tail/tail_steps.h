@@ -66,7 +66,7 @@ class TailSteps {
   void answer(const ClientActivations& request, ClientGradient result);
   void answer_half(size_t lane, const ClientActivations& request, const OpenStep::Answer& answer,
                    const at::Tensor& gradient);
-  void count(const ClientActivations& request, double loss, uint32_t correct);
+  void count(const ClientId& client, const Figures& figures);
   void take_out(size_t lane, const ClientActivations& request, const std::string& reason);
   void skip(const ClientId& client, const wire::MessageKey& key);
 

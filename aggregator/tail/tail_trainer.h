@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +9,7 @@
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/model/model.h"
-#include "tandem/core/training/part_optimizer.h"
+#include "tandem/core/training/stage_trainer.h"
 
 namespace tandem::aggregator {
 
@@ -31,15 +30,14 @@ struct ClientGradient {
   ClientId client;
   /// Gradient of the client's own mean loss; undefined when it was taken out or none goes back.
   at::Tensor gradient;
-  double loss = 0;
-  uint32_t correct = 0;
+  Figures figures;
   /// Why the client was taken out of the step; empty when it was not.
   std::string rejection;
 };
 
 struct TailTrainerOptions {
   PartOptimizer::Options optimizer;
-  at::Device device = at::kCPU;
+  at::Device compute = at::kCPU;
   /// A client whose mean loss is above this, or not finite, is taken out of the step.
   double loss_limit = 1e4;
   /// Whether clients get gradients; not where they train on their own loss.
@@ -65,30 +63,25 @@ class TailTrainer {
   std::vector<at::Tensor> backward(const std::vector<at::Tensor>& gradients);
 
   /// Outputs in evaluation mode, without gradients, CPU.
-  at::Tensor evaluate(const at::Tensor& activations);
+  at::Tensor evaluate(const at::Tensor& activations) { return stage_.evaluate(activations); }
 
   /// The tail's weights and buffers as a checkpoint keeps them: an open step has not moved the statistics of
   /// batch norm. Aliases but for those.
-  NamedTensors settled_state() const;
+  NamedTensors settled_state() const { return stage_.settled_weights(); }
 
-  const ModelPart& tail() const { return tail_; }
-  ModelPart& tail() { return tail_; }
-  PartOptimizer& optimizer() { return optimizer_; }
-  const PartOptimizer& optimizer() const { return optimizer_; }
+  const ModelPart& tail() const { return stage_.stage(); }
+  ModelPart& tail() { return stage_.stage(); }
+  PartOptimizer& optimizer() { return stage_.optimizer(); }
+  const PartOptimizer& optimizer() const { return stage_.optimizer(); }
 
  private:
   struct Joined;
   Joined forward_with_loss(const std::vector<const ClientActivations*>& clients);
-  void update(const at::Tensor& root, const at::Tensor& gradient);
 
-  ModelPart tail_;
   TailTrainerOptions options_;
-  PartOptimizer optimizer_;
-  // Between forward and backward of a U-shaped step.
-  at::Tensor open_activations_;
-  at::Tensor open_outputs_;
-  std::vector<int64_t> open_sizes_;
-  NamedTensors open_statistics_;  // of batch norm, from before
+  StageTrainer stage_;
+  Objective objective_;
+  std::vector<int64_t> open_sizes_;  // between forward and backward of a U-shaped step
 };
 
 }  // namespace tandem::aggregator

@@ -58,7 +58,7 @@ Result<Layout> lay_out(TrainingPlan& plan, const AugmenterFactory& make_augmente
   if (!definition) return of_flag("--model", definition.error());
   if (auto checked = check_batch_norm(*definition, plan); !checked) return checked.error();
   // Whatever the cut was: plain federated learning is the cut behind the last block.
-  if (plan.schedule() == Algorithm::kFederated) plan.cut = definition->num_blocks();
+  if (plan.algorithm == Algorithm::kFederated) plan.cut = definition->num_blocks();
   const auto split = split_model(*definition, plan);
   if (!split) return Error{split.error().code, "--" + split.error().message};
   if (plan.objective != EdgeObjective::kEndToEnd) {

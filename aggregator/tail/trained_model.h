@@ -37,7 +37,7 @@ struct TrainedModel {
 /// front.
 Result<std::unique_ptr<TrainedModel>> build_trained_model(
     TrainingPlan& plan, const std::optional<InitialWeights>& initial_weights,
-    const AugmenterFactory& make_augmenter, at::Device device);
+    const AugmenterFactory& make_augmenter, at::Device compute);
 
 /// Checks all of a complete plan that needs no weights: model, cut, auxiliary head, augmentation. The errors
 /// are those of build_trained_model.

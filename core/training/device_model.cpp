@@ -55,7 +55,7 @@ Result<void> complete(DeviceModel& model, const ModelDefinition& definition, con
 
 Result<ModelSplit> split_model(const ModelDefinition& definition, const TrainingPlan& plan) {
   const int blocks = definition.num_blocks();
-  if (plan.schedule() == Algorithm::kFederated) {
+  if (plan.algorithm == Algorithm::kFederated) {
     if (plan.cut == blocks) return ModelSplit{blocks, blocks, blocks};
     return Error{ErrorCode::kInvalidArgument,
                  "with federated the cut is behind the last of the " + std::to_string(blocks) +

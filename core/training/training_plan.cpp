@@ -36,11 +36,6 @@ Result<void> check_fields(const TrainingPlan& plan) {
   if (plan.num_classes < 2 || plan.num_classes > 1'000'000) {
     return bad_field("num-classes", "2..1000000", std::to_string(plan.num_classes));
   }
-  if (!find_algorithm(plan.algorithm)) {
-    std::string names;
-    for (const auto& [value, name] : kAlgorithms) names += (names.empty() ? "" : ", ") + std::string(name);
-    return bad_field("algorithm", "one of " + names, "\"" + plan.algorithm + "\"");
-  }
   if (plan.rounds < 1) return bad_field("rounds", ">= 1", std::to_string(plan.rounds));
   if (plan.window < 1 || plan.window > 64) return bad_field("window", "1..64", std::to_string(plan.window));
   if (plan.tail_interval < 1 || plan.tail_interval > 1'000'000) {
@@ -54,7 +49,7 @@ Result<void> check_fields(const TrainingPlan& plan) {
 
 Result<void> check_combination(const TrainingPlan& plan) {
   const bool local = plan.objective != EdgeObjective::kEndToEnd;
-  const bool federated = plan.schedule() == Algorithm::kFederated;
+  const bool federated = plan.algorithm == Algorithm::kFederated;
   if (federated && plan.u_shaped()) {
     return no_sense("--algorithm federated and --head-blocks",
                     "the whole model is on the device already, labels do not leave it anyway");
@@ -76,7 +71,7 @@ Result<void> check_combination(const TrainingPlan& plan) {
     return no_sense("--head-blocks and --window",
                     "a U-shaped step crosses the network twice each way, and the head moves in between");
   }
-  if (plan.schedule() == Algorithm::kRelay && plan.batch_norm == BatchNormMode::kLocal) {
+  if (plan.algorithm == Algorithm::kRelay && plan.batch_norm == BatchNormMode::kLocal) {
     return no_sense("--algorithm relay and --batch-norm local",
                     "the front passes whole from device to device");
   }

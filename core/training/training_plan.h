@@ -12,13 +12,13 @@
 
 namespace tandem {
 
-/// How fronts and tail are scheduled; see README.md, "Algorithms".
+/// How fronts and tail are scheduled; see README.md, "Algorithms". Written values: never renumber.
 enum class Algorithm : uint8_t {
-  kParallel,    ///< one tail, one joined batch a step
-  kSplitFedV1,  ///< a tail for each client, averaged at the end of the round
-  kSplitFedV2,  ///< one tail, updated client after client
-  kRelay,       ///< one client after the other, the front passes on
-  kFederated,   ///< the whole model on the device
+  kParallel = 0,    ///< one tail, one joined batch a step
+  kSplitFedV1 = 1,  ///< a tail for each client, averaged at the end of the round
+  kSplitFedV2 = 2,  ///< one tail, updated client after client
+  kRelay = 3,       ///< one client after the other, the front passes on
+  kFederated = 4,   ///< the whole model on the device
 };
 
 /// "parallel", "splitfed-v1", "splitfed-v2", "relay", "federated"
@@ -45,7 +45,7 @@ struct TrainingPlan {
   std::vector<int64_t> input_shape;
   int64_t num_classes = 0;
 
-  std::string algorithm = "parallel";
+  Algorithm algorithm = Algorithm::kParallel;
   uint64_t seed = 1;
   uint32_t rounds = 1;
   OptimizerOptions optimizer;
@@ -71,13 +71,11 @@ struct TrainingPlan {
   /// Both sides checkpoint whenever so many more steps are done; 0 only at the end of a round.
   uint32_t checkpoint_steps = 0;
 
-  /// The algorithm by its value; `check` has found it.
-  Algorithm schedule() const { return find_algorithm(algorithm).value(); }
   bool u_shaped() const { return head_blocks > 0; }
   /// Whether the device has the loss of its own batches without asking the aggregator, so that it trains on
   /// without waiting: federated, or an auxiliary head.
   bool trains_locally() const {
-    return objective != EdgeObjective::kEndToEnd || schedule() == Algorithm::kFederated;
+    return objective != EdgeObjective::kEndToEnd || algorithm == Algorithm::kFederated;
   }
 
   /// kInvalidArgument names the first field out of its range, with the value and the rule. Does not build

@@ -7,62 +7,45 @@
 #include "tandem/core/wire/message_codec.h"
 #include "tandem/core/wire/tensor_codec.h"
 
-CEREAL_CLASS_VERSION(tandem::wire::TensorDescriptor, 1)
-
-namespace tandem::wire {
-
-// cereal finds these by the namespace of their argument, so they are static instead of unnamed.
-
-static void save(detail::Writer& archive, const TensorDescriptor& descriptor, const uint32_t) {
-  archive(static_cast<uint8_t>(descriptor.dtype), static_cast<uint8_t>(descriptor.codec),
-          static_cast<uint8_t>(descriptor.format));
-  detail::save_shape(archive, descriptor.dims, "tensor shape");
-  archive(descriptor.bytes);
-}
-
-static void load(detail::Reader& archive, TensorDescriptor& descriptor, const uint32_t version) {
-  detail::require_version("TensorDescriptor", version);
-  uint8_t dtype = 0, codec = 0, format = 0;
-  archive(dtype, codec, format);
-  // decode_tensor refuses the values that these enumerations lack.
-  descriptor.dtype = static_cast<TensorDtype>(dtype);
-  descriptor.codec = static_cast<TensorCodec>(codec);
-  descriptor.format = static_cast<TensorFormat>(format);
-  detail::load_numbers(archive, descriptor.dims, kMaxDims, "tensor shape");
-  archive(descriptor.bytes);
-}
-
-}  // namespace tandem::wire
-
 namespace tandem::wire::detail {
+
+template <>
+struct FieldList<TensorDescriptor> {
+  static constexpr const char* kName = "TensorDescriptor";
+  static void visit(auto& fields, auto& descriptor) {
+    // decode_tensor refuses the values that the enumerations lack.
+    fields.numbers(descriptor.dtype, descriptor.codec, descriptor.format);
+    fields.shape("dims", descriptor.dims);
+    fields.numbers(descriptor.bytes);
+  }
+};
 
 void refuse(ErrorCode code, const std::string& field, const std::string& expected, const std::string& found) {
   throw BodyError(code, field + ": expected " + expected + ", found " + found);
 }
 
-void require_version(const char* name, uint32_t version, uint32_t newest) {
-  if (version >= 1 && version <= newest) return;
-  const std::string known = newest == 1 ? "1" : "1 to " + std::to_string(newest);
-  refuse(ErrorCode::kProtocol, std::string("version of ") + name, known, std::to_string(version));
+void require_version(const char* name, uint32_t version) {
+  if (version == 1) return;
+  refuse(ErrorCode::kProtocol, std::string("version of ") + name, "1", std::to_string(version));
 }
 
 // Numbers.
 
-void save_finite(Writer& archive, double value, const char* field) {
+void save_finite(Writer& archive, double value, const std::string& field) {
   if (!std::isfinite(value)) {
-    throw std::invalid_argument(std::string(field) + " must be finite, got " + std::to_string(value));
+    throw std::invalid_argument(field + " must be finite, got " + std::to_string(value));
   }
   archive(value);
 }
 
-void load_finite(Reader& archive, double& value, const char* field) {
+void load_finite(Reader& archive, double& value, const std::string& field) {
   archive(value);
   if (!std::isfinite(value)) {
     refuse(ErrorCode::kNonFinite, field, "a finite number", std::to_string(value));
   }
 }
 
-void load_bool(Reader& archive, bool& value, const char* field) {
+void load_bool(Reader& archive, bool& value, const std::string& field) {
   uint8_t raw = 0;
   archive(raw);
   if (raw > 1) refuse(ErrorCode::kCorrupt, field, "0 or 1", std::to_string(raw));
@@ -86,12 +69,24 @@ uint64_t load_count(Reader& archive, uint64_t element_bytes, uint64_t most, cons
   return count;
 }
 
-void save_shape(Writer& archive, const std::vector<int64_t>& shape, const char* field) {
+void save_length(Writer& archive, uint64_t length, uint64_t most, const std::string& field) {
+  if (length > most) {
+    throw std::invalid_argument(field + " has at most " + std::to_string(most) + ", got " +
+                                std::to_string(length));
+  }
+  archive(length);
+}
+
+void save_shape(Writer& archive, const std::vector<int64_t>& shape, const std::string& field) {
   if (shape.size() > kMaxDims) {
-    throw std::invalid_argument(std::string(field) + " has at most " + std::to_string(kMaxDims) +
-                                " dimensions, got " + std::to_string(shape.size()));
+    throw std::invalid_argument(field + " has at most " + std::to_string(kMaxDims) + " dimensions, got " +
+                                std::to_string(shape.size()));
   }
   save_numbers(archive, shape);
+}
+
+void load_shape(Reader& archive, std::vector<int64_t>& shape, const std::string& field) {
+  load_numbers(archive, shape, kMaxDims, field);
 }
 
 static void save_bytes(Writer& archive, const char* data, size_t size) {
@@ -114,6 +109,10 @@ void save_prose(Writer& archive, const std::string& value) {
   };
   for (int i = 0; i < 3 && size > 0 && inside_character(size); ++i) --size;
   save_bytes(archive, value.data(), size);
+}
+
+void load_prose(Reader& archive, std::string& value, const std::string& field) {
+  load_string(archive, value, kMaxTextBytes, field);
 }
 
 void load_string(Reader& archive, std::string& value, size_t most, const std::string& field) {
@@ -147,27 +146,27 @@ void load_tensor(Reader& archive, at::Tensor& tensor, const std::string& field) 
   tensor = std::move(decoded).value();
 }
 
-void save_tensors(Writer& archive, const NamedTensors& tensors, const char* field) {
+void save_tensors(Writer& archive, const NamedTensors& tensors, const std::string& field) {
   archive(static_cast<uint64_t>(tensors.size()));
   for (const auto& [name, tensor] : tensors) {
-    save_string(archive, name, kMaxNameBytes, std::string("name of a tensor of ") + field);
-    save_tensor(archive, tensor, std::string(field) + " tensor \"" + name + "\"");
+    save_string(archive, name, kMaxNameBytes, "name of a tensor of " + field);
+    save_tensor(archive, tensor, field + " tensor \"" + name + "\"");
   }
 }
 
-void load_tensors(Reader& archive, NamedTensors& tensors, const char* field) {
+void load_tensors(Reader& archive, NamedTensors& tensors, const std::string& field) {
   // A name's length alone takes eight bytes.
   const uint64_t count = load_count(archive, 8, UINT64_MAX, field);
   const auto& context = ReadArchive::context_of(archive);
   const uint64_t frames_left = context.tensor_frames.size() - context.next_frame;
   if (count > frames_left) {
-    refuse(ErrorCode::kCorrupt, std::string("tensors of ") + field,
+    refuse(ErrorCode::kCorrupt, "tensors of " + field,
            "at most " + std::to_string(frames_left) + " as there are frames", std::to_string(count));
   }
   tensors.resize(count);
   for (NamedTensor& entry : tensors) {
-    load_string(archive, entry.name, kMaxNameBytes, std::string("name of a tensor of ") + field);
-    load_tensor(archive, entry.tensor, std::string(field) + " tensor \"" + entry.name + "\"");
+    load_string(archive, entry.name, kMaxNameBytes, "name of a tensor of " + field);
+    load_tensor(archive, entry.tensor, field + " tensor \"" + entry.name + "\"");
   }
 }
 

@@ -20,8 +20,8 @@ constexpr size_t kRunIdOffset = 32;
 constexpr size_t kIncarnationOffset = 40;
 constexpr size_t kRoundOffset = 44;
 constexpr size_t kStepOffset = 48;
-constexpr size_t kReservedOffset = 52;
-static_assert(kReservedOffset + sizeof(uint32_t) == kChecksumOffset);
+constexpr size_t kMicroBatchOffset = 52;
+static_assert(kMicroBatchOffset + sizeof(uint32_t) == kChecksumOffset);
 static_assert(kChecksumOffset + sizeof(uint64_t) == kHeaderBytes);
 
 template <class T>
@@ -67,8 +67,8 @@ const char* message_type_name(MessageType type) {
       return "Skip";
     case MessageType::kEndRound:
       return "EndRound";
-    case MessageType::kFrontUpdate:
-      return "FrontUpdate";
+    case MessageType::kWeightUpdate:
+      return "WeightUpdate";
     case MessageType::kHeartbeat:
       return "Heartbeat";
     case MessageType::kFinish:
@@ -105,6 +105,7 @@ void write_header(const Header& header, std::span<std::byte, kHeaderBytes> out) 
   store(out, kIncarnationOffset, header.incarnation);
   store(out, kRoundOffset, header.round);
   store(out, kStepOffset, header.step);
+  store(out, kMicroBatchOffset, header.micro_batch);
   store(out, kChecksumOffset, header.checksum);
 }
 
@@ -136,9 +137,6 @@ Result<Header> read_header(std::span<const std::byte> first_frame) {
   if (const auto flags = fetch<uint16_t>(first_frame, kFlagsOffset); flags != 0) {
     return expected_found(ErrorCode::kProtocol, "flags", "0", std::to_string(flags));
   }
-  if (const auto reserved = fetch<uint32_t>(first_frame, kReservedOffset); reserved != 0) {
-    return expected_found(ErrorCode::kProtocol, "reserved field", "0", std::to_string(reserved));
-  }
   header.tensor_frames = fetch<uint32_t>(first_frame, kTensorFramesOffset);
   header.body_bytes = fetch<uint64_t>(first_frame, kBodyBytesOffset);
   header.tensor_bytes = fetch<uint64_t>(first_frame, kTensorBytesOffset);
@@ -146,6 +144,7 @@ Result<Header> read_header(std::span<const std::byte> first_frame) {
   header.incarnation = fetch<uint32_t>(first_frame, kIncarnationOffset);
   header.round = fetch<uint32_t>(first_frame, kRoundOffset);
   header.step = fetch<uint32_t>(first_frame, kStepOffset);
+  header.micro_batch = fetch<uint32_t>(first_frame, kMicroBatchOffset);
   header.checksum = fetch<uint64_t>(first_frame, kChecksumOffset);
   return header;
 }

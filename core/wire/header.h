@@ -18,7 +18,7 @@ enum class MessageType : uint16_t {
   kGradients = 6,
   kSkip = 7,
   kEndRound = 8,
-  kFrontUpdate = 9,
+  kWeightUpdate = 9,
   kHeartbeat = 10,
   kFinish = 11,
   kBye = 12,
@@ -35,7 +35,7 @@ const char* message_type_name(MessageType type);
 
 inline constexpr uint32_t kMagic = 0x4D444E54;  // "TNDM" in little-endian memory
 inline constexpr uint8_t kProtocolMajor = 1;
-inline constexpr uint8_t kProtocolMinor = 2;
+inline constexpr uint8_t kProtocolMinor = 0;
 inline constexpr size_t kHeaderBytes = 64;
 /// Where the checksum lies in the header; it counts as zero when the checksum is computed.
 inline constexpr size_t kChecksumOffset = 56;
@@ -52,14 +52,15 @@ struct Header {
   uint32_t incarnation = 0;    ///< counts the starts of the aggregator in this run, from 1
   uint32_t round = 0;
   uint32_t step = 0;
+  uint32_t micro_batch = 0;
   uint64_t checksum = 0;  ///< XXH3-64 of the header with this field zero, the body and every tensor frame
 };
 
 /// Writes exactly kHeaderBytes.
 void write_header(const Header& header, std::span<std::byte, kHeaderBytes> out);
 
-/// Checks length, magic, header size, major version, type, and that the flags and the reserved field are
-/// zero, in this order, and nothing else. kUnsupported for another major version, kProtocol for a type or
+/// Checks length, magic, header size, major version, type, and that the flags are zero, in
+/// this order, and nothing else. kUnsupported for another major version, kProtocol for a type or
 /// flag this build does not know, else kCorrupt.
 Result<Header> read_header(std::span<const std::byte> first_frame);
 

@@ -1,7 +1,8 @@
-// The body of every message, field by field.
+// The fields of every message's body, in their order on the wire.
 //
-// A new field takes the struct's next number below, a line each in its `save` and `load`, and a golden file;
-// a new message its `save` and `load`, and a line each below and in type_number.
+// A struct's list below is all that reading and writing need. A message has a line in type_number as well.
+// From the first release on, a new field takes the struct's next version: core/doc/wire_format.md, "Changing
+// it".
 #include "tandem/core/wire/message_body_detail.h"
 
 #include <new>
@@ -15,404 +16,252 @@
 #include "tandem/core/wire/message_codec.h"
 #include "tandem/core/wire/tensor_codec.h"
 
-// A struct whose fields change gets the next number, its `load` reads every number it ever had, and
-// tests/golden keeps a message of each.
-CEREAL_CLASS_VERSION(tandem::DataDescription, 1)
-CEREAL_CLASS_VERSION(tandem::OptimizerOptions, 1)
-CEREAL_CLASS_VERSION(tandem::LrScheduleOptions, 2)
-CEREAL_CLASS_VERSION(tandem::TrainingPlan, 3)
-CEREAL_CLASS_VERSION(tandem::wire::DevicePosition, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Hello, 3)
-CEREAL_CLASS_VERSION(tandem::wire::RequestId, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Welcome, 3)
-CEREAL_CLASS_VERSION(tandem::wire::Refuse, 1)
-CEREAL_CLASS_VERSION(tandem::wire::BeginRound, 2)
-CEREAL_CLASS_VERSION(tandem::wire::Activations, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Gradients, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Skip, 1)
-CEREAL_CLASS_VERSION(tandem::wire::EndRound, 2)
-CEREAL_CLASS_VERSION(tandem::wire::FrontUpdate, 2)
-CEREAL_CLASS_VERSION(tandem::wire::Heartbeat, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Finish, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Bye, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Receipt, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Outputs, 1)
-CEREAL_CLASS_VERSION(tandem::wire::OutputGradients, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Trained, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Evaluate, 1)
-CEREAL_CLASS_VERSION(tandem::wire::Evaluated, 1)
+namespace tandem::wire::detail {
 
-// cereal finds `save` and `load` by the namespace of their argument, so they are static instead of unnamed.
-
-namespace tandem {
-
-using namespace wire::detail;
-
-static void save(Writer& archive, const DataDescription& data, const uint32_t) {
-  save_shape(archive, data.input_shape, "DataDescription.input_shape");
-  archive(data.num_classes, data.num_examples);
-}
-
-static void load(Reader& archive, DataDescription& data, const uint32_t version) {
-  require_version("DataDescription", version);
-  load_numbers(archive, data.input_shape, wire::kMaxDims, "DataDescription.input_shape");
-  archive(data.num_classes, data.num_examples);
-}
-
-static void save(Writer& archive, const OptimizerOptions& options, const uint32_t) {
-  save_enum(archive, options.kind, OptimizerKind::kSgd, OptimizerKind::kAdamW, "OptimizerOptions.kind");
-  save_finite(archive, options.learning_rate, "OptimizerOptions.learning_rate");
-  save_finite(archive, options.momentum, "OptimizerOptions.momentum");
-  save_finite(archive, options.weight_decay, "OptimizerOptions.weight_decay");
-  save_finite(archive, options.beta1, "OptimizerOptions.beta1");
-  save_finite(archive, options.beta2, "OptimizerOptions.beta2");
-  save_finite(archive, options.epsilon, "OptimizerOptions.epsilon");
-  save_finite(archive, options.clip_norm, "OptimizerOptions.clip_norm");
-}
-
-static void load(Reader& archive, OptimizerOptions& options, const uint32_t version) {
-  require_version("OptimizerOptions", version);
-  load_enum(archive, options.kind, OptimizerKind::kSgd, OptimizerKind::kAdamW, "OptimizerOptions.kind");
-  load_finite(archive, options.learning_rate, "OptimizerOptions.learning_rate");
-  load_finite(archive, options.momentum, "OptimizerOptions.momentum");
-  load_finite(archive, options.weight_decay, "OptimizerOptions.weight_decay");
-  load_finite(archive, options.beta1, "OptimizerOptions.beta1");
-  load_finite(archive, options.beta2, "OptimizerOptions.beta2");
-  load_finite(archive, options.epsilon, "OptimizerOptions.epsilon");
-  load_finite(archive, options.clip_norm, "OptimizerOptions.clip_norm");
-}
-
-static void save(Writer& archive, const LrScheduleOptions& options, const uint32_t) {
-  save_enum(archive, options.kind, LrScheduleKind::kConstant, LrScheduleKind::kCosine,
-            "LrScheduleOptions.kind");
-  archive(options.warmup_steps);
-  save_finite(archive, options.period_steps, "LrScheduleOptions.period_steps");
-  save_finite(archive, options.step_factor, "LrScheduleOptions.step_factor");
-  save_finite(archive, options.final_factor, "LrScheduleOptions.final_factor");
-}
-
-static void load(Reader& archive, LrScheduleOptions& options, const uint32_t version) {
-  require_version("LrScheduleOptions", version, 2);
-  load_enum(archive, options.kind, LrScheduleKind::kConstant, LrScheduleKind::kCosine,
-            "LrScheduleOptions.kind");
-  archive(options.warmup_steps);
-  if (version >= 2) {
-    load_finite(archive, options.period_steps, "LrScheduleOptions.period_steps");
-  } else {
-    int64_t whole_steps = 0;
-    archive(whole_steps);
-    options.period_steps = static_cast<double>(whole_steps);
+template <>
+struct FieldList<DataDescription> {
+  static constexpr const char* kName = "DataDescription";
+  static void visit(auto& fields, auto& data) {
+    fields.shape("input_shape", data.input_shape);
+    fields.numbers(data.num_classes, data.num_examples);
   }
-  load_finite(archive, options.step_factor, "LrScheduleOptions.step_factor");
-  load_finite(archive, options.final_factor, "LrScheduleOptions.final_factor");
-}
+};
 
-static void save(Writer& archive, const TrainingPlan& plan, const uint32_t) {
-  save_string(archive, plan.model, wire::kMaxTextBytes, "TrainingPlan.model");
-  archive(plan.cut);
-  save_shape(archive, plan.input_shape, "TrainingPlan.input_shape");
-  archive(plan.num_classes);
-  save_string(archive, plan.algorithm, wire::kMaxNameBytes, "TrainingPlan.algorithm");
-  archive(plan.seed, plan.rounds, plan.optimizer, plan.lr_schedule);
-  save_string(archive, plan.augment, wire::kMaxTextBytes, "TrainingPlan.augment");
-  save_string(archive, plan.normalize, wire::kMaxTextBytes, "TrainingPlan.normalize");
-  archive(plan.window, plan.head_blocks);
-  save_enum(archive, plan.objective, EdgeObjective::kEndToEnd, EdgeObjective::kAligned,
-            "TrainingPlan.objective");
-  archive(plan.tail_interval);
-  save_string(archive, plan.auxiliary_head, wire::kMaxNameBytes, "TrainingPlan.auxiliary_head");
-  save_enum(archive, plan.batch_norm, BatchNormMode::kAverage, BatchNormMode::kFreeze,
-            "TrainingPlan.batch_norm");
-  save_finite(archive, plan.proximal_mu, "TrainingPlan.proximal_mu");
-  archive(static_cast<uint8_t>(plan.control_variates), plan.checkpoint_steps);
-}
+template <>
+struct FieldList<OptimizerOptions> {
+  static constexpr const char* kName = "OptimizerOptions";
+  static void visit(auto& fields, auto& options) {
+    fields.enumerated("kind", options.kind, OptimizerKind::kSgd, OptimizerKind::kAdamW);
+    fields.finite("learning_rate", options.learning_rate);
+    fields.finite("momentum", options.momentum);
+    fields.finite("weight_decay", options.weight_decay);
+    fields.finite("beta1", options.beta1);
+    fields.finite("beta2", options.beta2);
+    fields.finite("epsilon", options.epsilon);
+    fields.finite("clip_norm", options.clip_norm);
+  }
+};
 
-static void load(Reader& archive, TrainingPlan& plan, const uint32_t version) {
-  require_version("TrainingPlan", version, 3);
-  load_string(archive, plan.model, wire::kMaxTextBytes, "TrainingPlan.model");
-  archive(plan.cut);
-  load_numbers(archive, plan.input_shape, wire::kMaxDims, "TrainingPlan.input_shape");
-  archive(plan.num_classes);
-  load_string(archive, plan.algorithm, wire::kMaxNameBytes, "TrainingPlan.algorithm");
-  archive(plan.seed, plan.rounds, plan.optimizer, plan.lr_schedule);
-  load_string(archive, plan.augment, wire::kMaxTextBytes, "TrainingPlan.augment");
-  load_string(archive, plan.normalize, wire::kMaxTextBytes, "TrainingPlan.normalize");
-  archive(plan.window);
-  if (version < 2) return;
-  archive(plan.head_blocks);
-  load_enum(archive, plan.objective, EdgeObjective::kEndToEnd, EdgeObjective::kAligned,
-            "TrainingPlan.objective");
-  archive(plan.tail_interval);
-  load_string(archive, plan.auxiliary_head, wire::kMaxNameBytes, "TrainingPlan.auxiliary_head");
-  load_enum(archive, plan.batch_norm, BatchNormMode::kAverage, BatchNormMode::kFreeze,
-            "TrainingPlan.batch_norm");
-  load_finite(archive, plan.proximal_mu, "TrainingPlan.proximal_mu");
-  load_bool(archive, plan.control_variates, "TrainingPlan.control_variates");
-  if (version >= 3) archive(plan.checkpoint_steps);
-}
+template <>
+struct FieldList<LrScheduleOptions> {
+  static constexpr const char* kName = "LrScheduleOptions";
+  static void visit(auto& fields, auto& options) {
+    fields.enumerated("kind", options.kind, LrScheduleKind::kConstant, LrScheduleKind::kCosine);
+    fields.numbers(options.warmup_steps);
+    fields.finite("period_steps", options.period_steps);
+    fields.finite("step_factor", options.step_factor);
+    fields.finite("final_factor", options.final_factor);
+  }
+};
 
-}  // namespace tandem
+template <>
+struct FieldList<TrainingPlan> {
+  static constexpr const char* kName = "TrainingPlan";
+  static void visit(auto& fields, auto& plan) {
+    fields.text("model", plan.model, kMaxTextBytes);
+    fields.numbers(plan.cut, plan.head_blocks);
+    fields.shape("input_shape", plan.input_shape);
+    fields.numbers(plan.num_classes);
+    fields.enumerated("algorithm", plan.algorithm, Algorithm::kParallel, Algorithm::kFederated);
+    fields.numbers(plan.seed, plan.rounds);
+    fields.structs(plan.optimizer, plan.lr_schedule);
+    fields.text("augment", plan.augment, kMaxTextBytes);
+    fields.text("normalize", plan.normalize, kMaxTextBytes);
+    fields.numbers(plan.window);
+    fields.enumerated("objective", plan.objective, EdgeObjective::kEndToEnd, EdgeObjective::kAligned);
+    fields.numbers(plan.tail_interval);
+    fields.text("auxiliary_head", plan.auxiliary_head, kMaxNameBytes);
+    fields.enumerated("batch_norm", plan.batch_norm, BatchNormMode::kAverage, BatchNormMode::kFreeze);
+    fields.finite("proximal_mu", plan.proximal_mu);
+    fields.flag("control_variates", plan.control_variates);
+    fields.numbers(plan.checkpoint_steps);
+  }
+};
+
+template <>
+struct FieldList<Figures> {
+  static constexpr const char* kName = "Figures";
+  static void visit(auto& fields, auto& figures) {
+    fields.numbers(figures.examples, figures.loss_sum, figures.correct);
+  }
+};
+
+template <>
+struct FieldList<DevicePosition> {
+  static constexpr const char* kName = "DevicePosition";
+  static void visit(auto& fields, auto& position) {
+    fields.numbers(position.round, position.step, position.unanswered);
+  }
+};
+
+template <>
+struct FieldList<RequestId> {
+  static constexpr const char* kName = "RequestId";
+  static void visit(auto& fields, auto& request) {
+    fields.enumerated("type", request.type, MessageType::kHello, MessageType::kEvaluated);
+    fields.numbers(request.round, request.step);
+  }
+};
+
+template <>
+struct FieldList<Hello> {
+  static constexpr const char* kName = "Hello";
+  static void visit(auto& fields, auto& hello) {
+    fields.text("software_version", hello.software_version, kMaxNameBytes);
+    fields.numbers(hello.instance);
+    fields.structs(hello.data);
+    fields.numbers(hello.held_out_examples);
+    fields.list("positions", hello.positions, kMaxPositions, 12);  // three numbers each
+  }
+};
+
+template <>
+struct FieldList<Welcome> {
+  static constexpr const char* kName = "Welcome";
+  static void visit(auto& fields, auto& welcome) {
+    fields.structs(welcome.plan);
+    fields.text("client", welcome.client, kMaxNameBytes);
+    fields.flag("resumed", welcome.resumed);
+    fields.structs(welcome.position);
+    fields.list("held", welcome.held, kMaxHeldRequests, 10);  // type, round and step each
+    fields.tensors("kept", welcome.kept);
+  }
+};
+
+template <>
+struct FieldList<Refuse> {
+  static constexpr const char* kName = "Refuse";
+  static void visit(auto& fields, auto& refusal) {
+    fields.enumerated("code", refusal.code, ErrorCode::kInvalidArgument, ErrorCode::kClosed);
+    fields.prose("reason", refusal.reason);
+    fields.flag("fatal", refusal.fatal);
+  }
+};
+
+template <>
+struct FieldList<BeginRound> {
+  static constexpr const char* kName = "BeginRound";
+  static void visit(auto& fields, auto& begin) {
+    fields.numbers(begin.ordinal, begin.first_example);
+    fields.array("batch_sizes", begin.batch_sizes);
+    fields.numbers(begin.previous_loss, begin.previous_accuracy);
+    fields.structs(begin.lr_schedule);
+    fields.tensors("weights", begin.weights);
+    fields.tensors("control", begin.control);
+  }
+};
+
+template <>
+struct FieldList<Activations> {
+  static constexpr const char* kName = "Activations";
+  static void visit(auto& fields, auto& message) {
+    fields.tensor("activations", message.activations);
+    fields.tensor("labels", message.labels);
+  }
+};
+
+template <>
+struct FieldList<Gradients> {
+  static constexpr const char* kName = "Gradients";
+  static void visit(auto& fields, auto& message) {
+    fields.tensor("gradient", message.gradient);
+    fields.structs(message.figures);
+  }
+};
+
+template <>
+struct FieldList<Skip> {
+  static constexpr const char* kName = "Skip";
+  static void visit(auto& fields, auto& skip) {
+    fields.flag("until_next_round", skip.until_next_round);
+    fields.prose("reason", skip.reason);
+  }
+};
+
+template <>
+struct FieldList<EndRound> {
+  static constexpr const char* kName = "EndRound";
+  static void visit(auto& fields, auto& end) { fields.flag("now", end.now); }
+};
+
+template <>
+struct FieldList<WeightUpdate> {
+  static constexpr const char* kName = "WeightUpdate";
+  static void visit(auto& fields, auto& update) {
+    fields.numbers(update.examples, update.steps);
+    fields.tensors("weights", update.weights);
+    fields.tensors("control_change", update.control_change);
+  }
+};
+
+template <>
+struct FieldList<Heartbeat> {
+  static constexpr const char* kName = "Heartbeat";
+  static void visit(auto&, auto&) {}
+};
+
+template <>
+struct FieldList<Finish> {
+  static constexpr const char* kName = "Finish";
+  static void visit(auto& fields, auto& finish) {
+    fields.numbers(finish.eval_loss, finish.eval_accuracy);
+    fields.tensors("weights", finish.weights);
+  }
+};
+
+template <>
+struct FieldList<Bye> {
+  static constexpr const char* kName = "Bye";
+  static void visit(auto& fields, auto& bye) {
+    fields.enumerated("reason", bye.reason, ByeReason::kLeaving, ByeReason::kPaused);
+    fields.prose("text", bye.text);
+  }
+};
+
+template <>
+struct FieldList<Receipt> {
+  static constexpr const char* kName = "Receipt";
+  static void visit(auto& fields, auto& receipt) { fields.structs(receipt.figures); }
+};
+
+template <>
+struct FieldList<Outputs> {
+  static constexpr const char* kName = "Outputs";
+  static void visit(auto& fields, auto& message) { fields.tensor("outputs", message.outputs); }
+};
+
+template <>
+struct FieldList<OutputGradients> {
+  static constexpr const char* kName = "OutputGradients";
+  static void visit(auto& fields, auto& message) {
+    fields.tensor("gradient", message.gradient);
+    fields.structs(message.figures);
+  }
+};
+
+template <>
+struct FieldList<Trained> {
+  static constexpr const char* kName = "Trained";
+  static void visit(auto& fields, auto& trained) { fields.structs(trained.figures); }
+};
+
+template <>
+struct FieldList<Evaluate> {
+  static constexpr const char* kName = "Evaluate";
+  static void visit(auto& fields, auto& message) { fields.tensors("weights", message.weights); }
+};
+
+template <>
+struct FieldList<Evaluated> {
+  static constexpr const char* kName = "Evaluated";
+  static void visit(auto& fields, auto& message) { fields.structs(message.figures); }
+};
+
+}  // namespace tandem::wire::detail
 
 namespace tandem::wire {
 
-static void save(Writer& archive, const DevicePosition& position, const uint32_t) {
-  archive(position.round, position.step, position.unanswered);
-}
-
-static void load(Reader& archive, DevicePosition& position, const uint32_t version) {
-  require_version("DevicePosition", version);
-  archive(position.round, position.step, position.unanswered);
-}
-
-static void save(Writer& archive, const Hello& hello, const uint32_t) {
-  save_string(archive, hello.software_version, kMaxNameBytes, "Hello.software_version");
-  archive(hello.instance, hello.data, hello.held_out_examples);
-  if (hello.positions.size() > kMaxPositions) {
-    throw std::invalid_argument("Hello.positions has at most " + std::to_string(kMaxPositions) + ", got " +
-                                std::to_string(hello.positions.size()));
-  }
-  archive(static_cast<uint64_t>(hello.positions.size()));
-  for (const DevicePosition& position : hello.positions) archive(position);
-}
-
-static void load(Reader& archive, Hello& hello, const uint32_t version) {
-  require_version("Hello", version, 3);
-  load_string(archive, hello.software_version, kMaxNameBytes, "Hello.software_version");
-  archive(hello.instance, hello.data);
-  if (version >= 2) archive(hello.held_out_examples);
-  if (version < 3) return;
-  // Three numbers each; the first also brings the struct's version.
-  hello.positions.resize(load_count(archive, 12, kMaxPositions, "Hello.positions"));
-  for (DevicePosition& position : hello.positions) archive(position);
-}
-
-static void save(Writer& archive, const RequestId& request, const uint32_t) {
-  save_enum(archive, request.type, MessageType::kHello, MessageType::kEvaluated, "RequestId.type");
-  archive(request.round, request.step);
-}
-
-static void load(Reader& archive, RequestId& request, const uint32_t version) {
-  require_version("RequestId", version);
-  load_enum(archive, request.type, MessageType::kHello, MessageType::kEvaluated, "RequestId.type");
-  archive(request.round, request.step);
-}
-
-static void save(Writer& archive, const Welcome& welcome, const uint32_t) {
-  archive(welcome.plan);
-  save_string(archive, welcome.client, kMaxNameBytes, "Welcome.client");
-  archive(static_cast<uint8_t>(welcome.resumed), welcome.position);
-  if (welcome.held.size() > kMaxHeldRequests) {
-    throw std::invalid_argument("Welcome.held has at most " + std::to_string(kMaxHeldRequests) + ", got " +
-                                std::to_string(welcome.held.size()));
-  }
-  archive(static_cast<uint64_t>(welcome.held.size()));
-  for (const RequestId& request : welcome.held) archive(request);
-  save_tensors(archive, welcome.kept, "Welcome.kept");
-}
-
-static void load(Reader& archive, Welcome& welcome, const uint32_t version) {
-  require_version("Welcome", version, 3);
-  archive(welcome.plan);
-  load_string(archive, welcome.client, kMaxNameBytes, "Welcome.client");
-  load_bool(archive, welcome.resumed, "Welcome.resumed");
-  if (version >= 2) archive(welcome.position);
-  if (version < 3) return;
-  // Ten bytes each; the first also brings the struct's version.
-  welcome.held.resize(load_count(archive, 10, kMaxHeldRequests, "Welcome.held"));
-  for (RequestId& request : welcome.held) archive(request);
-  load_tensors(archive, welcome.kept, "Welcome.kept");
-}
-
-static void save(Writer& archive, const Refuse& message, const uint32_t) {
-  save_enum(archive, message.code, ErrorCode::kInvalidArgument, ErrorCode::kClosed, "Refuse.code");
-  save_prose(archive, message.reason);
-  archive(static_cast<uint8_t>(message.fatal));
-}
-
-static void load(Reader& archive, Refuse& message, const uint32_t version) {
-  require_version("Refuse", version);
-  load_enum(archive, message.code, ErrorCode::kInvalidArgument, ErrorCode::kClosed, "Refuse.code");
-  load_string(archive, message.reason, kMaxTextBytes, "Refuse.reason");
-  load_bool(archive, message.fatal, "Refuse.fatal");
-}
-
-static void save(Writer& archive, const BeginRound& begin, const uint32_t) {
-  archive(begin.first_example);
-  save_numbers(archive, begin.batch_sizes);
-  archive(begin.previous_loss, begin.previous_accuracy);
-  save_tensors(archive, begin.front, "BeginRound.front");
-  archive(begin.lr_schedule);
-  save_tensors(archive, begin.control, "BeginRound.control");
-  archive(begin.ordinal);
-}
-
-static void load(Reader& archive, BeginRound& begin, const uint32_t version) {
-  require_version("BeginRound", version, 2);
-  archive(begin.first_example);
-  load_numbers(archive, begin.batch_sizes, UINT64_MAX, "BeginRound.batch_sizes");
-  archive(begin.previous_loss, begin.previous_accuracy);
-  load_tensors(archive, begin.front, "BeginRound.front");
-  archive(begin.lr_schedule);
-  if (version < 2) return;
-  load_tensors(archive, begin.control, "BeginRound.control");
-  archive(begin.ordinal);
-}
-
-static void save(Writer& archive, const Activations& message, const uint32_t) {
-  save_tensor(archive, message.activations, "Activations.activations");
-  save_tensor(archive, message.labels, "Activations.labels");
-}
-
-static void load(Reader& archive, Activations& message, const uint32_t version) {
-  require_version("Activations", version);
-  load_tensor(archive, message.activations, "Activations.activations");
-  load_tensor(archive, message.labels, "Activations.labels");
-}
-
-static void save(Writer& archive, const Gradients& message, const uint32_t) {
-  save_tensor(archive, message.gradient, "Gradients.gradient");
-  save_finite(archive, message.loss, "Gradients.loss");
-  archive(message.correct);
-}
-
-static void load(Reader& archive, Gradients& message, const uint32_t version) {
-  require_version("Gradients", version);
-  load_tensor(archive, message.gradient, "Gradients.gradient");
-  load_finite(archive, message.loss, "Gradients.loss");
-  archive(message.correct);
-}
-
-static void save(Writer& archive, const Skip& skip, const uint32_t) {
-  archive(static_cast<uint8_t>(skip.until_next_round));
-  save_prose(archive, skip.reason);
-}
-
-static void load(Reader& archive, Skip& skip, const uint32_t version) {
-  require_version("Skip", version);
-  load_bool(archive, skip.until_next_round, "Skip.until_next_round");
-  load_string(archive, skip.reason, kMaxTextBytes, "Skip.reason");
-}
-
-static void save(Writer& archive, const EndRound& end, const uint32_t) {
-  archive(static_cast<uint8_t>(end.now));
-}
-
-static void load(Reader& archive, EndRound& end, const uint32_t version) {
-  require_version("EndRound", version, 2);
-  if (version >= 2) load_bool(archive, end.now, "EndRound.now");
-}
-
-static void save(Writer& archive, const FrontUpdate& update, const uint32_t) {
-  archive(update.examples);
-  save_tensors(archive, update.front, "FrontUpdate.front");
-  archive(update.steps);
-  save_tensors(archive, update.control_change, "FrontUpdate.control_change");
-}
-
-static void load(Reader& archive, FrontUpdate& update, const uint32_t version) {
-  require_version("FrontUpdate", version, 2);
-  archive(update.examples);
-  load_tensors(archive, update.front, "FrontUpdate.front");
-  if (version < 2) return;
-  archive(update.steps);
-  load_tensors(archive, update.control_change, "FrontUpdate.control_change");
-}
-
-static void save(Writer&, const Heartbeat&, const uint32_t) {}
-
-static void load(Reader&, Heartbeat&, const uint32_t version) {
-  require_version("Heartbeat", version);
-}
-
-static void save(Writer& archive, const Finish& finish, const uint32_t) {
-  archive(finish.eval_loss, finish.eval_accuracy);
-  save_tensors(archive, finish.front, "Finish.front");
-}
-
-static void load(Reader& archive, Finish& finish, const uint32_t version) {
-  require_version("Finish", version);
-  archive(finish.eval_loss, finish.eval_accuracy);
-  load_tensors(archive, finish.front, "Finish.front");
-}
-
-static void save(Writer& archive, const Bye& bye, const uint32_t) {
-  save_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kPaused, "Bye.reason");
-  save_prose(archive, bye.text);
-}
-
-static void load(Reader& archive, Bye& bye, const uint32_t version) {
-  require_version("Bye", version);
-  load_enum(archive, bye.reason, ByeReason::kLeaving, ByeReason::kPaused, "Bye.reason");
-  load_string(archive, bye.text, kMaxTextBytes, "Bye.text");
-}
-
-static void save(Writer& archive, const Receipt& message, const uint32_t) {
-  save_finite(archive, message.loss, "Receipt.loss");
-  archive(message.correct);
-}
-
-static void load(Reader& archive, Receipt& message, const uint32_t version) {
-  require_version("Receipt", version);
-  load_finite(archive, message.loss, "Receipt.loss");
-  archive(message.correct);
-}
-
-static void save(Writer& archive, const Outputs& message, const uint32_t) {
-  save_tensor(archive, message.outputs, "Outputs.outputs");
-}
-
-static void load(Reader& archive, Outputs& message, const uint32_t version) {
-  require_version("Outputs", version);
-  load_tensor(archive, message.outputs, "Outputs.outputs");
-}
-
-static void save(Writer& archive, const OutputGradients& message, const uint32_t) {
-  save_tensor(archive, message.gradient, "OutputGradients.gradient");
-  archive(message.loss);
-  archive(message.correct);
-}
-
-static void load(Reader& archive, OutputGradients& message, const uint32_t version) {
-  require_version("OutputGradients", version);
-  load_tensor(archive, message.gradient, "OutputGradients.gradient");
-  archive(message.loss);
-  archive(message.correct);
-}
-
-static void save(Writer& archive, const Trained& message, const uint32_t) {
-  archive(message.examples);
-  archive(message.loss_sum);
-  archive(message.correct);
-}
-
-static void load(Reader& archive, Trained& message, const uint32_t version) {
-  require_version("Trained", version);
-  archive(message.examples);
-  archive(message.loss_sum);
-  archive(message.correct);
-}
-
-static void save(Writer& archive, const Evaluate& message, const uint32_t) {
-  save_tensors(archive, message.front, "Evaluate.front");
-}
-
-static void load(Reader& archive, Evaluate& message, const uint32_t version) {
-  require_version("Evaluate", version);
-  load_tensors(archive, message.front, "Evaluate.front");
-}
-
-static void save(Writer& archive, const Evaluated& message, const uint32_t) {
-  archive(message.examples);
-  archive(message.loss_sum);
-  archive(message.correct);
-}
-
-static void load(Reader& archive, Evaluated& message, const uint32_t version) {
-  require_version("Evaluated", version);
-  archive(message.examples);
-  archive(message.loss_sum);
-  archive(message.correct);
-}
+using namespace detail;
 
 namespace {
 
@@ -427,7 +276,7 @@ constexpr MessageType type_number() {
   if constexpr (std::is_same_v<Struct, Gradients>) return MessageType::kGradients;
   if constexpr (std::is_same_v<Struct, Skip>) return MessageType::kSkip;
   if constexpr (std::is_same_v<Struct, EndRound>) return MessageType::kEndRound;
-  if constexpr (std::is_same_v<Struct, FrontUpdate>) return MessageType::kFrontUpdate;
+  if constexpr (std::is_same_v<Struct, WeightUpdate>) return MessageType::kWeightUpdate;
   if constexpr (std::is_same_v<Struct, Heartbeat>) return MessageType::kHeartbeat;
   if constexpr (std::is_same_v<Struct, Finish>) return MessageType::kFinish;
   if constexpr (std::is_same_v<Struct, Bye>) return MessageType::kBye;

@@ -110,6 +110,7 @@ Frames encode(const Message& message) {
   header.incarnation = message.key.incarnation;
   header.round = message.key.round;
   header.step = message.key.step;
+  header.micro_batch = message.key.micro_batch;
   const std::span<std::byte, kHeaderBytes> out(reinterpret_cast<std::byte*>(bytes.data()), kHeaderBytes);
   write_header(header, out);
   frames[0] = Frame::borrow(nullptr, bytes.data(), bytes.size());
@@ -138,9 +139,10 @@ Result<Message> decode(const Frames& frames, const Limits& limits) {
   auto body = detail::read_body(header->type, bytes_of(frames[0]).subspan(kHeaderBytes),
                                 std::span(frames).subspan(1), limits.max_tensor_bytes);
   if (!body) return in_message(body.error());
-  return Message{.key = {header->run_id, header->incarnation, header->round, header->step},
-                 .body = std::move(*body),
-                 .payload_hash = hash_of({}, frames)};
+  return Message{
+      .key = {header->run_id, header->incarnation, header->round, header->step, header->micro_batch},
+      .body = std::move(*body),
+      .payload_hash = hash_of({}, frames)};
 }
 
 }  // namespace tandem::wire

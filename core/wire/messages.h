@@ -10,6 +10,7 @@
 #include "tandem/core/base/result.h"
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/model/named_tensors.h"
+#include "tandem/core/training/figures.h"
 #include "tandem/core/training/training_plan.h"
 #include "tandem/core/wire/header.h"
 
@@ -70,6 +71,8 @@ struct Refuse {
 
 /// Aggregator -> edge: the merged front and this client's part of the round.
 struct BeginRound {
+  /// The round as people count, from 1; the round in the key counts whatever was begun. 0 where unknown.
+  uint32_t ordinal = 0;
   /// Position of the round's first example in the client's endless sequence of epochs.
   uint64_t first_example = 0;
   /// Examples this client brings to each step of the round; 0 sits the step out.
@@ -77,14 +80,13 @@ struct BeginRound {
   /// Loss and accuracy (0..1) of the previous round's merged model on evaluation data; NaN where unknown.
   double previous_loss = 0;
   double previous_accuracy = 0;
-  /// Parameters and buffers of blocks [0, cut).
-  NamedTensors front;
   /// As in the plan, with a length that may have been left open until the first round was planned.
   LrScheduleOptions lr_schedule;
+  /// What the devices train and exchange: parameters and buffers of the front, of a head and an auxiliary
+  /// head.
+  NamedTensors weights;
   /// SCAFFOLD: the server's control variate for each trained tensor; empty without.
   NamedTensors control;
-  /// The round as people count, from 1; the round in the key counts whatever was begun. 0 where unknown.
-  uint32_t ordinal = 0;
 };
 
 /// Edge -> aggregator: smashed data of one step.
@@ -95,9 +97,8 @@ struct Activations {
 
 /// Aggregator -> edge: the gradient of this client's own mean loss with respect to its activations.
 struct Gradients {
-  at::Tensor gradient;   ///< float32, the shape and memory format of the activations
-  double loss = 0;       ///< this client's mean loss
-  uint32_t correct = 0;  ///< how many of its examples the model classified correctly
+  at::Tensor gradient;  ///< float32, the shape and memory format of the activations
+  Figures figures;      ///< of this client's examples
 };
 
 /// Aggregator -> edge: that step went on without you; do not apply a gradient for it.
@@ -115,12 +116,12 @@ struct EndRound {
 
 /// Edge -> aggregator: the front's parameters and buffers after the round, with those of what else is
 /// trained on the device (the head of a U-shaped model, an auxiliary head).
-struct FrontUpdate {
+struct WeightUpdate {
   /// Examples whose gradients were applied in this round; the weight in the average.
   uint64_t examples = 0;
-  NamedTensors front;
   /// Optimiser steps made in this round.
   uint32_t steps = 0;
+  NamedTensors weights;
   /// SCAFFOLD: change of this client's control variates; empty without.
   NamedTensors control_change;
 };
@@ -132,7 +133,7 @@ struct Heartbeat {};
 struct Finish {
   double eval_loss = 0;      ///< NaN where unknown
   double eval_accuracy = 0;  ///< 0..1, NaN where unknown
-  NamedTensors front;
+  NamedTensors weights;
 };
 
 enum class ByeReason : uint8_t {
@@ -150,8 +151,7 @@ struct Bye {
 
 /// Aggregator -> edge: those activations trained the tail (or were evaluated); no gradient comes back.
 struct Receipt {
-  double loss = 0;       ///< this client's mean loss in the tail
-  uint32_t correct = 0;  ///< how many of its examples the model classified correctly
+  Figures figures;  ///< of this client's examples in the tail
 };
 
 /// Aggregator -> edge, U-shaped: the tail's output for this client's activations of that step.
@@ -161,33 +161,28 @@ struct Outputs {
 
 /// Edge -> aggregator, U-shaped: the gradient of this client's own mean loss with respect to the outputs.
 struct OutputGradients {
-  at::Tensor gradient;   ///< float32, the shape and memory format of the outputs
-  double loss = 0;       ///< this client's mean loss
-  uint32_t correct = 0;  ///< how many of its examples it classified correctly
+  at::Tensor gradient;  ///< float32, the shape and memory format of the outputs
+  Figures figures;      ///< of this client's examples
 };
 
 /// Edge -> aggregator, where the edge trains without asking: the steps of the round are done.
 struct Trained {
-  uint64_t examples = 0;  ///< it trained on in this round
-  double loss_sum = 0;    ///< sum over examples
-  uint64_t correct = 0;
+  Figures figures;  ///< of the examples it trained on in this round
 };
 
 /// Aggregator -> edge: evaluate these weights on the examples held back. Activations of each batch and an
 /// Evaluated follow; where the whole model is on the edge, Evaluated alone.
 struct Evaluate {
-  NamedTensors front;
+  NamedTensors weights;
 };
 
 /// Edge -> aggregator: what the evaluation of its held-out examples gave.
 struct Evaluated {
-  uint64_t examples = 0;
-  double loss_sum = 0;  ///< sum over examples
-  uint64_t correct = 0;
+  Figures figures;
 };
 
 using Body =
-    std::variant<Hello, Welcome, Refuse, BeginRound, Activations, Gradients, Skip, EndRound, FrontUpdate,
+    std::variant<Hello, Welcome, Refuse, BeginRound, Activations, Gradients, Skip, EndRound, WeightUpdate,
                  Heartbeat, Finish, Bye, Receipt, Outputs, OutputGradients, Trained, Evaluate, Evaluated>;
 
 /// Names a request and its answer: a resend repeats the key, an answer carries the key it answers.
@@ -196,6 +191,7 @@ struct MessageKey {
   uint32_t incarnation = 0;
   uint32_t round = 0;
   uint32_t step = 0;
+  uint32_t micro_batch = 0;  ///< part of a step, where a step goes through a chain in several; else 0
   bool operator==(const MessageKey&) const = default;
 };
 

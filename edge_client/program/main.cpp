@@ -78,7 +78,7 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
   std::function<void(wire::Frames)> send;
   std::function<LinkState()> link;
   EdgeSession session({.instance = stored->instance,
-                       .device = *device,
+                       .compute = *device,
                        .prefetch = flags.prefetch,
                        .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000)),
                        .comes_back = !flags.run_dir.empty()},

@@ -50,10 +50,10 @@ nlohmann::json json_of(const DeviceRound& round) {
           {"batch_sizes", round.batch_sizes},
           {"next_forward", round.next_forward},
           {"next_apply", round.next_apply},
-          {"examples", round.examples},
+          {"examples", round.figures.examples},
           {"steps", round.steps},
-          {"loss_sum", round.loss_sum},
-          {"correct", round.correct}};
+          {"loss_sum", round.figures.loss_sum},
+          {"correct", round.figures.correct}};
 }
 
 DeviceRound round_of(const nlohmann::json& value) {
@@ -63,10 +63,10 @@ DeviceRound round_of(const nlohmann::json& value) {
           .batch_sizes = value.at("batch_sizes").get<std::vector<uint32_t>>(),
           .next_forward = value.at("next_forward").get<uint32_t>(),
           .next_apply = value.at("next_apply").get<uint32_t>(),
-          .examples = value.at("examples").get<uint64_t>(),
           .steps = value.at("steps").get<uint32_t>(),
-          .loss_sum = value.at("loss_sum").get<double>(),
-          .correct = value.at("correct").get<uint64_t>()};
+          .figures = {.examples = value.at("examples").get<uint64_t>(),
+                      .loss_sum = value.at("loss_sum").get<double>(),
+                      .correct = value.at("correct").get<uint64_t>()}};
 }
 
 std::string request_prefix(uint32_t step) {

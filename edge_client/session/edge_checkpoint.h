@@ -20,10 +20,8 @@ struct DeviceRound {
   std::vector<uint32_t> batch_sizes;
   uint32_t next_forward = 0;  ///< first step whose activations have not been computed
   uint32_t next_apply = 0;    ///< first step that is not done
-  uint64_t examples = 0;
-  uint32_t steps = 0;  ///< optimiser steps of the front
-  double loss_sum = 0;
-  uint64_t correct = 0;
+  uint32_t steps = 0;         ///< optimiser steps of the front
+  Figures figures;            ///< of those steps
 };
 
 /// A moment to which a device can go back: between two steps, or with the round's front sent.

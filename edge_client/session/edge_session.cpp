@@ -154,7 +154,7 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
 }
 
 Result<void> EdgeSession::build_trainer(const LrScheduleOptions& lr_schedule) {
-  auto trainer = job_->build_trainer(lr_schedule, options_.device);
+  auto trainer = job_->build_trainer(lr_schedule, options_.compute);
   if (!trainer) return trainer.error();
   trainer_ = std::move(*trainer);
   lr_schedule_ = lr_schedule;
@@ -173,7 +173,7 @@ void EdgeSession::handle_begin_round(wire::Message message) {
       return fail(built.error().code, built.error().message);
     }
   }
-  if (const auto loaded = trainer_->begin_round(begin.front, begin.control); !loaded) {
+  if (const auto loaded = trainer_->begin_round(begin.weights, begin.control); !loaded) {
     return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
                                          " does not fit this device's model: " + loaded.error().message);
   }
@@ -210,7 +210,7 @@ void EdgeSession::forward_step(uint32_t step) {
   const Batch batch = job_->loader().next();
   if (round_.batch_sizes[step] == 0) return;
   if (plan()->u_shaped()) round_.labels[step] = batch.labels;
-  request(wire::Activations{.activations = trainer_->front().forward(batch.inputs),
+  request(wire::Activations{.activations = trainer_->front().forward(step, batch.inputs),
                             .labels = job_->labels_to_send(batch.labels)},
           step);
 }
@@ -241,16 +241,19 @@ bool EdgeSession::apply_next_answer() {
   }
   const auto answer = answers_.find(step);
   if (answer == answers_.end()) return false;
+  StageTrainer& front = trainer_->front();
   if (const auto* gradients = std::get_if<wire::Gradients>(&answer->second.body)) {
-    if (const auto applied = trainer_->front().apply(gradients->gradient); !applied) {
+    if (const auto checked = front.check_gradient(step, gradients->gradient); !checked) {
       note("round " + std::to_string(round_.ordinal) + ", step " + std::to_string(step) + ": " +
-           applied.error().message + "; step left out");
-      trainer_->front().skip();
+           checked.error().message + "; step left out");
+      front.drop(step);
     } else {
-      count_step(step, gradients->loss, gradients->correct);
+      if (!check_figures(gradients->figures, round_.batch_sizes[step])) return false;
+      front.backward(step, gradients->gradient);
+      count_step(gradients->figures);
     }
   } else {
-    trainer_->front().skip();
+    front.drop(step);
   }
   finish_step(step);
   return true;
@@ -270,10 +273,18 @@ void EdgeSession::keep_step() {
   if (every > 0 && round_.next_apply % every == 0) save_checkpoint(false);
 }
 
-void EdgeSession::count_step(uint32_t step, double loss, uint64_t correct) {
-  round_.examples += round_.batch_sizes[step];
-  round_.loss_sum += loss * round_.batch_sizes[step];
-  round_.correct += correct;
+bool EdgeSession::check_figures(const Figures& figures, uint64_t examples) {
+  const bool fit = figures.examples == examples && figures.correct <= examples;
+  if (fit && std::isfinite(figures.loss_sum)) return true;
+  fail(ErrorCode::kProtocol, "the aggregator's figures say " + std::to_string(figures.correct) + " of " +
+                                 std::to_string(figures.examples) + " right and a loss of " +
+                                 std::to_string(figures.loss_sum) + ", the batch has " +
+                                 std::to_string(examples) + " examples");
+  return false;
+}
+
+void EdgeSession::count_step(const Figures& figures) {
+  round_.figures += figures;
   ++round_.steps;
 }
 
@@ -287,12 +298,9 @@ void EdgeSession::handle_outputs(const wire::Message& message) {
   if (const auto checked = job_->check_outputs(outputs, labels->second.size(0)); !checked) {
     return fail(checked.error().code, checked.error().message);
   }
-  DeviceTrainer::HeadStep head = trainer_->train_head(outputs, labels->second);
+  StageTrainer::LossStep head = trainer_->train_head(outputs, labels->second);
   round_.labels.erase(labels);
-  request(
-      wire::OutputGradients{
-          .gradient = std::move(head.gradient), .loss = head.result.loss, .correct = head.result.correct},
-      step);
+  request(wire::OutputGradients{.gradient = std::move(head.input_gradient), .figures = head.figures}, step);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -314,7 +322,7 @@ void EdgeSession::work() {
   const Batch batch = job_->loader().next();
   if (round_.batch_sizes[step] > 0) {
     DeviceTrainer::LocalStep local = trainer_->train_locally(batch.inputs, batch.labels);
-    count_step(step, local.result.loss, local.result.correct);
+    count_step(local.figures);
     if (goes_up(step)) {
       request(wire::Activations{.activations = std::move(local.activations),
                                 .labels = job_->labels_to_send(batch.labels)},
@@ -339,12 +347,8 @@ void EdgeSession::report_trained() {
     return;
   }
   phase_ = Phase::kUpdating;
-  request(trained(), OpenRequests::kTrained);
+  request(wire::Trained{round_.figures}, OpenRequests::kTrained);
   if (round_.end_asked) send_front();
-}
-
-wire::Trained EdgeSession::trained() const {
-  return {.examples = round_.examples, .loss_sum = round_.loss_sum, .correct = round_.correct};
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -365,32 +369,32 @@ void EdgeSession::handle_end_round(const wire::EndRound& end) {
   if (end.now && phase_ == Phase::kTraining) {
     note("the time of round " + std::to_string(round_.ordinal) + " is up after " +
          std::to_string(round_.next_apply) + " of " + std::to_string(round_.batch_sizes.size()) + " steps");
-    while (trainer_->front().open_steps() > 0) trainer_->front().skip();
+    trainer_->front().drop_all();
     expect_nothing();
     round_.labels.clear();
     phase_ = Phase::kUpdating;
-    if (plan()->trains_locally()) send(trained());
+    if (plan()->trains_locally()) send(wire::Trained{round_.figures});
   }
   open_requests_.close(OpenRequests::kTrained);
   if (phase_ == Phase::kUpdating) send_front();
 }
 
 void EdgeSession::send_front() {
-  if (open_requests_.contains(OpenRequests::kFrontUpdate)) {
+  if (open_requests_.contains(OpenRequests::kWeightUpdate)) {
     // Not where it went out after the Hello that the aggregator may have had in mind.
-    return open_requests_.resend_one(OpenRequests::kFrontUpdate, sent_before_hello_,
+    return open_requests_.resend_one(OpenRequests::kWeightUpdate, sent_before_hello_,
                                      [this](const auto& message) { transmit(message); });
   }
   const NamedTensors control_change = cpu_snapshot(trainer_->end_round());
   save_checkpoint(true, control_change);
-  request(front_update(control_change), OpenRequests::kFrontUpdate);
+  request(weight_update(control_change), OpenRequests::kWeightUpdate);
 }
 
 /// This device's part of the merge, once every step of the round is done.
-wire::FrontUpdate EdgeSession::front_update(const NamedTensors& control_change) const {
-  return {.examples = round_.examples,
-          .front = trainer_->weights(),
+wire::WeightUpdate EdgeSession::weight_update(const NamedTensors& control_change) const {
+  return {.examples = round_.figures.examples,
           .steps = round_.steps,
+          .weights = trainer_->weights(),
           .control_change = control_change};
 }
 
@@ -400,7 +404,7 @@ wire::FrontUpdate EdgeSession::front_update(const NamedTensors& control_change) 
 void EdgeSession::handle_evaluate(wire::Message message) {
   if (message.key.round <= std::max(round_.number, evaluation_.round())) return;  // a repeat
   if (!trainer_ || dependencies_.held_out == nullptr) return;
-  if (const auto loaded = trainer_->load(std::get<wire::Evaluate>(message.body).front); !loaded) {
+  if (const auto loaded = trainer_->load(std::get<wire::Evaluate>(message.body).weights); !loaded) {
     return fail(loaded.error().code,
                 "the weights to evaluate do not fit this device's model: " + loaded.error().message);
   }
@@ -418,22 +422,22 @@ void EdgeSession::send_evaluation_batch() {
           wire::Activations{.activations = activations, .labels = job_->labels_to_send(batch->labels)},
           evaluation_.step());
     }
-    const BatchLoss result = trainer_->evaluate_head(activations, batch->labels);
-    evaluation_.count(result.loss, result.correct);
+    evaluation_.count(trainer_->evaluate_head(activations, batch->labels));
   }
-  request(evaluation_.totals(), OpenRequests::kTrained);
+  request(wire::Evaluated{evaluation_.totals()}, OpenRequests::kTrained);
 }
 
 void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
   const uint32_t awaited = evaluation_.step();
   if (!open_requests_.contains(awaited) || message.key.step != awaited) return;
   if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
-    evaluation_.count(receipt->loss, receipt->correct);
+    const auto examples = static_cast<uint64_t>(evaluation_.labels().size(0));
+    if (!check_figures(receipt->figures, examples)) return;
+    evaluation_.count(receipt->figures);
   } else if (const auto* outputs = std::get_if<wire::Outputs>(&message.body)) {
     const auto checked = job_->check_outputs(outputs->outputs, evaluation_.labels().size(0));
     if (!checked) return fail(checked.error().code, checked.error().message);
-    const BatchLoss result = trainer_->evaluate_head(outputs->outputs, evaluation_.labels());
-    evaluation_.count(result.loss, result.correct);
+    evaluation_.count(trainer_->evaluate_head(outputs->outputs, evaluation_.labels()));
   } else {
     return;
   }
@@ -443,7 +447,7 @@ void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
 
 void EdgeSession::handle_finish(const wire::Finish& finish) {
   // The tensors borrow the received frames; what is kept is a copy.
-  final_front_ = snapshot(finish.front);
+  final_front_ = snapshot(finish.weights);
   final_accuracy_ = finish.eval_accuracy;
   phase_ = Phase::kFinished;
   goodbye_ = {wire::ByeReason::kLeaving, "the run is complete"};
@@ -479,9 +483,9 @@ void EdgeSession::leave(const std::string& reason) {
     // With the front sent it stands where it kept itself already, and a U-shaped step that is open is made
     // again.
     const bool is_between_halves =
-        trainer_ != nullptr && plan()->u_shaped() && trainer_->front().open_steps() > 0;
+        trainer_ != nullptr && plan()->u_shaped() && trainer_->front().open_tickets() > 0;
     const bool stands = trainer_ != nullptr && !is_between_halves && live_position().has_value();
-    if (stands && !open_requests_.contains(OpenRequests::kFrontUpdate)) save_checkpoint(false);
+    if (stands && !open_requests_.contains(OpenRequests::kWeightUpdate)) save_checkpoint(false);
     goodbye_.reason = wire::ByeReason::kPaused;
     note("pausing; started again with --resume it goes on from here");
   }
@@ -571,14 +575,15 @@ std::string EdgeSession::waiting_for() const {
 
 void EdgeSession::report_step() {
   if (!dependencies_.on_step) return;
-  const double examples = round_.examples > 0 ? static_cast<double>(round_.examples) : 1.0;
+  const Figures& figures = round_.figures;
+  const bool any = figures.examples > 0;
   dependencies_.on_step({.round = round_.ordinal,
                          .rounds = plan()->rounds,
                          .steps_done = round_.next_apply,
                          .steps = static_cast<uint32_t>(round_.batch_sizes.size()),
-                         .loss = round_.loss_sum / examples,
-                         .accuracy = static_cast<double>(round_.correct) / examples,
-                         .examples = static_cast<int64_t>(round_.examples),
+                         .loss = any ? figures.mean_loss() : 0,
+                         .accuracy = any ? figures.accuracy() : 0,
+                         .examples = static_cast<int64_t>(figures.examples),
                          .bytes_up = bytes_up_,
                          .bytes_down = bytes_down_});
 }

@@ -29,7 +29,7 @@ namespace tandem::edge_client {
 struct EdgeSessionOptions {
   /// Random for each start of the program.
   uint64_t instance = 1;
-  at::Device device = at::kCPU;
+  at::Device compute = at::kCPU;
   /// Batches prepared ahead by the loader's thread; 0 prepares them in the session's thread.
   int prefetch = 2;
   /// After so long in which everything this device sent had left it and nothing came, the aggregator is asked
@@ -170,13 +170,14 @@ class EdgeSession {
   void finish_step(uint32_t step);
   bool goes_up(uint32_t step) const;
   void report_trained();
-  wire::Trained trained() const;
   void keep_step();
-  void count_step(uint32_t step, double loss, uint64_t correct);
+  /// Fails unless figures that the aggregator sent are of so many examples.
+  bool check_figures(const Figures& figures, uint64_t examples);
+  void count_step(const Figures& figures);
   void send_evaluation_batch();
   void exclude();
   void send_front();
-  wire::FrontUpdate front_update(const NamedTensors& control_change) const;
+  wire::WeightUpdate weight_update(const NamedTensors& control_change) const;
   void expect_nothing();
   void say_hello();
   int resend_requests(const std::vector<wire::RequestId>& held);

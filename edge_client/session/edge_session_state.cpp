@@ -34,7 +34,7 @@ std::optional<wire::DevicePosition> EdgeSession::live_position() const {
     return std::nullopt;
   // U-shaped: the head has made its step, the front has not.
   if (plan()->u_shaped() && phase_ == Phase::kTraining &&
-      round_.labels.size() < trainer_->front().open_steps()) {
+      round_.labels.size() < trainer_->front().open_tickets()) {
     return std::nullopt;
   }
   return here();
@@ -98,9 +98,9 @@ Result<void> EdgeSession::load(EdgeCheckpoint checkpoint) {
   phase_ = done && open_requests_.empty() ? Phase::kUpdating : Phase::kTraining;
   if (checkpoint.front_sent) {
     // As after send_front: the front is still that of the round's end.
-    wire::Message update{.key = run_, .body = front_update(checkpoint.control_change)};
+    wire::Message update{.key = run_, .body = weight_update(checkpoint.control_change)};
     update.key.round = round_.number;
-    open_requests_.open(OpenRequests::kFrontUpdate, std::move(update), now);
+    open_requests_.open(OpenRequests::kWeightUpdate, std::move(update), now);
   }
   if (phase_ == Phase::kTraining) reopen_steps(checkpoint.trainer);
   return {};
@@ -116,7 +116,7 @@ void EdgeSession::reopen_steps(const NamedTensors& trainer) {
   size_t open = 0;
   for (uint32_t step = first; step < round_.next_forward; ++step) {
     const Batch batch = job_->loader().next();
-    if (sizes[step] > 0) (void)trainer_->front().reopen(front, open++, batch.inputs).value();
+    if (sizes[step] > 0) (void)trainer_->front().reopen(front, open++, step, batch.inputs).value();
   }
 }
 
@@ -129,7 +129,8 @@ void EdgeSession::go_on() {
   if (phase_ == Phase::kTraining && !plan()->trains_locally()) return forward_open_steps();
   if (phase_ == Phase::kTraining) return report_trained();
   // The aggregator may have forgotten that this device is done.
-  if (phase_ == Phase::kUpdating && plan()->trains_locally()) request(trained(), OpenRequests::kTrained);
+  if (phase_ == Phase::kUpdating && plan()->trains_locally())
+    request(wire::Trained{round_.figures}, OpenRequests::kTrained);
 }
 
 }  // namespace tandem::edge_client

@@ -20,11 +20,8 @@ std::optional<Batch> HeldOutEvaluation::next_batch() {
   return batch;
 }
 
-void HeldOutEvaluation::count(double loss, uint64_t correct) {
-  const int64_t examples = labels_.size(0);
-  totals_.examples += static_cast<uint64_t>(examples);
-  totals_.loss_sum += loss * static_cast<double>(examples);
-  totals_.correct += correct;
+void HeldOutEvaluation::count(const Figures& figures) {
+  totals_ += figures;
   ++step_;
 }
 

@@ -6,7 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "tandem/core/data/dataset.h"
-#include "tandem/core/wire/messages.h"
+#include "tandem/core/training/figures.h"
 
 namespace tandem::edge_client {
 
@@ -27,10 +27,10 @@ class HeldOutEvaluation {
   uint32_t step() const { return step_; }
   /// Its labels. Requires a batch that was taken and not counted.
   const at::Tensor& labels() const { return labels_; }
-  /// Counts it. `loss` is the mean over the batch.
-  void count(double loss, uint64_t correct);
+  /// Counts it.
+  void count(const Figures& figures);
 
-  const wire::Evaluated& totals() const { return totals_; }
+  const Figures& totals() const { return totals_; }
 
  private:
   uint32_t round_ = 0;
@@ -38,7 +38,7 @@ class HeldOutEvaluation {
   int64_t batch_size_ = 1;
   uint32_t step_ = 0;
   at::Tensor labels_;
-  wire::Evaluated totals_;
+  Figures totals_;
 };
 
 }  // namespace tandem::edge_client

@@ -20,7 +20,7 @@ class OpenRequests {
  public:
   /// In the place of a step: requests of a round that belong to none.
   static constexpr uint32_t kTrained = 0xFFFFFFFE;
-  static constexpr uint32_t kFrontUpdate = 0xFFFFFFFF;
+  static constexpr uint32_t kWeightUpdate = 0xFFFFFFFF;
   static constexpr bool is_step(uint32_t step) { return step < kTrained; }
 
   /// `message` goes out at `now`; it takes the place of an earlier one of that step.

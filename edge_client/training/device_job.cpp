@@ -62,7 +62,7 @@ Result<void> DeviceJob::check(const wire::BeginRound& begin) const {
 }
 
 Result<std::unique_ptr<DeviceTrainer>> DeviceJob::build_trainer(const LrScheduleOptions& lr_schedule,
-                                                                at::Device device) const {
+                                                                at::Device compute) const {
   try {
     auto model = build_device_model(definition_, plan_);
     if (!model) return model.error();
@@ -70,14 +70,14 @@ Result<std::unique_ptr<DeviceTrainer>> DeviceJob::build_trainer(const LrSchedule
       return Error{loaded.error().code,
                    "what stays on this device does not fit its model: " + loaded.error().message};
     }
-    model->to(device);
+    model->to(compute);
     return std::make_unique<DeviceTrainer>(
         std::move(*model),
         DeviceTrainerOptions{.optimizer = {.optimizer = plan_.optimizer,
                                            .lr_schedule = lr_schedule,
                                            .drift = {.proximal_mu = plan_.proximal_mu,
                                                      .control_variates = plan_.control_variates}},
-                             .device = device,
+                             .compute = compute,
                              .window = plan_.trains_locally() ? 1 : plan_.window});
   } catch (const std::exception& exception) {  // no memory
     return Error{ErrorCode::kTooLarge,

@@ -35,7 +35,7 @@ class DeviceJob {
   Result<void> check(const wire::BeginRound& begin) const;
   /// kTooLarge when there is no memory for it.
   Result<std::unique_ptr<DeviceTrainer>> build_trainer(const LrScheduleOptions& lr_schedule,
-                                                       at::Device device) const;
+                                                       at::Device compute) const;
 
   /// Whether the aggregator holds a part of the model.
   bool has_tail() const { return split_.has_tail(); }

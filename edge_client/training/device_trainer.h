@@ -8,21 +8,15 @@
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/training/device_model.h"
+#include "tandem/core/training/figures.h"
 #include "tandem/core/training/part_optimizer.h"
-#include "tandem/core/training/training_plan.h"
-#include "tandem/edge_client/training/front_trainer.h"
+#include "tandem/core/training/stage_trainer.h"
 
 namespace tandem::edge_client {
 
-/// How this device's model did on one batch.
-struct BatchLoss {
-  double loss = 0;  ///< mean over the batch
-  uint32_t correct = 0;
-};
-
 struct DeviceTrainerOptions {
-  PartOptimizer::Options optimizer;  ///< each part has its own, with its own state
-  at::Device device = at::kCPU;
+  PartOptimizer::Options optimizer;  ///< each stage has its own, with its own state
+  at::Device compute = at::kCPU;
   uint32_t window = 1;
 };
 
@@ -38,17 +32,14 @@ class DeviceTrainer {
   Result<void> begin_round(const NamedTensors& merged, const NamedTensors& control);
 
   /// The front's half of each step.
-  FrontTrainer& front() { return front_trainer_; }
+  StageTrainer& front() { return front_; }
 
-  struct HeadStep {
-    BatchLoss result;
-    at::Tensor gradient;  ///< of the mean loss with respect to the outputs, CPU
-  };
-  /// U-shaped: one step of the head on the tail's outputs. Requires a head.
-  HeadStep train_head(const at::Tensor& outputs, const at::Tensor& labels);
+  /// U-shaped: makes one step of the head on the tail's outputs. The gradient is that of the mean loss with
+  /// respect to the outputs. Requires a head.
+  StageTrainer::LossStep train_head(const at::Tensor& outputs, const at::Tensor& labels);
 
   struct LocalStep {
-    BatchLoss result;
+    Figures figures;
     at::Tensor activations;  ///< at the cut, before the step; detached, CPU
   };
   /// One step of everything the device holds on its own loss: that of the auxiliary head, or without one
@@ -61,11 +52,11 @@ class DeviceTrainer {
   NamedTensors end_round();
 
   // Evaluation: no gradients, evaluation mode, training mode again afterwards.
-  at::Tensor evaluate_front(const at::Tensor& inputs);
-  BatchLoss evaluate_head(const at::Tensor& outputs, const at::Tensor& labels);
+  at::Tensor evaluate_front(const at::Tensor& inputs) { return front_.evaluate(inputs); }
+  Figures evaluate_head(const at::Tensor& outputs, const at::Tensor& labels);
   /// What a checkpoint keeps: weights and buffers, whatever of them stays here, and the optimisers.
   NamedTensors state() const;
-  /// The reverse; steps that were open are opened by front().reopen().
+  /// Restores what `state` returned; steps that were open are opened by front().reopen().
   Result<void> load_state(const NamedTensors& state);
 
   /// Loads weights to evaluate; the round that follows loads its own.
@@ -73,10 +64,10 @@ class DeviceTrainer {
 
  private:
   DeviceModel model_;
-  DeviceTrainerOptions options_;
-  FrontTrainer front_trainer_;
-  std::optional<PartOptimizer> head_optimizer_;
-  std::optional<PartOptimizer> auxiliary_optimizer_;
+  StageTrainer front_;
+  std::optional<StageTrainer> head_;
+  std::optional<StageTrainer> auxiliary_;
+  Objective objective_;
 };
 
 }  // namespace tandem::edge_client

@@ -318,7 +318,7 @@ inline std::vector<Flow> all_flows() {
 
 inline aggregator::SessionOptions flow_options(const Flow& flow, int clients = 3) {
   auto options = base_options("cnn", 1, clients);
-  options.plan.algorithm = flow.algorithm;
+  options.plan.algorithm = find_algorithm(flow.algorithm).value();
   options.plan.head_blocks = flow.head_blocks;
   options.plan.objective = flow.objective;
   options.plan.tail_interval = flow.tail_interval;

@@ -133,7 +133,7 @@ TEST_SUITE("tools/diverging") {
       SessionNetwork network(options);
       add_clients(network, kExamples);
       network.on_message = from_client_2([&](wire::Body& body) {
-        if (auto* trained = std::get_if<wire::Trained>(&body)) trained->loss_sum = loss;
+        if (auto* trained = std::get_if<wire::Trained>(&body)) trained->figures.loss_sum = loss;
       });
       network.connect_all();
       REQUIRE(network.run());
@@ -149,7 +149,7 @@ TEST_SUITE("tools/diverging") {
     SessionNetwork network(options);
     add_clients(network, kExamples);
     network.on_message = from_client_2([](wire::Body& body) {
-      if (auto* trained = std::get_if<wire::Trained>(&body)) trained->loss_sum = 1e30;
+      if (auto* trained = std::get_if<wire::Trained>(&body)) trained->figures.loss_sum = 1e30;
     });
     network.connect_all();
     REQUIRE(network.run());
@@ -167,7 +167,7 @@ TEST_SUITE("tools/diverging") {
     SessionNetwork network(options);
     add_clients(network, kExamples, {20, 20, 20});
     network.on_message = from_client_2([](wire::Body& body) {
-      if (auto* evaluated = std::get_if<wire::Evaluated>(&body)) evaluated->loss_sum = kNan;
+      if (auto* evaluated = std::get_if<wire::Evaluated>(&body)) evaluated->figures.loss_sum = kNan;
     });
     network.connect_all();
     REQUIRE(network.run());
@@ -181,7 +181,7 @@ TEST_SUITE("tools/diverging") {
     SessionNetwork network(options);
     add_clients(network, kExamples);
     network.on_message = from_client_2([](wire::Body& body) {
-      if (auto* trained = std::get_if<wire::Trained>(&body)) trained->loss_sum = kNan;
+      if (auto* trained = std::get_if<wire::Trained>(&body)) trained->figures.loss_sum = kNan;
     });
     network.connect_all();
     REQUIRE(network.run());

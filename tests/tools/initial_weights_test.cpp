@@ -32,7 +32,7 @@ const std::map<std::string, OptimizerOptions> kOptimizers = {
 aggregator::SessionOptions options_for(const std::string& algorithm, BatchNormMode mode) {
   configure_compute_thread(1);
   auto options = base_options("resnet18?norm=batch&width=16", 3, 3);
-  options.plan.algorithm = algorithm;
+  options.plan.algorithm = find_algorithm(algorithm).value();
   options.plan.batch_norm = mode;
   return options;
 }
@@ -97,7 +97,7 @@ TEST_SUITE("tools/initial_weights") {
         const NamedTensors initial = other_weights(options);
         const NamedTensors expected = train(options, initial);
         check_bitwise_equal(run(options, kExamples, {}, nullptr, initial), expected);
-        options.plan.algorithm = "splitfed-v1";
+        options.plan.algorithm = Algorithm::kSplitFedV1;
         options.plan.cut = 3;
         check_bitwise_equal(run(options, kExamples, {}, nullptr, initial), expected);
       }

@@ -16,7 +16,7 @@ namespace {
 
 aggregator::SessionOptions small_options(int clients, const std::string& algorithm = "federated") {
   auto options = base_options("mlp?hidden=8", 1, clients);
-  options.plan.algorithm = algorithm;
+  options.plan.algorithm = find_algorithm(algorithm).value();
   options.batch_size = algorithm == "parallel" ? 24 : 8;
   return options;
 }

@@ -28,7 +28,7 @@ using Attack = std::optional<double>;
 double accuracy(const std::string& strategy, Attack attack) {
   configure_compute_thread(1);
   aggregator::SessionOptions options = base_options("lenet5", 1, kClients);
-  options.plan.algorithm = "federated";
+  options.plan.algorithm = Algorithm::kFederated;
   options.plan.augment = "";
   options.plan.rounds = 8;
   options.plan.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
@@ -48,14 +48,14 @@ double accuracy(const std::string& strategy, Attack attack) {
   simulation.filter = [&](size_t edge, bool to_aggregator, const wire::Frames& frames) {
     if (to_aggregator || edge != kClients - 1) return true;
     const auto message = wire::decode(frames, {}).value();
-    if (const auto* begin = std::get_if<wire::BeginRound>(&message.body)) global = snapshot(begin->front);
+    if (const auto* begin = std::get_if<wire::BeginRound>(&message.body)) global = snapshot(begin->weights);
     return true;
   };
   simulation.tamper = [&](size_t edge, wire::Message& message) {
-    auto* update = std::get_if<wire::FrontUpdate>(&message.body);
+    auto* update = std::get_if<wire::WeightUpdate>(&message.body);
     if (!attack || update == nullptr || edge < kClients - kAttackers) return;
     for (size_t i = 0; i < global.size(); ++i) {
-      at::Tensor& sent = update->front[i].tensor;
+      at::Tensor& sent = update->weights[i].tensor;
       sent = global[i].tensor + (sent - global[i].tensor) * *attack;
     }
   };

@@ -32,7 +32,7 @@ aggregator::SessionOptions options_for(const std::string& algorithm, const std::
                                        int cut = 2, int clients = 3) {
   configure_compute_thread(1);
   auto options = base_options(model, cut, clients);
-  options.plan.algorithm = algorithm;
+  options.plan.algorithm = find_algorithm(algorithm).value();
   options.local_epochs = 2;
   return options;
 }
@@ -185,7 +185,7 @@ NamedTensors train_in_turns(const aggregator::SessionOptions& options, const std
   ModelPart whole = whole_model(options);
   whole.set_training(true);
   const int blocks = define_model(options.plan.model, {1, 8, 8}, 4)->num_blocks();
-  const bool relay = options.plan.algorithm == "relay";
+  const bool relay = options.plan.algorithm == Algorithm::kRelay;
   ModelPart merged = whole.slice(0, options.plan.cut);
   ModelPart tail = whole.slice(options.plan.cut, blocks);
   Optimizer tail_optimizer(options.plan.optimizer, tail.parameters());
@@ -244,7 +244,7 @@ TEST_SUITE("schedules") {
         options.plan.optimizer = optimizer;
         options.plan.rounds = 3;
         const NamedTensors expected = run(options, kUnequal);
-        options.plan.algorithm = "splitfed-v1";
+        options.plan.algorithm = Algorithm::kSplitFedV1;
         for (const int cut : {1, 3}) {
           CAPTURE(name);
           CAPTURE(model);
@@ -266,7 +266,7 @@ TEST_SUITE("schedules") {
       options.plan.optimizer = {.learning_rate = 0.05};
       options.plan.rounds = 3;
       const NamedTensors expected = run(options, examples);
-      options.plan.algorithm = "splitfed-v1";
+      options.plan.algorithm = Algorithm::kSplitFedV1;
       check_bitwise_equal(run(options, examples), expected);
       auto plain = with_strategy(options, "fedavg");
       CHECK(largest_difference(run(plain, examples), expected) > 1e-7);  // the strategy did something
@@ -281,7 +281,7 @@ TEST_SUITE("schedules") {
       auto options = options_for("federated", "resnet18?norm=batch&width=8", 3);
       options.plan.batch_norm = mode;
       results[mode] = run(options, kUnequal);
-      options.plan.algorithm = "splitfed-v1";
+      options.plan.algorithm = Algorithm::kSplitFedV1;
       options.plan.cut = 3;
       check_bitwise_equal(run(options, kUnequal), results[mode]);
     }

@@ -65,14 +65,14 @@ std::vector<at::Tensor> tensors_of(const wire::Body& body) {
         if constexpr (std::is_same_v<T, wire::Outputs>) tensors = {of.outputs};
         if constexpr (std::is_same_v<T, wire::OutputGradients>) tensors = {of.gradient};
         if constexpr (std::is_same_v<T, wire::BeginRound>) {
-          add(of.front);
+          add(of.weights);
           add(of.control);
         }
-        if constexpr (std::is_same_v<T, wire::FrontUpdate>) {
-          add(of.front);
+        if constexpr (std::is_same_v<T, wire::WeightUpdate>) {
+          add(of.weights);
           add(of.control_change);
         }
-        if constexpr (std::is_same_v<T, wire::Evaluate> || std::is_same_v<T, wire::Finish>) add(of.front);
+        if constexpr (std::is_same_v<T, wire::Evaluate> || std::is_same_v<T, wire::Finish>) add(of.weights);
       },
       body);
   return tensors;
@@ -109,7 +109,7 @@ TEST_SUITE("tools/traffic") {
         CAPTURE(head);
         CAPTURE(algorithm);
         auto options = base_options("mlp?hidden=8-8", 1, 2);
-        options.plan.algorithm = algorithm;
+        options.plan.algorithm = find_algorithm(algorithm).value();
         options.plan.num_classes = MarkedDataset::kClasses;
         options.plan.augment = "";
         options.plan.normalize = "";
@@ -134,7 +134,7 @@ TEST_SUITE("tools/traffic") {
         REQUIRE(network.run());
         CHECK(network.session().completed());
         CHECK(kinds.contains(wire::MessageType::kActivations));
-        CHECK(kinds.contains(wire::MessageType::kFrontUpdate));
+        CHECK(kinds.contains(wire::MessageType::kWeightUpdate));
         CHECK(kinds.contains(wire::MessageType::kEvaluated));
         CHECK(kinds.contains(wire::MessageType::kOutputGradients) == (head == 1));
         // The search finds what is there: without a head every label of training and evaluation goes up.

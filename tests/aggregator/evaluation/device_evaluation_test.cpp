@@ -34,7 +34,7 @@ struct Bench {
     model = testing::small_model(options.plan);
     batch = evaluation_batch_size(model->definition, model->split);
     if (has_tail)
-      tails.emplace(*model->tail, TailTrainerOptions{}, options.plan.schedule(), options.plan.batch_norm);
+      tails.emplace(*model->tail, TailTrainerOptions{}, options.plan.algorithm, options.plan.batch_norm);
     evaluation.emplace(
         options, network.messenger, *model, tails ? &*tails : nullptr, [this] { return now; },
         EvaluationRequest{.round = 9,
@@ -51,8 +51,8 @@ struct Bench {
     evaluation->receive(client, {.key = network.messenger.key(9, step),
                                  .body = wire::Activations{at::full(shape, value), labels}});
   }
-  void send_figures(const ClientId& client, const wire::Evaluated& figures) {
-    evaluation->receive(client, {.key = network.messenger.key(9), .body = figures});
+  void send_figures(const ClientId& client, const Figures& figures) {
+    evaluation->receive(client, {.key = network.messenger.key(9), .body = wire::Evaluated{figures}});
   }
 
   SessionOptions options;
@@ -73,7 +73,7 @@ TEST_SUITE("aggregator/evaluation/device_evaluation") {
     const std::vector<wire::Message> asked = bench.network.sent_to(kAnn);
     REQUIRE(asked.size() == 1);
     CHECK(bench.evaluation->is_of(asked[0].key));
-    CHECK(std::get<wire::Evaluate>(asked[0].body).front.at(0).tensor.equal(at::ones({2})));
+    CHECK(std::get<wire::Evaluate>(asked[0].body).weights.at(0).tensor.equal(at::ones({2})));
     const auto many = static_cast<uint64_t>(bench.batch) + 3;
     bench.send_figures(kBob, {.examples = 5, .loss_sum = 10, .correct = 2});
     CHECK_FALSE(bench.evaluation->complete());
@@ -100,7 +100,8 @@ TEST_SUITE("aggregator/evaluation/device_evaluation") {
     tail.set_training(false);
     const at::Tensor loss =
         torch::cross_entropy_loss(tail.forward(at::full(shape, 0.5)), at::ones({3}, at::kLong));
-    CHECK(std::get<wire::Receipt>(answers[2].body).loss == doctest::Approx(loss.item<double>()));
+    CHECK(std::get<wire::Receipt>(answers[2].body).figures.mean_loss() ==
+          doctest::Approx(loss.item<double>()));
     bench.send_figures(kAnn,
                        {.examples = static_cast<uint64_t>(bench.batch) + 3, .loss_sum = 4, .correct = 1});
     CHECK(bench.network.observer.events.empty());

@@ -28,20 +28,6 @@ namespace {
 const std::vector<int> kHeldOut = {300, 20, 0};
 const std::vector<int> kExamples = {24, 24, 24};
 
-struct Figures {
-  double loss_sum = 0;
-  int64_t correct = 0;
-  int64_t examples = 0;
-  double loss() const { return loss_sum / static_cast<double>(examples); }
-  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(examples); }
-  Figures& operator+=(const Figures& other) {
-    loss_sum += other.loss_sum;
-    correct += other.correct;
-    examples += other.examples;
-    return *this;
-  }
-};
-
 /// One example at a time, in evaluation mode.
 Figures figures_of(ModelPart model, const aggregator::SessionOptions& options, const Dataset& data) {
   const torch::NoGradGuard no_grad;
@@ -84,7 +70,7 @@ void check_figures(const std::optional<double>& loss, const std::optional<double
                    const Figures& expected) {
   REQUIRE(loss.has_value());
   REQUIRE(accuracy.has_value());
-  CHECK(*loss == doctest::Approx(expected.loss()).epsilon(1e-5));
+  CHECK(*loss == doctest::Approx(expected.mean_loss()).epsilon(1e-5));
   CHECK(*accuracy == doctest::Approx(expected.accuracy()).epsilon(1e-12));
 }
 
@@ -314,12 +300,13 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
     const auto nan = std::numeric_limits<double>::quiet_NaN();
     for (const Flow& flow : {kFederated, kParallel, kShaped}) {
       CAPTURE(flow.name);
-      check_liar(flow, evaluated([](auto& body) { body.examples += 1000; }), "of 1020 right and a loss of");
-      check_liar(flow, evaluated([](auto& body) { body.examples = body.correct = 0; }),
+      check_liar(flow, evaluated([](auto& body) { body.figures.examples += 1000; }),
+                 "of 1020 right and a loss of");
+      check_liar(flow, evaluated([](auto& body) { body.figures.examples = body.figures.correct = 0; }),
                  "expected finite figures of the 20 examples it holds back");
-      check_liar(flow, evaluated([](auto& body) { body.correct = 21; }), "says 21 of 20 right");
-      check_liar(flow, evaluated([&](auto& body) { body.loss_sum = nan; }), "a loss of nan");
-      check_liar(flow, evaluated([](auto& body) { body.loss_sum = -INFINITY; }), "a loss of -inf");
+      check_liar(flow, evaluated([](auto& body) { body.figures.correct = 21; }), "says 21 of 20 right");
+      check_liar(flow, evaluated([&](auto& body) { body.figures.loss_sum = nan; }), "a loss of nan");
+      check_liar(flow, evaluated([](auto& body) { body.figures.loss_sum = -INFINITY; }), "a loss of -inf");
     }
   }
 
@@ -546,7 +533,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
     network.connect_all();
     bool finished = false;
     network.on_message = [&](size_t edge, bool up, wire::Message& message) {
-      finished = finished || (up && edge == 1 && std::holds_alternative<wire::FrontUpdate>(message.body));
+      finished = finished || (up && edge == 1 && std::holds_alternative<wire::WeightUpdate>(message.body));
       return up && edge != 1 && std::holds_alternative<wire::Trained>(message.body) ? Fate::kLose
                                                                                     : Fate::kDeliver;
     };
@@ -631,7 +618,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
     add_clients(network, kExamples, kHeldOut);
     network.on_message = [&](size_t edge, bool up, wire::Message& message) {
       auto* body = std::get_if<wire::Evaluated>(&message.body);
-      if (up && edge == 1 && body != nullptr) body->correct = 21;
+      if (up && edge == 1 && body != nullptr) body->figures.correct = 21;
       return Fate::kDeliver;
     };
     network.connect_all();

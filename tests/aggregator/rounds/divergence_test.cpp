@@ -38,11 +38,11 @@ TEST_SUITE("aggregator/rounds/divergence") {
     const SessionOptions options = options_of();
     const Divergence divergence(options);
     CHECK(divergence.loss_limit() == doctest::Approx(230.2585));
-    CHECK(divergence.check_loss(2302.5, 10).has_value());
-    CHECK(divergence.check_loss(0, 0).has_value());
+    CHECK(divergence.check_loss({10, 2302.5}).has_value());
+    CHECK(divergence.check_loss({}).has_value());
     for (const double sum :
          {2303.0, 1e30, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
-      const auto checked = divergence.check_loss(sum, 10);
+      const auto checked = divergence.check_loss({10, sum});
       REQUIRE_FALSE(checked.has_value());
       CHECK((checked.error().code == ErrorCode::kNonFinite));
       CHECK(checked.error().message.find("expected at most 230.259") != std::string::npos);
@@ -94,8 +94,8 @@ TEST_SUITE("aggregator/rounds/divergence") {
       Round round = round_of({kAnn}, 5);
       Participant& part = round.participants().at(kAnn);
       for (uint32_t i = 0; i < refused; ++i) part.count_beyond_limits({code, "NaN"});
-      part.examples = 4;
-      part.loss_sum = 4 * loss;
+      part.figures.examples = 4;
+      part.figures.loss_sum = 4 * loss;
       part.active = active;
       divergence.judge(round);
       return divergence.knows(kAnn);

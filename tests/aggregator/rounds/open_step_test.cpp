@@ -19,7 +19,7 @@ OpenStep ann_and_bob() {
 }
 
 OpenStep::Answer answer(double value, uint64_t payload_hash = 1) {
-  return {.gradient = at::full({2}, value), .loss = value, .payload_hash = payload_hash};
+  return {.gradient = at::full({2}, value), .figures = {2, 2 * value, 0}, .payload_hash = payload_hash};
 }
 
 std::vector<ClientId> missing(const OpenStep& step) {
@@ -62,7 +62,7 @@ TEST_SUITE("aggregator/rounds/open_step") {
     step.answer(kBob, answer(2));
     REQUIRE(step.answer_of(kAnn) != nullptr);
     CHECK(step.answer_of(kAnn)->payload_hash == 11);
-    CHECK(step.answer_of(kAnn)->loss == 1);
+    CHECK(step.answer_of(kAnn)->figures.mean_loss() == 1);
     CHECK(step.answer_of(kBob) == nullptr);
     CHECK((step.state_of(kBob) == State::kGivenUp));
   }

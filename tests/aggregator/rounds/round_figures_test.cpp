@@ -12,9 +12,9 @@ const ClientId kBob{"bob"};
 
 void count(Round& round, const ClientId& client, uint64_t examples, double loss_sum, uint64_t correct) {
   Participant& part = round.participants().at(client);
-  part.examples += examples;
-  part.loss_sum += loss_sum;
-  part.correct += correct;
+  part.figures.examples += examples;
+  part.figures.loss_sum += loss_sum;
+  part.figures.correct += correct;
 }
 
 }  // namespace

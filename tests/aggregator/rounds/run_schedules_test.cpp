@@ -22,7 +22,7 @@ SessionOptions options_with(const char* algorithm) {
   SessionOptions options;
   options.clients = 4;
   options.schedule_spans_run = true;
-  options.plan.algorithm = algorithm;
+  options.plan.algorithm = find_algorithm(algorithm).value();
   options.plan.rounds = 10;
   options.plan.lr_schedule = {.kind = LrScheduleKind::kCosine, .warmup_steps = 3};
   return options;
@@ -110,7 +110,7 @@ TEST_SUITE("aggregator/rounds/run_schedules") {
     CHECK(replicas.tail().period_steps == 4 * 10 / 2.0 - 3);
 
     for (const char* algorithm : {"splitfed-v2", "relay"}) {
-      options.plan.algorithm = algorithm;
+      options.plan.algorithm = find_algorithm(algorithm).value();
       RunSchedules shared = schedules_of(options, present, 2);
       CHECK(shared.device().period_steps == 4 * 10 / 2.0 - 3);
       CHECK(shared.tail().period_steps == 2 * 2.5 * 10 - 3);  // two average clients in each round

@@ -295,8 +295,8 @@ TEST_SUITE("aggregator/rounds/training_rounds") {
         } else if (const auto* gradients = std::get_if<wire::Gradients>(&message.body)) {
           (void)gradients;
           applied[edge] += plans[1][edge][message.key.step];
-        } else if (const auto* update = std::get_if<wire::FrontUpdate>(&message.body)) {
-          fronts[edge] = snapshot(update->front);
+        } else if (const auto* update = std::get_if<wire::WeightUpdate>(&message.body)) {
+          fronts[edge] = snapshot(update->weights);
           if (flow.objective != EdgeObjective::kEndToEnd || flow.algorithm == "federated")
             applied[edge] = update->examples;
           CHECK(update->examples == applied[edge]);
@@ -355,12 +355,12 @@ TEST_SUITE("aggregator/rounds/training_rounds") {
       network.on_message = [&](size_t edge, bool, wire::Message& message) {
         if (!in_first_round(message)) {
           if (const auto* begin = std::get_if<wire::BeginRound>(&message.body); begin && begun.empty())
-            begun = snapshot(begin->front);
+            begun = snapshot(begin->weights);
           return Fate::kDeliver;
         }
         if (std::holds_alternative<wire::BeginRound>(message.body)) turns.push_back(edge);
-        if (const auto* update = std::get_if<wire::FrontUpdate>(&message.body))
-          last = snapshot(update->front);
+        if (const auto* update = std::get_if<wire::WeightUpdate>(&message.body))
+          last = snapshot(update->weights);
         return Fate::kDeliver;
       };
       network.connect_all();
@@ -476,10 +476,10 @@ TEST_SUITE("aggregator/rounds/training_rounds") {
     network.on_message = [&](size_t edge, bool up, wire::Message& message) {
       if (const auto* begin = std::get_if<wire::BeginRound>(&message.body)) {
         turns.push_back(edge);
-        sent.push_back(snapshot(begin->front));
+        sent.push_back(snapshot(begin->weights));
       }
-      if (const auto* update = std::get_if<wire::FrontUpdate>(&message.body); update && turns.size() == 1)
-        first = snapshot(update->front);
+      if (const auto* update = std::get_if<wire::WeightUpdate>(&message.body); update && turns.size() == 1)
+        first = snapshot(update->weights);
       const bool second = turns.size() == 2 && edge == turns[1];
       if (second && up && std::holds_alternative<wire::Activations>(message.body) && message.key.step == 2)
         network.kill(edge);
@@ -506,7 +506,7 @@ TEST_SUITE("aggregator/rounds/training_rounds") {
       int lost = 0;
       network.on_message = [&](size_t, bool, wire::Message& message) {
         // The first turn's front; it comes after 30 s, within the update deadline of 60 s.
-        const bool lose = std::holds_alternative<wire::FrontUpdate>(message.body) && lost < 2;
+        const bool lose = std::holds_alternative<wire::WeightUpdate>(message.body) && lost < 2;
         lost += lose;
         return lose ? Fate::kLose : Fate::kDeliver;
       };

@@ -375,7 +375,8 @@ TEST_SUITE("aggregator/session/aggregator_session") {
     bench.receive(2, kBob, bench.activations(2, 0));
     bench.hello(1, kAnn, 1, from_ann.key);
     // Answered: if the answer got lost, the request has to come again.
-    for (const wire::RequestId& request : bench.last<wire::Welcome>(1)->second.held)
+    const auto again = bench.last<wire::Welcome>(1);
+    for (const wire::RequestId& request : again->second.held)
       CHECK_FALSE((request.type == wire::MessageType::kActivations));
   }
 

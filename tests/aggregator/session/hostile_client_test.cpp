@@ -115,11 +115,11 @@ class HostileMessages {
   explicit HostileMessages(wire::MessageKey key) : key_(key), random_(2026) {
     const NamedTensors front = {{"0.1.weight", at::zeros({8, 16})}, {"0.1.bias", at::zeros({8})}};
     messages_ = {step_message(key, 0, 4),
-                 {.key = key, .body = wire::FrontUpdate{4, front}},
+                 {.key = key, .body = wire::WeightUpdate{.examples = 4, .weights = front}},
                  hello(666),
                  {.key = key, .body = wire::Heartbeat{}},
                  {.key = key, .body = wire::Bye{wire::ByeReason::kLeaving, "x"}},
-                 {.key = key, .body = wire::BeginRound{.batch_sizes = {1, 2}, .front = front}},
+                 {.key = key, .body = wire::BeginRound{.batch_sizes = {1, 2}, .weights = front}},
                  {.key = key, .body = wire::Gradients{.gradient = at::zeros({4, 8})}},
                  {.key = key, .body = wire::EndRound{}},
                  {.key = key, .body = wire::Finish{0, 0, front}},
@@ -298,8 +298,8 @@ TEST_SUITE("aggregator/session/hostile_client") {
 
     REQUIRE(honest_step(kMessages).has_value());
     REQUIRE(honest.await<wire::EndRound>().has_value());
-    NamedTensors front = snapshot(begin->second.front);
-    honest.send({.key = begin->first, .body = wire::FrontUpdate{.examples = 4, .front = front}});
+    NamedTensors front = snapshot(begin->second.weights);
+    honest.send({.key = begin->first, .body = wire::WeightUpdate{.examples = 4, .weights = front}});
     REQUIRE(honest.await<wire::Finish>().has_value());
     honest.send({.key = begin->first, .body = wire::Bye{wire::ByeReason::kLeaving, ""}});
     mallory.send({.key = begin->first, .body = wire::Bye{wire::ByeReason::kLeaving, ""}});
@@ -351,7 +351,7 @@ TEST_SUITE("aggregator/session/hostile_client") {
       }
       REQUIRE(honest.await<wire::EndRound>().has_value());
       honest.send({.key = begin->first,
-                   .body = wire::FrontUpdate{.examples = 4, .front = snapshot(begin->second.front)}});
+                   .body = wire::WeightUpdate{.examples = 4, .weights = snapshot(begin->second.weights)}});
     }
     REQUIRE(honest.await<wire::Finish>().has_value());
     CHECK(server.observer.count("excluded") == 20);

@@ -66,9 +66,9 @@ void check_attack(aggregator::SessionOptions options, const Attack& attack) {
 }
 
 using wire::Activations;
-using wire::FrontUpdate;
 using wire::OutputGradients;
 using wire::Trained;
+using wire::WeightUpdate;
 
 Fate nan_from_client_2(size_t edge, bool up, wire::Message& message) {
   auto* data = std::get_if<Activations>(&message.body);
@@ -133,8 +133,8 @@ TEST_SUITE("aggregator/session/hostile_content") {
            "output gradients have shape"},
           {"dtype", set([](auto& body) { body.gradient = body.gradient.to(at::kInt); }), "bad-gradient",
            "Int, expected"},
-          {"loss", set([](auto& body) { body.loss = kNan; }), "bad-gradient", "a loss of nan"},
-          {"correct", set([](auto& body) { body.correct = 1000; }), "bad-gradient", "1000 right of"},
+          {"loss", set([](auto& body) { body.figures.loss_sum = kNan; }), "bad-gradient", "a loss of nan"},
+          {"correct", set([](auto& body) { body.figures.correct = 1000; }), "bad-gradient", "1000 right of"},
       };
       for (const Attack& attack : attacks) check_attack(flow_options(flow), attack);
     }
@@ -152,7 +152,7 @@ TEST_SUITE("aggregator/session/hostile_content") {
       network.on_message = [&](size_t edge, bool up, wire::Message& message) {
         if (edge != 1 || message.key.round != 1) return Fate::kDeliver;
         if (up && std::holds_alternative<Activations>(message.body))
-          message.body = OutputGradients{.gradient = at::zeros({8, 4}), .loss = 1, .correct = 0};
+          message.body = OutputGradients{.gradient = at::zeros({8, 4}), .figures = {8, 8, 0}};
         skips += !up && std::holds_alternative<wire::Skip>(message.body);
         return Fate::kDeliver;
       };
@@ -170,12 +170,14 @@ TEST_SUITE("aggregator/session/hostile_content") {
   TEST_CASE("a round's result that cannot be excludes the client until the next round") {
     const auto set = [](const std::function<void(Trained&)>& change) { return on<Trained>(change); };
     const std::vector<Attack> attacks = {
-        {"NaN", set([](auto& body) { body.loss_sum = kNan; }), "excluded", "a loss of nan and"},
-        {"infinity", set([](auto& body) { body.loss_sum = INFINITY; }), "excluded", "a loss of inf"},
-        {"more examples than planned", set([](auto& body) { body.examples = 25; }), "excluded",
+        {"NaN", set([](auto& body) { body.figures.loss_sum = kNan; }), "excluded", "a loss of nan and"},
+        {"infinity", set([](auto& body) { body.figures.loss_sum = INFINITY; }), "excluded", "a loss of inf"},
+        {"more examples than planned", set([](auto& body) { body.figures.examples = 25; }), "excluded",
          "of 25 examples, expected finite figures of at most 24"},
-        {"all of them", set([](auto& body) { body.examples = ~uint64_t{0}; }), "excluded", "at most 24"},
-        {"correct", set([](auto& body) { body.correct = 25; }), "excluded", "25 right of 24 examples"},
+        {"all of them", set([](auto& body) { body.figures.examples = ~uint64_t{0}; }), "excluded",
+         "at most 24"},
+        {"correct", set([](auto& body) { body.figures.correct = 25; }), "excluded",
+         "25 right of 24 examples"},
     };
     for (const Flow& flow : all_flows()) {
       if (flow.algorithm != "federated" && flow.objective == EdgeObjective::kEndToEnd) continue;
@@ -185,25 +187,27 @@ TEST_SUITE("aggregator/session/hostile_content") {
   }
 
   TEST_CASE("a bad front is left out and names the client, whatever the flow") {
-    const auto set = [](const std::function<void(FrontUpdate&)>& change) { return on<FrontUpdate>(change); };
+    const auto set = [](const std::function<void(WeightUpdate&)>& change) {
+      return on<WeightUpdate>(change);
+    };
     const std::vector<Attack> attacks = {
-        {"a wrong name", set([](auto& body) { body.front[0].name = "9.0.weight"; }), "bad-front",
+        {"a wrong name", set([](auto& body) { body.weights[0].name = "9.0.weight"; }), "bad-front",
          "9.0.weight"},
-        {"an empty name", set([](auto& body) { body.front[0].name = ""; }), "bad-front", ""},
-        {"the same twice", set([](auto& body) { body.front[1] = body.front[0]; }), "bad-front", ""},
-        {"none", set([](auto& body) { body.front.clear(); }), "bad-front", ""},
-        {"one missing", set([](auto& body) { body.front.pop_back(); }), "bad-front", ""},
+        {"an empty name", set([](auto& body) { body.weights[0].name = ""; }), "bad-front", ""},
+        {"the same twice", set([](auto& body) { body.weights[1] = body.weights[0]; }), "bad-front", ""},
+        {"none", set([](auto& body) { body.weights.clear(); }), "bad-front", ""},
+        {"one missing", set([](auto& body) { body.weights.pop_back(); }), "bad-front", ""},
         {"one more", set([](auto& body) {
-           body.front.push_back({"extra", at::zeros({1})});
+           body.weights.push_back({"extra", at::zeros({1})});
          }),
          "bad-front", ""},
         {"shape", set([](auto& body) {
-           body.front[0].tensor = at::zeros({3, 3});
+           body.weights[0].tensor = at::zeros({3, 3});
          }),
          "bad-front", "[3, 3]"},
-        {"dtype", set([](auto& body) { body.front[0].tensor = body.front[0].tensor.to(at::kDouble); }),
+        {"dtype", set([](auto& body) { body.weights[0].tensor = body.weights[0].tensor.to(at::kDouble); }),
          "bad-front", ""},
-        {"NaN", set([](auto& body) { body.front[0].tensor = at::full_like(body.front[0].tensor, kNan); }),
+        {"NaN", set([](auto& body) { body.weights[0].tensor = at::full_like(body.weights[0].tensor, kNan); }),
          "bad-front", ""},
     };
     for (const Flow& flow : all_flows()) {
@@ -213,7 +217,9 @@ TEST_SUITE("aggregator/session/hostile_content") {
   }
 
   TEST_CASE("a bad change of control variates is left out and names the client") {
-    const auto set = [](const std::function<void(FrontUpdate&)>& change) { return on<FrontUpdate>(change); };
+    const auto set = [](const std::function<void(WeightUpdate&)>& change) {
+      return on<WeightUpdate>(change);
+    };
     const std::vector<Attack> attacks = {
         {"shape", set([](auto& body) {
            body.control_change[0].tensor = at::zeros({3, 3});
@@ -250,7 +256,7 @@ TEST_SUITE("aggregator/session/hostile_content") {
         SessionNetwork network(options);
         add_clients(network, kExamples);
         network.on_message = [&](size_t edge, bool up, wire::Message& message) {
-          auto* update = std::get_if<FrontUpdate>(&message.body);
+          auto* update = std::get_if<WeightUpdate>(&message.body);
           if (lies && up && edge == 1 && update != nullptr) {
             update->examples = 1'000'000;
             update->steps = 0xFFFFFFFF;
@@ -284,14 +290,14 @@ TEST_SUITE("aggregator/session/hostile_content") {
           const at::Tensor values = random.below(2) == 0 ? at::zeros({4, 4}) : at::full({}, kNan);
           const std::vector<wire::Body> bodies = {
               wire::Activations{values, at::zeros({4}, at::kLong)},
-              wire::OutputGradients{values, 1.0, 1},
-              wire::Trained{4, 1.0, 1},
-              wire::FrontUpdate{.examples = 4, .front = front, .steps = 1, .control_change = front},
-              wire::Evaluated{20, 1.0, 1},
-              wire::BeginRound{.batch_sizes = {1}, .front = front},
+              wire::OutputGradients{values, {4, 1.0, 1}},
+              wire::Trained{{4, 1.0, 1}},
+              wire::WeightUpdate{.examples = 4, .steps = 1, .weights = front, .control_change = front},
+              wire::Evaluated{{20, 1.0, 1}},
+              wire::BeginRound{.batch_sizes = {1}, .weights = front},
               wire::EndRound{true},
               wire::Outputs{values},
-              wire::Gradients{values, 1.0, 1},
+              wire::Gradients{values, {4, 1.0, 1}},
               wire::Receipt{},
               wire::Skip{true, "x"},
               wire::Evaluate{front},

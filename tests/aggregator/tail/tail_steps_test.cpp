@@ -44,7 +44,9 @@ struct Bench {
   bool send_gradient(const ClientId& client, uint32_t step, double value = 0.1) {
     const std::vector<int64_t> shape = output_shape(model->definition, model->split, 2);
     return steps.take_output_gradients(
-        client, message(wire::OutputGradients{.gradient = at::full(shape, value), .loss = 1, .correct = 1},
+        client, message(wire::OutputGradients{.gradient = at::full(shape, value),
+                                              .figures = {static_cast<uint64_t>(shape.at(0)),
+                                                          1.0 * static_cast<double>(shape.at(0)), 1}},
                         step, 200 + step));
   }
 
@@ -55,7 +57,7 @@ struct Bench {
   Messenger& messenger = network.messenger;
   testing::RecordingObserver& observer = network.observer;
   std::unique_ptr<TrainedModel> model = testing::small_model(options.plan);
-  Tails tails{*model->tail, {}, options.plan.schedule(), options.plan.batch_norm};
+  Tails tails{*model->tail, {}, options.plan.algorithm, options.plan.batch_norm};
   Round round = joined_steps();
   TrainingFigures figures;
   TailSteps steps{
@@ -88,7 +90,7 @@ TEST_SUITE("aggregator/tail/tail_steps") {
     CHECK(bench.answers(kBob) == Answers{"Gradients 0"});
     CHECK(bench.round.applied(0) == 1);
     CHECK(bench.figures.applied_examples == 4);
-    CHECK(bench.round.participants().at(kAnn).examples == 2);
+    CHECK(bench.round.participants().at(kAnn).figures.examples == 2);
   }
 
   TEST_CASE("a batch out of turn is refused, one that comes too late skipped, and neither is kept") {

@@ -41,8 +41,9 @@ TEST_SUITE("aggregator/tail/tail_trainer") {
       loss.backward();
       CHECK(result.client == sent.client);
       CHECK(at::allclose(result.gradient, leaf.grad(), 1e-5, 1e-7));
-      CHECK(result.loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
-      CHECK(result.correct == tail.forward(sent.activations).argmax(1).eq(sent.labels).sum().item<int64_t>());
+      CHECK(result.figures.mean_loss() == doctest::Approx(loss.item<double>()).epsilon(1e-6));
+      CHECK(static_cast<int64_t>(result.figures.correct) ==
+            tail.forward(sent.activations).argmax(1).eq(sent.labels).sum().item<int64_t>());
     }
   }
 

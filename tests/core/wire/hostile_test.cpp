@@ -78,10 +78,7 @@ bool accepted_is_canonical(const Bytes& bytes) {
   if (!decoded) return !decoded.error().message.empty();
   Bytes again = encoded(*decoded);
   again[0][7] = bytes[0][7];  // a newer minor version is accepted, ours is written
-  if (consistent(again) == bytes) return true;
-  // An older version of the struct is read and written back as the present one. Its number stands behind the
-  // byte order mark.
-  return bytes[0][kHeaderBytes + 1] < again[0][kHeaderBytes + 1];
+  return consistent(again) == bytes;
 }
 
 void mutate(Bytes& bytes, SplitMix64& random) {
@@ -189,7 +186,7 @@ TEST_SUITE("core/wire/hostile") {
   }
 
   TEST_CASE("absurd sizes in the header are refused by limit or by what is there") {
-    const Bytes good = encoded(Gradients{at::ones({2}), 0.5, 7});
+    const Bytes good = encoded(Gradients{at::ones({2}), {2, 1.0, 1}});
     const auto with = [&](size_t offset, uint64_t value, size_t width) {
       Bytes bytes = good;
       put(bytes[0], offset, value, width);
@@ -201,8 +198,8 @@ TEST_SUITE("core/wire/hostile") {
     CHECK((with(16, UINT64_MAX, 8).code == ErrorCode::kTooLarge));
     CHECK(with(16, UINT64_MAX, 8).message ==
           "Gradients message: body bytes: expected at most 4194304, found 18446744073709551615");
-    CHECK(with(16, 49, 8).message ==
-          "Gradients message: body bytes in the first frame: expected 49, found 48");
+    CHECK(with(16, 65, 8).message ==
+          "Gradients message: body bytes in the first frame: expected 65, found 64");
     CHECK((with(24, UINT64_MAX, 8).code == ErrorCode::kTooLarge));
     CHECK(with(24, 9, 8).message == "Gradients message: bytes in the tensor frames: expected 9, found 8");
   }
@@ -228,28 +225,29 @@ TEST_SUITE("core/wire/hostile") {
       all(Hello{"1", 1, {{3}, 10, 5}}, 5 + 8 + 1 + 8 + 4);
       all(Refuse{ErrorCode::kIo, "no", false}, 9);
       all(Skip{false, "no"}, 6);
-      const std::string batches = all(BeginRound{0, {1, 2}, 0, 0, {}, {}}, 13);
+      const std::string batches = all(BeginRound{1, 0, {1, 2}, 0, 0, {}, {}, {}}, 17);
       if (length > 5) {
         CHECK(batches ==
-              "BeginRound message: length of BeginRound.batch_sizes: expected at most 20 in the bytes "
+              "BeginRound message: length of BeginRound.batch_sizes: expected at most 19 in the bytes "
               "that are left" +
                   found);
       }
-      const std::string tensors = all(BeginRound{0, {1, 2}, 0, 0, {}, {}}, 13 + 8 + 8 + 16);
-      const std::string front = "BeginRound message: ";
+      const std::string tensors = all(WeightUpdate{1, 1, {}, {{"w", at::ones({2})}}}, 17);
+      const std::string update = "WeightUpdate message: ";
       CHECK(tensors ==
-            (length > 5 ? front + "length of BeginRound.front: expected at most 6 in the bytes that are left"
-                        : front + "tensors of BeginRound.front: expected at most 0 as there are frames") +
+            (length > 5
+                 ? update + "length of WeightUpdate.weights: expected at most 6 in the bytes that are left"
+                 : update + "tensors of WeightUpdate.weights: expected at most 1 as there are frames") +
                 found);
-      all(FrontUpdate{1, {{"w", at::ones({2})}}}, 13);          // tensors
-      all(FrontUpdate{1, {{"w", at::ones({2})}}}, 21);          // name
-      all(FrontUpdate{1, {{"w", at::ones({2})}}}, 30 + 4 + 3);  // dimensions
+      all(WeightUpdate{1, 1, {{"w", at::ones({2})}}, {}}, 17);          // tensors
+      all(WeightUpdate{1, 1, {{"w", at::ones({2})}}, {}}, 25);          // name
+      all(WeightUpdate{1, 1, {{"w", at::ones({2})}}, {}}, 34 + 4 + 3);  // dimensions
     }
     CHECK(memory_kib("VmHWM") - before < kAllowedGrowthKib);
   }
 
   TEST_CASE("a shape or byte count that disagrees with the frame is refused") {
-    const Body gradients = Gradients{at::ones({2}), 0.5, 7};
+    const Body gradients = Gradients{at::ones({2}), {2, 1.0, 1}};
     const size_t dtype = 9, rank = 12, dim = 20, bytes = 28;
     CHECK(error_after(gradients, dim, 3, 8).message ==
           "Gradients message: Gradients.gradient: shape 3 of 4-byte elements: expected 12 bytes, found 8");
@@ -261,7 +259,7 @@ TEST_SUITE("core/wire/hostile") {
     CHECK((error_after(gradients, bytes, UINT64_MAX, 8).code == ErrorCode::kTooLarge));
     CHECK((error_after(gradients, rank, 9, 8).code == ErrorCode::kTooLarge));
     CHECK(error_after(gradients, rank, 9, 8).message ==
-          "Gradients message: length of tensor shape: expected at most 8, found 9");
+          "Gradients message: length of TensorDescriptor.dims: expected at most 8, found 9");
     CHECK(error_after(gradients, dtype, 2, 1).message ==
           "Gradients message: Gradients.gradient: shape 2 of 8-byte elements: expected 16 bytes, found 8");
     for (const uint64_t value : {0, 9, 255}) {
@@ -280,8 +278,8 @@ TEST_SUITE("core/wire/hostile") {
   }
 
   TEST_CASE("a body that ends inside a field says how many bytes are missing") {
-    Bytes bytes = encoded(Gradients{at::ones({2}), 0.5, 7});
-    bytes[0].resize(kHeaderBytes + 41);
+    Bytes bytes = encoded(Gradients{at::ones({2}), {2, 1.0, 1}});
+    bytes[0].resize(kHeaderBytes + 61);
     CHECK(refused(consistent(bytes)).message ==
           "Gradients message: bytes left in the body: expected at least 8, found 5");
   }
@@ -302,14 +300,15 @@ TEST_SUITE("core/wire/hostile") {
           "Refuse message: Refuse.fatal: expected 0 or 1, found 2");
     CHECK(error_after(Skip{false, ""}, 5, 255, 1).message ==
           "Skip message: Skip.until_next_round: expected 0 or 1, found 255");
-    const Error nan = error_after(Gradients{at::ones({2}), 0.5, 7}, 36, 0x7FF8000000000000u, 8);
+    const Error nan = error_after(BeginRound{}, 54, 0x7FF8000000000000u, 8);
     CHECK((nan.code == ErrorCode::kNonFinite));
-    CHECK(nan.message == "Gradients message: Gradients.loss: expected a finite number, found nan");
-    CHECK((error_after(Gradients{at::ones({2}), 0.5, 7}, 5, 0, 4).code == ErrorCode::kProtocol));
+    CHECK(nan.message ==
+          "BeginRound message: LrScheduleOptions.period_steps: expected a finite number, found nan");
+    CHECK((error_after(Gradients{at::ones({2}), {2, 1.0, 1}}, 5, 0, 4).code == ErrorCode::kProtocol));
   }
 
   TEST_CASE("a message type with another type's body is refused") {
-    const Bytes good = encoded(Gradients{at::ones({2}), 0.5, 7});
+    const Bytes good = encoded(Gradients{at::ones({2}), {2, 1.0, 1}});
     for (uint64_t type = 1; type <= 12; ++type) {
       if (type == static_cast<uint64_t>(MessageType::kGradients)) continue;
       CAPTURE(type);

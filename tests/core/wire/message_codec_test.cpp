@@ -61,7 +61,7 @@ TEST_SUITE("core/wire/message_codec") {
           "01000000");
     CHECK(body_hex(EndRound{true}) ==
           "01"
-          "02000000"
+          "01000000"
           "01");
     CHECK(body_hex(Bye{ByeReason::kShuttingDown, "bye"}) ==
           "01"
@@ -83,7 +83,7 @@ TEST_SUITE("core/wire/message_codec") {
           "0000000000000000");
     CHECK(body_hex(Hello{"1", 0x0102030405060708u, {{3}, 10, 5}, 258, {{7, 12, 11}, {6, 9, 9}}}) ==
           "01"
-          "03000000"
+          "01000000"
           "0100000000000000"
           "31"
           "0807060504030201"
@@ -97,7 +97,7 @@ TEST_SUITE("core/wire/message_codec") {
           "01000000"
           "070000000c0000000b000000"
           "060000000900000009000000");
-    CHECK(body_hex(Gradients{at::ones({2}), 0.5, 7}) ==
+    CHECK(body_hex(Gradients{at::ones({2}), {2, 0.5, 1}}) ==
           "01"
           "01000000"
           "01000000"
@@ -107,8 +107,10 @@ TEST_SUITE("core/wire/message_codec") {
           "0100000000000000"
           "0200000000000000"
           "0800000000000000"
+          "01000000"
+          "0200000000000000"
           "000000000000e03f"
-          "07000000");
+          "0100000000000000");
     // The descriptor's version stands before the first descriptor only.
     CHECK(body_hex(Activations{at::ones({1, 1, 1, 2}).contiguous(at::MemoryFormat::ChannelsLast),
                                at::scalar_tensor(1, at::kLong)}) ==
@@ -133,12 +135,11 @@ TEST_SUITE("core/wire/message_codec") {
 
   TEST_CASE("the checksum is XXH3-64 as other implementations compute it") {
     // Computed apart from libxxhash, from the specification of XXH3 for 17 to 128 bytes.
-    std::vector<std::string> strings = to_strings(encode({{1, 2, 3, 4}, Gradients{at::ones({2}), 0.5, 7}}));
-    strings[0][7] = 0;  // of minor version 0, for which it was computed
+    const std::vector<std::string> strings = to_strings(encode({{1, 2, 3, 4, 5}, Outputs{at::ones({2})}}));
     std::string joined;
     for (const std::string& bytes : strings) joined += bytes;
-    CHECK(joined.size() == 64 + 48 + 8);
-    CHECK(message_checksum(to_frames(strings)) == 0x2E4BE17AF4DDAE82u);
+    CHECK(joined.size() == 64 + 36 + 8);
+    CHECK(message_checksum(to_frames(strings)) == 0x1FF8A0B326541F52u);
   }
 
   TEST_CASE("type_of follows the order of the variant") {
@@ -155,24 +156,25 @@ TEST_SUITE("core/wire/message_codec") {
     REQUIRE_FALSE(damaged.has_value());
     CHECK((damaged.error().code == ErrorCode::kCorrupt));
     CHECK(damaged.error().message ==
-          "message header: protocol version: expected 1.x, found 2.2; run the same release on both sides, or "
+          "message header: protocol version: expected 1.x, found 2.0; run the same release on both sides, or "
           "the message is damaged");
     const auto newer = decode(with_checksum(to_frames(bytes)), {});
     REQUIRE_FALSE(newer.has_value());
     CHECK((newer.error().code == ErrorCode::kUnsupported));
     CHECK(newer.error().message ==
-          "message header: protocol version: expected 1.x, found 2.2; run the same release on both sides");
+          "message header: protocol version: expected 1.x, found 2.0; run the same release on both sides");
   }
 
   TEST_CASE("the same message gives the same bytes, and any change another checksum") {
     std::set<uint64_t> checksums;
     std::vector<Message> messages;
-    const auto gradients = [](float value) { return Gradients{at::full({2}, value), 0.5, 7}; };
+    const auto gradients = [](float value) { return Gradients{at::full({2}, value), {2, 0.5, 1}}; };
     messages.push_back({{1, 2, 3, 4}, gradients(1)});
     messages.push_back({{9, 2, 3, 4}, gradients(1)});
     messages.push_back({{1, 9, 3, 4}, gradients(1)});
     messages.push_back({{1, 2, 9, 4}, gradients(1)});
     messages.push_back({{1, 2, 3, 9}, gradients(1)});
+    messages.push_back({{1, 2, 3, 4, 9}, gradients(1)});
     messages.push_back({{1, 2, 3, 4}, gradients(2)});
     for (const Message& message : messages) {
       CHECK((to_strings(encode(message)) == to_strings(encode(message))));
@@ -182,7 +184,9 @@ TEST_SUITE("core/wire/message_codec") {
   }
 
   TEST_CASE("the payload hash is the content's alone: a request keeps it under another incarnation") {
-    const auto gradients = [](float value, double loss) { return Gradients{at::full({2}, value), loss, 7}; };
+    const auto gradients = [](float value, double loss) {
+      return Gradients{at::full({2}, value), {2, loss, 1}};
+    };
     const uint64_t hash = round_trip({{1, 2, 3, 4}, gradients(1, 0.5)}).payload_hash;
     CHECK(round_trip({{9, 8, 7, 6}, gradients(1, 0.5)}).payload_hash == hash);
     CHECK(round_trip({{1, 2, 3, 4}, gradients(2, 0.5)}).payload_hash != hash);
@@ -191,22 +195,22 @@ TEST_SUITE("core/wire/message_codec") {
 
   TEST_CASE("tensor bytes moved between frames change the message") {
     const NamedTensors front{{"a", counting({2}, at::kByte)}, {"b", counting({2}, at::kByte)}};
-    std::vector<std::string> frames = to_strings(encode({{}, FrontUpdate{1, front}}));
+    std::vector<std::string> frames = to_strings(encode({{}, WeightUpdate{1, 1, front, {}}}));
     frames[1] += frames[2][0];
     frames[2].erase(0, 1);
     // All bytes are there in the same order, so the checksum holds and the descriptors must object.
     const Error error = refused(to_frames(frames));
     CHECK((error.code == ErrorCode::kShapeMismatch));
     CHECK(error.message ==
-          "FrontUpdate message: FrontUpdate.front tensor \"a\": bytes in its frame: expected 2, found 3");
+          "WeightUpdate message: WeightUpdate.weights tensor \"a\": bytes in its frame: expected 2, found 3");
   }
 
   TEST_CASE("tensors are borrowed on the way out and in") {
     const at::Tensor weight = counting({32, 32});
-    const Frames frames = encode({{}, FrontUpdate{1, {{"w", weight}}}});
+    const Frames frames = encode({{}, WeightUpdate{1, 1, {{"w", weight}}, {}}});
     CHECK(static_cast<const void*>(frames[1].data()) == weight.data_ptr());
     const auto decoded = decode(frames, {});
-    CHECK(std::get<FrontUpdate>(decoded->body).front[0].tensor.data_ptr() == weight.data_ptr());
+    CHECK(std::get<WeightUpdate>(decoded->body).weights[0].tensor.data_ptr() == weight.data_ptr());
   }
 
   TEST_CASE("a decoded message outlives its frames") {
@@ -219,7 +223,7 @@ TEST_SUITE("core/wire/message_codec") {
   }
 
   TEST_CASE("limits hold exactly") {
-    const Frames frames = encode({{}, FrontUpdate{1, {{"a", counting({4})}, {"b", counting({2})}}}});
+    const Frames frames = encode({{}, WeightUpdate{1, 1, {{"a", counting({4})}, {"b", counting({2})}}, {}}});
     const uint64_t body = frames[0].size() - kHeaderBytes;
     const Limits exact{
         .max_body_bytes = body, .max_tensor_frames = 2, .max_tensor_bytes = 16, .max_message_bytes = 24};
@@ -231,17 +235,17 @@ TEST_SUITE("core/wire/message_codec") {
     };
     Limits limits = exact;
     limits.max_body_bytes = body - 1;
-    CHECK(text(limits) == "FrontUpdate message: body bytes: expected at most " + std::to_string(body - 1) +
+    CHECK(text(limits) == "WeightUpdate message: body bytes: expected at most " + std::to_string(body - 1) +
                               ", found " + std::to_string(body));
     limits = exact;
     limits.max_tensor_frames = 1;
-    CHECK(text(limits) == "FrontUpdate message: tensor frames: expected at most 1, found 2");
+    CHECK(text(limits) == "WeightUpdate message: tensor frames: expected at most 1, found 2");
     limits = exact;
     limits.max_tensor_bytes = 15;
-    CHECK(text(limits) == "FrontUpdate message: bytes of tensor frame 1: expected at most 15, found 16");
+    CHECK(text(limits) == "WeightUpdate message: bytes of tensor frame 1: expected at most 15, found 16");
     limits = exact;
     limits.max_message_bytes = 23;
-    CHECK(text(limits) == "FrontUpdate message: tensor bytes: expected at most 23, found 24");
+    CHECK(text(limits) == "WeightUpdate message: tensor bytes: expected at most 23, found 24");
   }
 
   TEST_CASE("long reasons are cut between characters, long names are the caller's mistake") {
@@ -256,8 +260,8 @@ TEST_SUITE("core/wire/message_codec") {
 
     CHECK_THROWS_WITH_AS(encode({{}, Hello{std::string(257, 'v'), 1, {}}}),
                          "Hello.software_version has at most 256 bytes, got 257", std::invalid_argument);
-    CHECK_THROWS_WITH_AS(encode({{}, FrontUpdate{1, {{std::string(257, 'n'), at::ones({1})}}}}),
-                         "name of a tensor of FrontUpdate.front has at most 256 bytes, got 257",
+    CHECK_THROWS_WITH_AS(encode({{}, WeightUpdate{1, 1, {{std::string(257, 'n'), at::ones({1})}}, {}}}),
+                         "name of a tensor of WeightUpdate.weights has at most 256 bytes, got 257",
                          std::invalid_argument);
     CHECK_THROWS_WITH_AS(encode({{}, Hello{"", 1, {std::vector<int64_t>(9, 1), 1, 1}}}),
                          "DataDescription.input_shape has at most 8 dimensions, got 9",
@@ -266,8 +270,10 @@ TEST_SUITE("core/wire/message_codec") {
 
   TEST_CASE("encode refuses values that decode would") {
     const double nan = std::numeric_limits<double>::quiet_NaN();
-    CHECK_THROWS_WITH_AS(encode({{}, Gradients{at::ones({1}), nan, 0}}),
-                         "Gradients.loss must be finite, got nan", std::invalid_argument);
+    BeginRound begin;
+    begin.lr_schedule.step_factor = nan;
+    CHECK_THROWS_WITH_AS(encode({{}, begin}), "LrScheduleOptions.step_factor must be finite, got nan",
+                         std::invalid_argument);
     Welcome welcome;
     welcome.plan.optimizer.learning_rate = std::numeric_limits<double>::infinity();
     CHECK_THROWS_WITH_AS(encode({{}, welcome}), "OptimizerOptions.learning_rate must be finite, got inf",
@@ -276,16 +282,16 @@ TEST_SUITE("core/wire/message_codec") {
                          std::invalid_argument);
     CHECK_THROWS_WITH_AS(encode({{}, Gradients{}}), "Gradients.gradient: an undefined tensor cannot travel",
                          std::invalid_argument);
-    CHECK_THROWS_WITH_AS(encode({{}, FrontUpdate{1, {{"0.bias", at::Tensor()}}}}),
-                         "FrontUpdate.front tensor \"0.bias\": an undefined tensor cannot travel",
+    CHECK_THROWS_WITH_AS(encode({{}, WeightUpdate{1, 1, {{"0.bias", at::Tensor()}}, {}}}),
+                         "WeightUpdate.weights tensor \"0.bias\": an undefined tensor cannot travel",
                          std::invalid_argument);
   }
 
   TEST_CASE("NaN travels where it is documented") {
     const double nan = std::numeric_limits<double>::quiet_NaN();
     CHECK(std::isnan(std::get<Finish>(round_trip({{}, Finish{nan, 0.5, {}}}).body).eval_loss));
-    CHECK(std::isnan(
-        std::get<BeginRound>(round_trip({{}, BeginRound{0, {}, 0.5, nan, {}, {}}}).body).previous_accuracy));
+    CHECK(std::isnan(std::get<BeginRound>(round_trip({{}, BeginRound{1, 0, {}, 0.5, nan, {}, {}, {}}}).body)
+                         .previous_accuracy));
   }
 
   TEST_CASE("a message of a newer minor version is read") {
@@ -295,9 +301,9 @@ TEST_SUITE("core/wire/message_codec") {
   }
 
   TEST_CASE("messages without tensors, steps or names travel") {
-    const Message message{{}, BeginRound{0, {}, 0, 0, {}, {}}};
+    const Message message{{}, BeginRound{}};
     check_same_message(message, round_trip(message));
-    const Message unnamed{{}, FrontUpdate{0, {{"", at::scalar_tensor(1.0)}}}};
+    const Message unnamed{{}, WeightUpdate{0, 0, {{"", at::scalar_tensor(1.0)}}, {}}};
     check_same_message(unnamed, round_trip(unnamed));
   }
 

@@ -32,6 +32,12 @@ void check_same_schedule(const LrScheduleOptions& expected, const LrScheduleOpti
   check_same_bits(expected.final_factor, found.final_factor);
 }
 
+void check_same_figures(const Figures& expected, const Figures& found) {
+  CHECK(expected.examples == found.examples);
+  check_same_bits(expected.loss_sum, found.loss_sum);
+  CHECK(expected.correct == found.correct);
+}
+
 struct Comparison {
   const Body& other;
 
@@ -55,7 +61,7 @@ struct Comparison {
     CHECK(a.plan.cut == b.plan.cut);
     CHECK(a.plan.input_shape == b.plan.input_shape);
     CHECK(a.plan.num_classes == b.plan.num_classes);
-    CHECK(a.plan.algorithm == b.plan.algorithm);
+    CHECK((a.plan.algorithm == b.plan.algorithm));
     CHECK(a.plan.seed == b.plan.seed);
     CHECK(a.plan.rounds == b.plan.rounds);
     CHECK(a.plan.augment == b.plan.augment);
@@ -91,7 +97,7 @@ struct Comparison {
     CHECK(a.batch_sizes == b.batch_sizes);
     check_same_bits(a.previous_loss, b.previous_loss);
     check_same_bits(a.previous_accuracy, b.previous_accuracy);
-    check_same_tensors(a.front, b.front);
+    check_same_tensors(a.weights, b.weights);
     check_same_schedule(a.lr_schedule, b.lr_schedule);
     check_same_tensors(a.control, b.control);
     CHECK(a.ordinal == b.ordinal);
@@ -104,8 +110,7 @@ struct Comparison {
   void operator()(const Gradients& a) const {
     const auto& b = std::get<Gradients>(other);
     check_same_tensor(a.gradient, b.gradient);
-    check_same_bits(a.loss, b.loss);
-    CHECK(a.correct == b.correct);
+    check_same_figures(a.figures, b.figures);
   }
   void operator()(const Skip& a) const {
     const auto& b = std::get<Skip>(other);
@@ -113,10 +118,10 @@ struct Comparison {
     CHECK(a.reason == b.reason);
   }
   void operator()(const EndRound& a) const { CHECK(a.now == std::get<EndRound>(other).now); }
-  void operator()(const FrontUpdate& a) const {
-    const auto& b = std::get<FrontUpdate>(other);
+  void operator()(const WeightUpdate& a) const {
+    const auto& b = std::get<WeightUpdate>(other);
     CHECK(a.examples == b.examples);
-    check_same_tensors(a.front, b.front);
+    check_same_tensors(a.weights, b.weights);
     CHECK(a.steps == b.steps);
     check_same_tensors(a.control_change, b.control_change);
   }
@@ -125,7 +130,7 @@ struct Comparison {
     const auto& b = std::get<Finish>(other);
     check_same_bits(a.eval_loss, b.eval_loss);
     check_same_bits(a.eval_accuracy, b.eval_accuracy);
-    check_same_tensors(a.front, b.front);
+    check_same_tensors(a.weights, b.weights);
   }
   void operator()(const Bye& a) const {
     const auto& b = std::get<Bye>(other);
@@ -134,28 +139,24 @@ struct Comparison {
   }
   void operator()(const Receipt& a) const {
     const auto& b = std::get<Receipt>(other);
-    check_same_bits(a.loss, b.loss);
-    CHECK(a.correct == b.correct);
+    check_same_figures(a.figures, b.figures);
   }
   void operator()(const Outputs& a) const { check_same_tensor(a.outputs, std::get<Outputs>(other).outputs); }
   void operator()(const OutputGradients& a) const {
     const auto& b = std::get<OutputGradients>(other);
     check_same_tensor(a.gradient, b.gradient);
-    check_same_bits(a.loss, b.loss);
-    CHECK(a.correct == b.correct);
+    check_same_figures(a.figures, b.figures);
   }
   void operator()(const Trained& a) const {
     const auto& b = std::get<Trained>(other);
-    CHECK(a.examples == b.examples);
-    check_same_bits(a.loss_sum, b.loss_sum);
-    CHECK(a.correct == b.correct);
+    check_same_figures(a.figures, b.figures);
   }
-  void operator()(const Evaluate& a) const { check_same_tensors(a.front, std::get<Evaluate>(other).front); }
+  void operator()(const Evaluate& a) const {
+    check_same_tensors(a.weights, std::get<Evaluate>(other).weights);
+  }
   void operator()(const Evaluated& a) const {
     const auto& b = std::get<Evaluated>(other);
-    CHECK(a.examples == b.examples);
-    check_same_bits(a.loss_sum, b.loss_sum);
-    CHECK(a.correct == b.correct);
+    check_same_figures(a.figures, b.figures);
   }
 };
 
@@ -163,9 +164,10 @@ TrainingPlan sample_plan() {
   TrainingPlan plan;
   plan.model = "resnet18?norm=group";
   plan.cut = 3;
+  plan.head_blocks = 2;
   plan.input_shape = {3, 32, 32};
   plan.num_classes = 100;
-  plan.algorithm = "splitfed-v2";
+  plan.algorithm = Algorithm::kSplitFedV2;
   plan.seed = 0xFEDCBA9876543210u;
   plan.rounds = 17;
   plan.optimizer = {.kind = OptimizerKind::kAdamW,
@@ -178,45 +180,19 @@ TrainingPlan sample_plan() {
                     .clip_norm = 1.5};
   plan.lr_schedule = {.kind = LrScheduleKind::kCosine,
                       .warmup_steps = 50,
-                      .period_steps = 1000,
+                      .period_steps = 1000.75,
                       .step_factor = 0.5,
                       .final_factor = 0.0625};
   plan.augment = "crop:2,flip,cutout:8";
   plan.normalize = "0.5/0.25,0.4375/0.25,0.375/0.25";
   plan.window = 4;
-  return plan;
-}
-
-/// With the fields that its second version brought.
-TrainingPlan sample_plan_2() {
-  TrainingPlan plan = sample_plan();
-  plan.head_blocks = 2;
   plan.objective = EdgeObjective::kAligned;
   plan.tail_interval = 5;
   plan.auxiliary_head = "mlp?hidden=32";
   plan.batch_norm = BatchNormMode::kLocal;
   plan.proximal_mu = 0.0078125;
   plan.control_variates = true;
-  return plan;
-}
-
-/// With the field of its third.
-TrainingPlan sample_plan_3() {
-  TrainingPlan plan = sample_plan_2();
   plan.checkpoint_steps = 25;
-  return plan;
-}
-
-/// With a period that only its second version can hold.
-LrScheduleOptions sample_fractional_schedule() {
-  LrScheduleOptions schedule = sample_plan().lr_schedule;
-  schedule.period_steps = 1000.75;
-  return schedule;
-}
-
-TrainingPlan sample_plan_4() {
-  TrainingPlan plan = sample_plan_3();
-  plan.lr_schedule = sample_fractional_schedule();
   return plan;
 }
 
@@ -244,71 +220,40 @@ at::Tensor counting(std::vector<int64_t> dims, at::ScalarType dtype, bool channe
 }
 
 std::vector<SampleMessage> sample_messages() {
-  const MessageKey key{0x0123456789ABCDEFu, 0x11223344u, 0x55667788u, 0x99AABBCCu};
+  const MessageKey key{0x0123456789ABCDEFu, 0x11223344u, 0x55667788u, 0x99AABBCCu, 0xDDEEFF01u};
+  const NamedTensors two{{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}};
+  const NamedTensors one{{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}};
   return {
-      {"hello", {{}, Hello{"0.1.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}}}, true},
-      {"welcome", {key, Welcome{sample_plan(), "cam-1", true}}, true},
-      {"refuse", {key, Refuse{ErrorCode::kShapeMismatch, "expected 1x28x28, found 3x32x32", true}}},
-      {"begin_round",
+      {"hello",
        {key,
-        BeginRound{40000, {16, 0, 4294967295u}, 0.75, kNan, all_dtypes(), sample_plan().lr_schedule, {}}},
-       true},
-      {"activations", {key, Activations{counting({2, 3, 1, 2}, at::kFloat, true), counting({2}, at::kLong)}}},
-      {"gradients", {key, Gradients{counting({2, 3}), 2.302585092994046, 7}}},
-      {"skip", {key, Skip{true, "late by 250 ms"}}},
-      {"end_round", {key, EndRound{}}, true},
-      {"front_update",
-       {key, FrontUpdate{59999, {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}}, 0, {}}},
-       true},
-      {"heartbeat", {key, Heartbeat{}}},
-      {"finish", {key, Finish{kNan, 0.90625, {{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
-      {"bye", {key, Bye{ByeReason::kReplaced, "a newer connection took over \xE2\x80\x93 bye"}}},
-      {"hello_2", {{}, Hello{"0.2.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {}}}, true},
-      {"welcome_2", {key, Welcome{sample_plan_2(), "cam-1", false, {}, {}}}, true},
-      {"begin_round_2",
-       {key, BeginRound{40000,
-                        {16, 0, 4294967295u},
-                        0.75,
-                        kNan,
-                        all_dtypes(),
-                        sample_plan().lr_schedule,
-                        {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
-                        3}},
-       true},
-      {"begin_round_3",
-       {key, BeginRound{40000,
-                        {16, 0, 4294967295u},
-                        0.75,
-                        kNan,
-                        all_dtypes(),
-                        sample_fractional_schedule(),
-                        {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
-                        3}}},
-      {"front_update_2",
-       {key, FrontUpdate{59999,
-                         {{"0.weight", counting({2, 2})}, {"0.bias", counting({2})}},
-                         938,
-                         {{"0.weight", counting({2, 2})}}}}},
-      {"end_round_2", {key, EndRound{true}}},
-      {"receipt", {key, Receipt{1.5, 11}}},
-      {"outputs", {key, Outputs{counting({2, 3, 1, 2}, at::kFloat, true)}}},
-      {"output_gradients", {key, OutputGradients{counting({2, 3}), kNan, 1}}},
-      {"trained", {key, Trained{12000, 27631.25, 3456}}},
-      {"evaluate", {key, Evaluate{{{"0.weight", counting({1, 2, 1, 1}, at::kFloat, true)}}}}},
-      {"evaluated", {key, Evaluated{1500, 1200.125, 1234}}},
-      {"hello_3",
-       {key,
-        Hello{"0.3.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {{7, 12, 11}, {6, 938, 938}}}}},
-      {"welcome_3", {key, Welcome{sample_plan_3(), "cam-1", true, {7, 12, 11}, {}, {}}}, true},
-      {"welcome_4",
-       {key, Welcome{sample_plan_4(),
+        Hello{"0.1.0", 0xA1A2A3A4A5A6A7A8u, {{1, 28, 28}, 10, 15000}, 1500, {{7, 12, 11}, {6, 938, 938}}}}},
+      {"welcome",
+       {key, Welcome{sample_plan(),
                      "cam-1",
                      true,
                      {7, 12, 11},
                      {{MessageType::kActivations, 7, 11}, {MessageType::kTrained, 7, 0}},
                      {{"0.1.weight", counting({3})},
                       {"0.1.num_batches_tracked", at::scalar_tensor(7, at::kLong)}}}}},
-      {"bye_paused", {key, Bye{ByeReason::kPaused, "back soon"}}},
+      {"refuse", {key, Refuse{ErrorCode::kShapeMismatch, "expected 1x28x28, found 3x32x32", true}}},
+      {"begin_round",
+       {key,
+        BeginRound{
+            3, 40000, {16, 0, 4294967295u}, 0.75, kNan, sample_plan().lr_schedule, all_dtypes(), two}}},
+      {"activations", {key, Activations{counting({2, 3, 1, 2}, at::kFloat, true), counting({2}, at::kLong)}}},
+      {"gradients", {key, Gradients{counting({2, 3}), {16, 36.841361487904734, 7}}}},
+      {"skip", {key, Skip{true, "late by 250 ms"}}},
+      {"end_round", {key, EndRound{true}}},
+      {"weight_update", {key, WeightUpdate{59999, 938, two, {{"0.weight", counting({2, 2})}}}}},
+      {"heartbeat", {key, Heartbeat{}}},
+      {"finish", {key, Finish{kNan, 0.90625, one}}},
+      {"bye", {key, Bye{ByeReason::kReplaced, "a newer connection took over \xE2\x80\x93 bye"}}},
+      {"receipt", {key, Receipt{{16, 1.5, 11}}}},
+      {"outputs", {key, Outputs{counting({2, 3, 1, 2}, at::kFloat, true)}}},
+      {"output_gradients", {key, OutputGradients{counting({2, 3}), {2, kNan, 1}}}},
+      {"trained", {key, Trained{{12000, 27631.25, 3456}}}},
+      {"evaluate", {key, Evaluate{one}}},
+      {"evaluated", {key, Evaluated{{1500, 1200.125, 1234}}}},
   };
 }
 

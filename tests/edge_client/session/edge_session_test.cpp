@@ -1,6 +1,7 @@
 // The protocol at the edge, message by message.
 #include "tandem/edge_client/session/edge_session.h"
 
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -68,14 +69,14 @@ class Bench {
     return state;
   }
   void begin(uint32_t round, std::vector<uint32_t> sizes, uint64_t first = 0) {
-    receive(wire::BeginRound{.first_example = first, .batch_sizes = std::move(sizes), .front = weights()},
+    receive(wire::BeginRound{.first_example = first, .batch_sizes = std::move(sizes), .weights = weights()},
             round);
   }
   void answer(uint32_t round, uint32_t step) {
-    receive(
-        wire::Gradients{
-            .gradient = at::full_like(activations(round, step).activations, 0.01), .loss = 1, .correct = 1},
-        round, step);
+    const at::Tensor smashed = activations(round, step).activations;
+    const auto examples = static_cast<uint64_t>(smashed.size(0));
+    receive(wire::Gradients{.gradient = at::full_like(smashed, 0.01), .figures = {examples, 4.0, 1}}, round,
+            step);
   }
   wire::Activations activations(uint32_t round, uint32_t step) const {
     for (const wire::Message& message : sent) {
@@ -156,7 +157,7 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.answer(1, 2);
     CHECK((bench.session->phase() == EdgeSession::Phase::kUpdating));
     bench.receive(wire::EndRound{}, 1);
-    CHECK(bench.last<wire::FrontUpdate>().examples == 3);
+    CHECK(bench.last<wire::WeightUpdate>().examples == 3);
   }
 
   TEST_CASE("a skipped step does not count and its gradient is not applied") {
@@ -166,11 +167,11 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.begin(1, {4});
     bench.receive(wire::Skip{.reason = "late"}, 1, 0);
     bench.receive(wire::EndRound{}, 1);
-    const auto update = bench.last<wire::FrontUpdate>();
+    const auto update = bench.last<wire::WeightUpdate>();
     CHECK(update.examples == 0);
     const auto front = define_model("cnn", {1, 8, 8}, 3)->build(3, 0, 1);
-    for (size_t i = 0; i < update.front.size(); ++i)
-      CHECK(at::equal(update.front[i].tensor, front.state()[i].tensor));
+    for (size_t i = 0; i < update.weights.size(); ++i)
+      CHECK(at::equal(update.weights[i].tensor, front.state()[i].tensor));
   }
 
   TEST_CASE("excluded until the next round, it sends nothing more and joins the next") {
@@ -266,14 +267,14 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.answer(1, 0);
     bench.receive(wire::EndRound{}, 1);
     bench.receive(wire::EndRound{}, 1);
-    CHECK(bench.count<wire::FrontUpdate>() == 1);
+    CHECK(bench.count<wire::WeightUpdate>() == 1);
     bench.session->connected();
     bench.welcome(true);
     bench.receive(wire::EndRound{}, 1);  // as the aggregator says after its Welcome
-    CHECK(bench.count<wire::FrontUpdate>() == 2);
+    CHECK(bench.count<wire::WeightUpdate>() == 2);
     bench.session->connected();
-    bench.welcome(true, {{wire::MessageType::kFrontUpdate, 1, 0}});
-    CHECK(bench.count<wire::FrontUpdate>() == 2);
+    bench.welcome(true, {{wire::MessageType::kWeightUpdate, 1, 0}});
+    CHECK(bench.count<wire::WeightUpdate>() == 2);
   }
 
   TEST_CASE("a device whose checkpoints outlive it pauses where it stands, another one leaves") {
@@ -331,11 +332,25 @@ TEST_SUITE("edge_client/session/edge_session") {
     CHECK(bench.count<wire::Activations>() == 2);
   }
 
+  TEST_CASE("figures of the aggregator that are not of the batch fail the session") {
+    for (const Figures& figures : {Figures{5, 4.0, 1}, Figures{4, 4.0, 5}, Figures{4, std::nan(""), 1}}) {
+      Bench bench;
+      bench.session->connected();
+      bench.welcome();
+      bench.begin(1, {4, 4});
+      const at::Tensor smashed = bench.activations(1, 0).activations;
+      bench.receive(wire::Gradients{.gradient = at::zeros_like(smashed), .figures = figures}, 1, 0);
+      REQUIRE(bench.session->failure().has_value());
+      CHECK(bench.session->failure()->message.find("the aggregator's figures say ") == 0);
+      CHECK(bench.session->failure()->message.find("the batch has 4 examples") != std::string::npos);
+    }
+  }
+
   TEST_CASE("a front that does not fit the model fails the session by name") {
     Bench bench;
     bench.session->connected();
     bench.welcome();
-    bench.receive(wire::BeginRound{.batch_sizes = {4}, .front = {{"0.0.weight", at::zeros({1})}}}, 1);
+    bench.receive(wire::BeginRound{.batch_sizes = {4}, .weights = {{"0.0.weight", at::zeros({1})}}}, 1);
     REQUIRE(bench.session->failure().has_value());
     CHECK(bench.session->failure()->message.find("the front of round 1 does not fit") == 0);
   }
@@ -383,10 +398,10 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.session->connected();
     bench.welcome(true);
     bench.receive(wire::EndRound{}, 1);  // the answer to step 1 got lost with the connection
-    CHECK(bench.count<wire::FrontUpdate>() == 0);
+    CHECK(bench.count<wire::WeightUpdate>() == 0);
     bench.answer(1, 1);
-    REQUIRE(bench.count<wire::FrontUpdate>() == 1);
-    CHECK(bench.last<wire::FrontUpdate>().examples == 8);
+    REQUIRE(bench.count<wire::WeightUpdate>() == 1);
+    CHECK(bench.last<wire::WeightUpdate>().examples == 8);
   }
 
   TEST_CASE("a round that makes no sense fails the session instead of the process") {
@@ -414,7 +429,7 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.session->connected();
     bench.welcome();
     bench.begin(1, {2});
-    bench.receive(wire::Evaluate{.front = bench.weights()}, 2);
+    bench.receive(wire::Evaluate{bench.weights()}, 2);
     const int64_t examples = bench.activations(2, 0).activations.size(0);
     bench.receive(wire::Outputs{at::zeros({examples, 128}, at::kLong)}, 2, 0);
     REQUIRE(bench.session->failure().has_value());
@@ -476,7 +491,7 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.session->connected();
     bench.welcome();
     bench.receive(
-        wire::Finish{.eval_loss = 0.3, .eval_accuracy = 0.9, .front = {{"0.0.weight", at::ones({2})}}}, 2);
+        wire::Finish{.eval_loss = 0.3, .eval_accuracy = 0.9, .weights = {{"0.0.weight", at::ones({2})}}}, 2);
     CHECK((bench.session->phase() == EdgeSession::Phase::kFinished));
     CHECK(bench.session->final_front().at(0).name == "0.0.weight");
     CHECK(bench.count<wire::Bye>() == 1);

@@ -33,7 +33,7 @@ TEST_SUITE("edge_client/session/held_out_evaluation") {
       CHECK(at::equal(evaluation.labels(), batch->labels));
       inputs.push_back(batch->inputs);
       sizes.push_back(batch->labels.size(0));
-      evaluation.count(0, 0);
+      evaluation.count({.examples = static_cast<uint64_t>(batch->labels.size(0))});
     }
     CHECK((sizes == std::vector<int64_t>{4, 4, 2}));
     CHECK(
@@ -41,13 +41,13 @@ TEST_SUITE("edge_client/session/held_out_evaluation") {
     CHECK(evaluation.step() == 3);  // which nothing was asked for
   }
 
-  TEST_CASE("a batch's mean loss weighs as much as it has examples") {
+  TEST_CASE("the figures of batches add up") {
     const auto held_out = examples(5);
     HeldOutEvaluation evaluation(1, *held_out, 3);
     REQUIRE(evaluation.next_batch());
-    evaluation.count(2.0, 1);
+    evaluation.count({3, 6.0, 1});
     REQUIRE(evaluation.next_batch());
-    evaluation.count(0.5, 2);
+    evaluation.count({2, 1.0, 2});
     CHECK_FALSE(evaluation.next_batch());
     CHECK(evaluation.totals().examples == 5);
     CHECK(evaluation.totals().loss_sum == 3 * 2.0 + 2 * 0.5);

@@ -21,7 +21,7 @@ wire::Message activations(uint32_t step) {
 }
 
 wire::Message trained() {
-  return {.key = {.run_id = 42, .incarnation = 1, .round = 3}, .body = wire::Trained{.examples = 7}};
+  return {.key = {.run_id = 42, .incarnation = 1, .round = 3}, .body = wire::Trained{{.examples = 7}}};
 }
 
 /// The steps in the keys of what goes out again when it was asked for just now, or after so many messages.
@@ -90,13 +90,13 @@ TEST_SUITE("edge_client/session/open_requests") {
     requests.resend_all([&](const wire::Message& message) { sent.push_back(message); });
     REQUIRE(sent.size() == 1);
     CHECK((sent[0].key == wire::MessageKey{.run_id = 42, .incarnation = 2, .round = 3, .step = 0}));
-    CHECK(std::get<wire::Trained>(sent[0].body).examples == 7);
+    CHECK(std::get<wire::Trained>(sent[0].body).figures.examples == 7);
   }
 
   TEST_CASE("the oldest is known by its step and by when it went out first") {
     OpenRequests requests;
     CHECK_FALSE(requests.oldest());
-    requests.open(OpenRequests::kFrontUpdate, trained(), kStart);
+    requests.open(OpenRequests::kWeightUpdate, trained(), kStart);
     REQUIRE(requests.oldest());
     CHECK_FALSE(OpenRequests::is_step(requests.oldest()->step));
     requests.open(2, activations(2), kStart + 1s);
@@ -112,7 +112,7 @@ TEST_SUITE("edge_client/session/open_requests") {
     OpenRequests requests;
     CHECK(requests.first_step(6) == 6);
     requests.open(OpenRequests::kTrained, trained(), kStart);
-    requests.open(OpenRequests::kFrontUpdate, trained(), kStart);
+    requests.open(OpenRequests::kWeightUpdate, trained(), kStart);
     CHECK(requests.first_step(6) == 6);
     CHECK(requests.of_steps().empty());
     requests.open(8, activations(8), kStart);

@@ -104,7 +104,7 @@ TEST_SUITE("edge_client/training/device_job") {
     }
     CHECK((up == std::vector<uint32_t>{2, 5}));
     const auto federated = create([](TrainingPlan& plan) {
-      plan.algorithm = "federated";
+      plan.algorithm = Algorithm::kFederated;
       plan.cut = define_model("cnn", {1, 8, 8}, 3)->num_blocks();
     });
     REQUIRE_MESSAGE(federated.has_value(), federated.error().message);
