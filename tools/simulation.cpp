@@ -88,7 +88,8 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
                                              .held_out = self->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
                                              .now = [this] { return now(); },
-                                             .checkpoints = self->checkpoints.get()});
+                                             .checkpoints = self->checkpoints.get(),
+                                             .models = options_.shares_models ? &models_ : nullptr});
     edges_.push_back(std::move(edge));
   }
 }

@@ -12,6 +12,7 @@
 #include "tandem/core/base/random.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/edge_client/session/edge_session.h"
+#include "tandem/edge_client/training/model_pool.h"
 
 namespace tandem::tools {
 
@@ -22,6 +23,9 @@ struct SimulationOptions {
   int threads = 1;
   /// Seed of the order in which messages of different clients arrive; results must not depend on it.
   uint64_t arrival_seed = 0;
+  /// Clients give their model to the next one between their rounds; without it each keeps one of its own. The
+  /// results are the same.
+  bool shares_models = true;
 };
 
 /// One virtual device.
@@ -79,6 +83,7 @@ class Simulation {
   SimulationOptions options_;
   std::chrono::steady_clock::duration skipped_{0};
   SplitMix64 arrival_;
+  edge_client::ModelPool models_;
   std::unique_ptr<aggregator::AggregatorSession> session_;
   std::vector<std::unique_ptr<Edge>> edges_;
 };

@@ -1,5 +1,8 @@
 #include "tandem/aggregator/tail/tails.h"
 
+#include <algorithm>
+#include <iterator>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -27,11 +30,50 @@ Tails::Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, Ba
   if (!has_replicas_) batch_norm_ = BatchNormMode::kAverage;
 }
 
+NamedTensors Tails::own_state(const TailTrainer& replica) const {
+  std::set<std::string> merged;
+  for (const NamedTensor& entry : exchanged()) merged.insert(entry.name);
+  NamedTensors state;
+  for (const NamedTensor& entry : replica.tail().state()) {
+    if (!merged.contains(entry.name)) state.push_back({kWeights + entry.name, entry.tensor});
+  }
+  append(state, replica.optimizer().state(), kOptimizer);
+  return state;
+}
+
+Result<std::unique_ptr<TailTrainer>> Tails::make_replica(const NamedTensors& own) const {
+  auto replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
+  if (own.empty()) return replica;
+  for (const NamedTensor& kept : without_prefix(own, kWeights)) {
+    const NamedTensors state = replica->tail().state();
+    const at::Tensor* place = find_tensor(state, kept.name);
+    if (place == nullptr) return Error{ErrorCode::kShapeMismatch, "a tail has no tensor " + kept.name};
+    const NamedTensors one{{kept.name, *place}};
+    if (auto checked = check_same_layout(one, {kept}); !checked) return checked.error();
+    copy_values({kept}, one);
+  }
+  if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded) {
+    return loaded.error();
+  }
+  return replica;
+}
+
 Result<void> Tails::begin_round(const std::vector<ClientId>& clients, const NamedTensors& control) {
   if (!has_replicas_) return {};
+  for (auto entry = replicas_.begin(); entry != replicas_.end();) {
+    const auto& [client, replica] = *entry;
+    const bool stays = std::find(clients.begin(), clients.end(), client) != clients.end();
+    if (!stays) parked_[client] = own_state(*replica);
+    entry = stays ? std::next(entry) : replicas_.erase(entry);
+  }
   for (const ClientId& client : clients) {
     std::unique_ptr<TailTrainer>& replica = replicas_[client];
-    if (!replica) replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
+    if (!replica) {
+      const auto parked = parked_.extract(client);
+      auto made = make_replica(parked ? parked.mapped() : NamedTensors{});
+      if (!made) return made.error();
+      replica = std::move(*made);
+    }
     copy_values(exchanged(), exchanged_state(replica->tail(), batch_norm_));
     if (auto begun = replica->optimizer().begin_round(control); !begun) return begun;
   }
@@ -67,18 +109,16 @@ NamedTensors Tails::state() const {
     append(state, replica->settled_state(), replica_prefix(client) + kWeights);
     append(state, replica->optimizer().state(), replica_prefix(client) + kOptimizer);
   }
+  for (const auto& [client, own] : parked_) append(state, own, replica_prefix(client));
   return state;
 }
 
 Result<void> Tails::load_state(const NamedTensors& state, const std::vector<ClientId>& replicas) {
   if (auto loaded = merged_.optimizer().load_state(without_prefix(state, kOptimizer)); !loaded) return loaded;
   for (const ClientId& client : replicas) {
-    auto replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
-    const NamedTensors own = without_prefix(state, replica_prefix(client));
-    if (auto loaded = replica->tail().load(without_prefix(own, kWeights)); !loaded) return loaded;
-    if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded)
-      return loaded;
-    replicas_.insert_or_assign(client, std::move(replica));
+    auto replica = make_replica(without_prefix(state, replica_prefix(client)));
+    if (!replica) return replica.error();
+    replicas_.insert_or_assign(client, std::move(*replica));
   }
   return {};
 }
@@ -86,6 +126,7 @@ Result<void> Tails::load_state(const NamedTensors& state, const std::vector<Clie
 std::vector<ClientId> Tails::replicas() const {
   std::vector<ClientId> clients;
   for (const auto& [client, replica] : replicas_) clients.push_back(client);
+  for (const auto& [client, own] : parked_) clients.push_back(client);
   return clients;
 }
 

@@ -11,8 +11,8 @@
 namespace tandem::aggregator {
 
 /// The tails that a run trains: the merged one, shared by all clients, or for splitfed-v1 a replica for each
-/// client, which starts every round from the merged one and keeps its optimiser's state across rounds.
-/// Not thread-safe.
+/// client, which starts every round from the merged one and keeps its optimiser's state across rounds. A
+/// client that takes no part in a round has no replica in it, only what is its own. Not thread-safe.
 class Tails {
  public:
   /// `tail` shares its weights with the merged model.
@@ -40,17 +40,22 @@ class Tails {
   /// What a checkpoint keeps besides the merged model: the shared tail's optimiser, or each replica's weights
   /// and optimiser. Between steps or inside an open one, which then never was.
   NamedTensors state() const;
-  /// The reverse. An error may leave a part of it loaded.
+  /// Restores what `state` returned. An error may leave a part of it loaded.
   Result<void> load_state(const NamedTensors& state, const std::vector<ClientId>& replicas);
-  /// Clients that have a replica.
+  /// Clients that have, or had, a replica.
   std::vector<ClientId> replicas() const;
 
  private:
+  /// What is a client's own between two rounds: what of a replica is not merged, and its optimiser.
+  NamedTensors own_state(const TailTrainer& replica) const;
+  Result<std::unique_ptr<TailTrainer>> make_replica(const NamedTensors& own) const;
+
   TailTrainerOptions options_;
   bool has_replicas_;
   BatchNormMode batch_norm_;
   TailTrainer merged_;
-  std::map<ClientId, std::unique_ptr<TailTrainer>> replicas_;
+  std::map<ClientId, std::unique_ptr<TailTrainer>> replicas_;  // of the round's clients
+  std::map<ClientId, NamedTensors> parked_;                    // own_state of the others
 };
 
 }  // namespace tandem::aggregator

@@ -72,6 +72,7 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
   }
   if (!same_run) {
     trainer_.reset();
+    own_state_.reset();
     kept_.forget();
   }
   auto joined = job_ && same_run ? Result<void>() : adopt(welcome);
@@ -88,7 +89,7 @@ void EdgeSession::handle_welcome(const wire::Message& message) {
 Result<void> EdgeSession::join(const wire::Welcome& welcome, bool same_run) {
   expect_nothing();
   // Optimiser state is this device's own: it survives a new welcome to the same run.
-  if (same_run && !trainer_ && kept_.newest() != nullptr) {
+  if (same_run && !has_trained() && kept_.newest() != nullptr) {
     if (auto loaded = go_to(*kept_.newest()); !loaded) return loaded;
     open_requests_.clear();
   }
@@ -154,11 +155,25 @@ void EdgeSession::receive(wire::Message message, int64_t bytes) {
 }
 
 Result<void> EdgeSession::build_trainer(const LrScheduleOptions& lr_schedule) {
-  auto trainer = job_->build_trainer(lr_schedule, options_.compute);
+  auto trainer = job_->build_trainer(lr_schedule, options_.compute, dependencies_.models);
   if (!trainer) return trainer.error();
   trainer_ = std::move(*trainer);
+  own_state_.reset();
   lr_schedule_ = lr_schedule;
   return {};
+}
+
+Result<void> EdgeSession::unpark() {
+  const NamedTensors own = std::move(*own_state_);
+  if (auto built = build_trainer(lr_schedule_); !built) return built;
+  return trainer_->load_own_state(own);
+}
+
+void EdgeSession::park() {
+  if (dependencies_.models == nullptr) return;
+  own_state_ = trainer_->own_state();
+  dependencies_.models->give(trainer_->model());
+  trainer_.reset();
 }
 
 void EdgeSession::handle_begin_round(wire::Message message) {
@@ -169,9 +184,8 @@ void EdgeSession::handle_begin_round(wire::Message message) {
                                           " makes no sense: " + checked.error().message);
   }
   if (!trainer_) {
-    if (const auto built = build_trainer(begin.lr_schedule); !built) {
-      return fail(built.error().code, built.error().message);
-    }
+    const auto built = own_state_ ? unpark() : build_trainer(begin.lr_schedule);
+    if (!built) return fail(built.error().code, built.error().message);
   }
   if (const auto loaded = trainer_->begin_round(begin.weights, begin.control); !loaded) {
     return fail(loaded.error().code, "the front of round " + std::to_string(message.key.round) +
@@ -362,7 +376,7 @@ void EdgeSession::exclude() {
 }
 
 void EdgeSession::handle_end_round(const wire::EndRound& end) {
-  if (round_.excluded || !trainer_ || (phase_ != Phase::kTraining && phase_ != Phase::kUpdating)) return;
+  if (round_.excluded || !has_trained() || (phase_ != Phase::kTraining && phase_ != Phase::kUpdating)) return;
   // After a reconnection EndRound can overtake the answers to the last steps, which are being repeated:
   // the front belongs to the round only when every one of them was applied.
   round_.end_asked = true;
@@ -388,6 +402,7 @@ void EdgeSession::send_front() {
   const NamedTensors control_change = cpu_snapshot(trainer_->end_round());
   save_checkpoint(true, control_change);
   request(weight_update(control_change), OpenRequests::kWeightUpdate);
+  park();
 }
 
 /// This device's part of the merge, once every step of the round is done.
@@ -403,7 +418,10 @@ wire::WeightUpdate EdgeSession::weight_update(const NamedTensors& control_change
 
 void EdgeSession::handle_evaluate(wire::Message message) {
   if (message.key.round <= std::max(round_.number, evaluation_.round())) return;  // a repeat
-  if (!trainer_ || dependencies_.held_out == nullptr) return;
+  if (!has_trained() || dependencies_.held_out == nullptr) return;
+  if (const auto built = trainer_ ? Result<void>() : unpark(); !built) {
+    return fail(built.error().code, built.error().message);
+  }
   if (const auto loaded = trainer_->load(std::get<wire::Evaluate>(message.body).weights); !loaded) {
     return fail(loaded.error().code,
                 "the weights to evaluate do not fit this device's model: " + loaded.error().message);
@@ -425,6 +443,7 @@ void EdgeSession::send_evaluation_batch() {
     evaluation_.count(trainer_->evaluate_head(activations, batch->labels));
   }
   request(wire::Evaluated{evaluation_.totals()}, OpenRequests::kTrained);
+  park();
 }
 
 void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
@@ -446,8 +465,7 @@ void EdgeSession::handle_evaluation_answer(const wire::Message& message) {
 }
 
 void EdgeSession::handle_finish(const wire::Finish& finish) {
-  // The tensors borrow the received frames; what is kept is a copy.
-  final_front_ = snapshot(finish.weights);
+  final_front_ = finish.weights;  // they share the memory of the message
   final_accuracy_ = finish.eval_accuracy;
   phase_ = Phase::kFinished;
   goodbye_ = {wire::ByeReason::kLeaving, "the run is complete"};

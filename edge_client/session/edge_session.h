@@ -69,6 +69,9 @@ struct EdgeSessionDependencies {
   /// Where this device keeps the moments to which it can go back; null: only to where it stands. In memory
   /// they serve a run whose aggregator dies, on the disk also a device that dies.
   CheckpointStorage* checkpoints = nullptr;
+  /// Where this device's model is between two rounds, for virtual clients that share a process; null: it
+  /// stays here.
+  ModelPool* models = nullptr;
   /// For a display; may be empty.
   std::function<void(const EdgeReport&)> on_step;
   std::function<void(const std::string&)> on_note;
@@ -154,6 +157,12 @@ class EdgeSession {
   void handle_welcome(const wire::Message& message);
   void handle_refuse(const wire::Refuse& refuse);
   Result<void> build_trainer(const LrScheduleOptions& lr_schedule);
+  /// Whether this device has trained in this run.
+  bool has_trained() const { return trainer_ != nullptr || own_state_.has_value(); }
+  /// Gets the model back from the pool.
+  Result<void> unpark();
+  /// Gives the model to the pool, where there is one.
+  void park();
   void handle_begin_round(wire::Message message);
   void handle_answer(wire::Message message);
   void handle_outputs(const wire::Message& message);
@@ -195,7 +204,8 @@ class EdgeSession {
   wire::MessageKey run_;  // run and incarnation of the last Welcome
   std::unique_ptr<DeviceJob> job_;
   std::unique_ptr<DeviceTrainer> trainer_;
-  LrScheduleOptions lr_schedule_;  // of the trainer
+  std::optional<NamedTensors> own_state_;  // while the model is in the pool
+  LrScheduleOptions lr_schedule_;          // of the trainer
   KeptCheckpoints kept_;
   bool unkept_ = false;  // the disk did not take the last checkpoint
   std::chrono::steady_clock::time_point next_save_complaint_;

@@ -75,6 +75,7 @@ Result<void> EdgeSession::go_to(const wire::DevicePosition& position) {
   phase_ = Phase::kWaiting;
   if (position == wire::DevicePosition{}) {
     trainer_.reset();
+    own_state_.reset();
     return {};
   }
   auto state = kept_.load(position);

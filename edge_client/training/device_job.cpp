@@ -62,9 +62,11 @@ Result<void> DeviceJob::check(const wire::BeginRound& begin) const {
 }
 
 Result<std::unique_ptr<DeviceTrainer>> DeviceJob::build_trainer(const LrScheduleOptions& lr_schedule,
-                                                                at::Device compute) const {
+                                                                at::Device compute, ModelPool* models) const {
   try {
-    auto model = build_device_model(definition_, plan_);
+    const std::unique_ptr<DeviceModel> shared = models != nullptr ? models->take() : nullptr;
+    Result<DeviceModel> model =
+        shared ? Result<DeviceModel>(*shared) : build_device_model(definition_, plan_);
     if (!model) return model.error();
     if (auto loaded = model->load_kept(kept_); !loaded) {
       return Error{loaded.error().code,

@@ -15,6 +15,7 @@
 #include "tandem/core/training/training_plan.h"
 #include "tandem/core/wire/messages.h"
 #include "tandem/edge_client/training/device_trainer.h"
+#include "tandem/edge_client/training/model_pool.h"
 
 namespace tandem::edge_client {
 
@@ -33,9 +34,10 @@ class DeviceJob {
 
   /// Whether a round can be trained as it says; the weights are DeviceTrainer's to check.
   Result<void> check(const wire::BeginRound& begin) const;
-  /// kTooLarge when there is no memory for it.
+  /// Builds a trainer with the weights that stay on this device, around a model of `models` where there is
+  /// one. kTooLarge when there is no memory for it.
   Result<std::unique_ptr<DeviceTrainer>> build_trainer(const LrScheduleOptions& lr_schedule,
-                                                       at::Device compute) const;
+                                                       at::Device compute, ModelPool* models = nullptr) const;
 
   /// Whether the aggregator holds a part of the model.
   bool has_tail() const { return split_.has_tail(); }

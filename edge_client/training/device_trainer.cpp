@@ -12,6 +12,7 @@ using InputGradient = StageTrainer::InputGradient;
 constexpr const char* kFront = "front.";
 constexpr const char* kHead = "head.";
 constexpr const char* kAuxiliary = "auxiliary.";
+constexpr const char* kKept = "kept.";
 
 std::optional<StageTrainer> trainer_of(const std::optional<ModelPart>& part,
                                        const DeviceTrainerOptions& options) {
@@ -74,6 +75,25 @@ Result<void> DeviceTrainer::load_state(const NamedTensors& state) {
     if (auto loaded = head_->load_state(without_prefix(state, kHead)); !loaded) return loaded;
   }
   return auxiliary_ ? auxiliary_->load_state(without_prefix(state, kAuxiliary)) : Result<void>();
+}
+
+NamedTensors DeviceTrainer::own_state() const {
+  NamedTensors state;
+  append(state, snapshot(model_.kept()), kKept);
+  append(state, front_.optimizer().state(), kFront);
+  if (head_) append(state, head_->optimizer().state(), kHead);
+  if (auxiliary_) append(state, auxiliary_->optimizer().state(), kAuxiliary);
+  return state;
+}
+
+Result<void> DeviceTrainer::load_own_state(const NamedTensors& state) {
+  if (auto loaded = model_.load_kept(without_prefix(state, kKept)); !loaded) return loaded;
+  if (auto loaded = front_.optimizer().load_state(without_prefix(state, kFront)); !loaded) return loaded;
+  if (head_) {
+    if (auto loaded = head_->optimizer().load_state(without_prefix(state, kHead)); !loaded) return loaded;
+  }
+  if (!auxiliary_) return {};
+  return auxiliary_->optimizer().load_state(without_prefix(state, kAuxiliary));
 }
 
 Figures DeviceTrainer::evaluate_head(const at::Tensor& outputs, const at::Tensor& labels) {

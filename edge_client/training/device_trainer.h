@@ -59,6 +59,14 @@ class DeviceTrainer {
   /// Restores what `state` returned; steps that were open are opened by front().reopen().
   Result<void> load_state(const NamedTensors& state);
 
+  /// Returns what is this client's own between two rounds: the optimisers and what never leaves the device.
+  /// No other trainer of the same model changes it.
+  NamedTensors own_state() const;
+  /// Restores what `own_state` returned.
+  Result<void> load_own_state(const NamedTensors& state);
+  /// The model that is trained, whose weights the handle shares.
+  const DeviceModel& model() const { return model_; }
+
   /// Loads weights to evaluate; the round that follows loads its own.
   Result<void> load(const NamedTensors& merged) { return model_.load(merged); }
 

@@ -295,6 +295,26 @@ TEST_SUITE("schedules") {
     }
   }
 
+  TEST_CASE("clients that are drawn for a round keep what is theirs while others use their model") {
+    for (const auto& [name, optimizer] : kOptimizers) {
+      for (const BatchNormMode mode : {BatchNormMode::kAverage, BatchNormMode::kLocal}) {
+        CAPTURE(name);
+        CAPTURE(static_cast<int>(mode));
+        auto options = options_for("federated", "resnet18?norm=batch&width=8", 3);
+        options.plan.optimizer = optimizer;
+        options.plan.batch_norm = mode;
+        options.plan.rounds = 5;
+        options.clients_per_round = 2;
+        const NamedTensors expected = run(options, kUnequal, {.shares_models = false});
+        check_bitwise_equal(run(options, kUnequal), expected);
+        // A tail's replica is put away between its client's rounds too.
+        options.plan.algorithm = Algorithm::kSplitFedV1;
+        options.plan.cut = 3;
+        check_bitwise_equal(run(options, kUnequal), expected);
+      }
+    }
+  }
+
   TEST_CASE("splitfed-v2 and relay equal their definitions, bit for bit") {
     for (const std::string algorithm : {"splitfed-v2", "relay"}) {
       for (const auto& [name, optimizer] : kOptimizers) {

@@ -1,0 +1,98 @@
+#include "tandem/aggregator/rounds/merge_phase.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::aggregator {
+
+std::map<ClientId, uint64_t> MergePhase::contributors(const Round& round, const TrainingPlan& plan,
+                                                      bool now) {
+  std::map<ClientId, uint64_t> examples;
+  for (const auto& [client, part] : round.participants()) {
+    const bool unknown = now && plan.trains_locally() && !part.trained;
+    const uint64_t count = unknown ? part.planned_examples() : part.figures.examples;
+    if (part.active && count > 0) examples[client] = count;
+  }
+  return examples;
+}
+
+MergePhase::MergePhase(Context context, std::map<ClientId, uint64_t> contributors, bool now,
+                       std::function<void(const ClientId&)> prepare)
+    : context_(context),
+      now_(now),
+      prepare_(std::move(prepare)),
+      updates_(std::move(contributors), [this](ClientUpdate update) { return take(std::move(update)); }) {
+  context_.strategy.begin(cpu_snapshot(layout()));
+}
+
+NamedTensors MergePhase::layout() const {
+  NamedTensors layout = context_.model.device.exchanged();
+  if (context_.tails && context_.tails->has_replicas()) append(layout, context_.tails->exchanged());
+  return layout;
+}
+
+void MergePhase::ask() {
+  // Time is up for all at once; otherwise a few at a time keep memory flat.
+  const std::vector<ClientId> asked = now_ ? updates_.ask_all() : updates_.next_to_ask();
+  for (const ClientId& client : asked) {
+    context_.messenger.send(client, wire::EndRound{.now = now_}, context_.round.id().value);
+  }
+  if (!asked.empty()) context_.deadlines.ask_for_fronts();
+}
+
+bool MergePhase::take(ClientUpdate update) {
+  const ClientId client = update.client;
+  const auto added = add(std::move(update));
+  context_.divergence.note(client, added);
+  if (!added) {
+    context_.messenger.offence(client, "bad-front", added.error().message + "; left out of the merge");
+  }
+  return added.has_value();
+}
+
+Result<void> MergePhase::add(ClientUpdate update) {
+  const TrainingPlan& plan = context_.options.plan;
+  Participant& part = context_.round.participants().at(update.client);
+  // Of steps that were answered here the aggregator knows better.
+  update.steps = plan.trains_locally()
+                     ? std::clamp<uint32_t>(update.steps, 1, std::max(1u, part.planned_steps()))
+                     : std::max(1u, part.steps);
+  if (!plan.control_variates) update.control_change.clear();
+  if (plan.trains_locally() && !part.trained) {
+    part.figures.examples = update.examples;
+    part.steps = update.steps;
+    context_.figures.applied_examples += static_cast<int64_t>(update.examples);
+  }
+  if (context_.tails && context_.tails->has_replicas()) {
+    prepare_(update.client);
+    append(update.weights, cpu_snapshot(context_.tails->replica_weights(update.client)));
+    append(update.control_change, cpu_snapshot(context_.tails->end_round(update.client)));
+  }
+  return context_.strategy.add(std::move(update));
+}
+
+int MergePhase::finish() {
+  if (updates_.merged().empty()) {
+    context_.messenger.event("merge-empty", "",
+                             "no usable front came back; the edge weights stay as they were");
+    return 0;
+  }
+  load(context_.strategy.merge());
+  return static_cast<int>(updates_.merged().size());
+}
+
+void MergePhase::load(const Result<NamedTensors>& merged) {
+  if (!merged && merged.error().code == ErrorCode::kNonFinite) {
+    return fail_unless(context_.messenger, context_.divergence.error(merged.error().message));
+  }
+  if (!merged) {
+    return context_.messenger.event("merge-skipped", "",
+                                    merged.error().message + "; the edge weights stay as they were");
+  }
+  copy_values(*merged, layout());
+  for (const ClientId& client : context_.strategy.left_out()) {
+    context_.messenger.event("left-out", client.name, "the strategy did not select its update");
+  }
+}
+
+}  // namespace tandem::aggregator
