@@ -5,14 +5,13 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 import unittest
 import urllib.error
 import urllib.request
 
-from processes import BIN, DATA, TRAINING, Fleet, wait_until
+from processes import BIN, DATA, TRAINING, Fleet, run, wait_until
 
 ENDLESS = ["--rounds", "1000000", "--local-steps", "50"]
 LINE_OF_METRICS = re.compile(r'^([a-zA-Z_][a-zA-Z0-9_]*)(\{[^}]*\})? (\S+)$')
@@ -164,7 +163,7 @@ class OperationsTest(unittest.TestCase):
                         command = [BIN / program, "--insecure", "--status-endpoint", value]
                         command += (["--run-dir", self.folder / "run", "--endpoint", "tcp://127.0.0.1:*"]
                                     if program == "tandem-aggregator" else ["--data", DATA, "--name", "cam"])
-                        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                        done = run(*command, timeout=60)
                         self.assertEqual(done.returncode, status, done.stderr)
                         for part in parts:
                             self.assertIn(part, done.stderr)
@@ -206,8 +205,8 @@ class OperationsTest(unittest.TestCase):
         self.assertEqual(aggregator.wait(), 130, aggregator.output)
         for line in aggregator.lines:
             json.loads(line)
-        done = subprocess.run([BIN / "tandem", "simulate", "--log-format", "json", "--data", 'idx:/no"where',
-                               "--run-dir", self.folder / "simulated"], capture_output=True, text=True, timeout=60)
+        done = run(BIN / "tandem", "simulate", "--log-format", "json", "--data", 'idx:/no"where', "--run-dir",
+                   self.folder / "simulated", timeout=60)
         self.assertEqual(done.returncode, 1, done.stderr)
         (line,) = done.stderr.splitlines()
         self.assertIn('/no"where', json.loads(line)["message"])
@@ -215,16 +214,16 @@ class OperationsTest(unittest.TestCase):
     def test_the_simulator_logs_json_and_quiet_leaves_the_summary(self):
         command = [BIN / "tandem", "simulate", "--clients", "2", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet",
                    "--log-format", "json", "--run-dir", self.folder / "simulated"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = run(*command, timeout=60, check=True)
         self.assertEqual(done.stderr, "")
         self.assertEqual(json.loads(done.stdout)["event"], "summary")
 
     def test_a_report_is_written_again_on_request(self):
         run_dir = self.folder / "simulated"
-        subprocess.run([BIN / "tandem", "simulate", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet", "--run-dir",
-                        run_dir], check=True, capture_output=True, timeout=60)
+        run(BIN / "tandem", "simulate", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet", "--run-dir", run_dir,
+            timeout=60, check=True)
         (run_dir / "report.html").unlink()
-        done = subprocess.run([BIN / "tandem", "report", run_dir], capture_output=True, text=True, timeout=60)
+        done = run(BIN / "tandem", "report", run_dir, timeout=60)
         self.assertEqual((done.returncode, done.stdout), (0, f"report: {run_dir}/report.html\n"), done.stderr)
         self.assertIn("<html", (run_dir / "report.html").read_text())
 
