@@ -12,22 +12,34 @@ IMPATIENT = ["--client-timeout", "2"]
 
 
 class SlowLink(unittest.TestCase):
-    def run_fleet(self, data, bandwidth, *flags):
+    @classmethod
+    def setUpClass(cls):
+        """Starts all that is waited for below: the links take the time, not the machine."""
+        # 1.6 MB of weights, six seconds each way.
+        cls.whole_models = cls.start_fleet("synthetic:images?examples=64&classes=4&size=8", 264_000, "--algorithm",
+                                           "federated", "--model", "mlp?hidden=2048-128", "--rounds", "1",
+                                           "--local-steps", "1")
+        # 262 kB for the step, six seconds each way.
+        cls.activations = cls.start_fleet("synthetic:images?examples=128&classes=4&size=16", 43_000, "--model", "cnn",
+                                          "--cut", "2", "--batch-size", "128", "--rounds", "1")
+
+    @classmethod
+    def start_fleet(cls, data, bandwidth, *flags):
         folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
+        cls.addClassCleanup(folder.cleanup)
         fleet = Fleet(folder.name, DEVICES)
-        self.addCleanup(fleet.close)
+        cls.addClassCleanup(fleet.close)
         fleet.data = data
-        aggregator = fleet.aggregator(*IMPATIENT, *flags)
+        fleet.aggregator(*IMPATIENT, *flags)
         proxy = ShapingProxy(fleet.endpoint, bandwidth=bandwidth)
-        self.addCleanup(proxy.close)
-        edges = [fleet.edge(device, "--resend-after", "2", endpoint=endpoint)
-                 for device, endpoint in (("slow", proxy.endpoint), ("quick", fleet.endpoint))]
-        for program in (aggregator, *edges):
-            self.assertEqual(program.wait(120), 0, program.output)
+        cls.addClassCleanup(proxy.close)
+        for device, endpoint in (("slow", proxy.endpoint), ("quick", fleet.endpoint)):
+            fleet.edge(device, "--resend-after", "2", endpoint=endpoint)
         return fleet
 
     def check(self, fleet, rounds):
+        for program in fleet.programs:
+            self.assertEqual(program.wait(120), 0, program.output)
         for event in fleet.metrics():
             self.assertIn(event["event"], ("join", "leave", "client", "round"), event)
         self.assertEqual({leave["detail"] for leave in fleet.metrics("leave")}, {"the run is complete"})
@@ -42,16 +54,10 @@ class SlowLink(unittest.TestCase):
                     self.assertLess(line[f"bytes_{way}"], 1.05 * line[f"bytes_{way}_formula"] + 8000, line)
 
     def test_whole_models(self):
-        # 1.6 MB of weights, six seconds each way.
-        fleet = self.run_fleet("synthetic:images?examples=64&classes=4&size=8", 264_000, "--algorithm", "federated",
-                               "--model", "mlp?hidden=2048-128", "--rounds", "1", "--local-steps", "1")
-        self.check(fleet, 1)
+        self.check(self.whole_models, 1)
 
     def test_activations(self):
-        # 262 kB for the step, six seconds each way.
-        fleet = self.run_fleet("synthetic:images?examples=128&classes=4&size=16", 43_000, "--model", "cnn", "--cut",
-                               "2", "--batch-size", "128", "--rounds", "1")
-        self.check(fleet, 1)
+        self.check(self.activations, 1)
 
 
 if __name__ == "__main__":
