@@ -128,15 +128,16 @@ class OperationsTest(unittest.TestCase):
 
     def test_a_stopped_main_loop_is_told_from_a_living_one(self):
         fleet = self.fleet(["client-1"])
-        # One step, one evaluation of the merged model: long compared with --stall-after.
-        fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images?examples=600000&classes=4&size=8",
-                         "--stall-after", "0.1", *self.status_flags("aggregator"))
+        # One evaluation of the merged model, long compared with --stall-after; a main loop that waits beats every 0.2 s.
+        aggregator = fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images?test-examples=400000&classes=4&size=8",
+                                      "--stall-after", "0.5", *self.status_flags("aggregator"))
         endpoint = self.status_endpoint("aggregator")
         wait_until(lambda: ask(endpoint, "/healthz")[0] == 200, "the aggregator to wait for clients")
         fleet.edge("client-1")
+        wait_until(lambda: "join client-1" in aggregator.output, "the edge to join")
         answer = wait_until(lambda: (lambda got: got if got[0] == 503 else None)(ask(endpoint, "/healthz")),
                             "a main loop that is busy for longer than --stall-after")
-        self.assertRegex(answer[1], r"^the main loop has shown no sign of life for \d+\.\d s, allowed are 0\.1 s "
+        self.assertRegex(answer[1], r"^the main loop has shown no sign of life for \d+\.\d s, allowed are 0\.5 s "
                                     r"\(--stall-after\)\n$")
 
     def test_other_paths_and_methods_get_nothing(self):
@@ -256,7 +257,7 @@ class OperationsTest(unittest.TestCase):
         fleet = self.fleet(["client-1"])
         # An evaluation that takes far longer than this test waits.
         aggregator = fleet.aggregator("--rounds", "1", "--model", "resnet18", "--local-steps", "1", "--eval-data",
-                                      "synthetic:images?examples=1200000&classes=4&size=8", "--stall-after", "0.2",
+                                      "synthetic:images?test-examples=100000&classes=4&size=8", "--stall-after", "0.5",
                                       *self.status_flags("aggregator"))
         endpoint = self.status_endpoint("aggregator")
         fleet.edge("client-1")
