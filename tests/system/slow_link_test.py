@@ -4,6 +4,7 @@ it sends, or is sent, crosses the link twice."""
 import tempfile
 import unittest
 
+import at_once
 from processes import Fleet, ShapingProxy
 
 DEVICES = ["slow", "quick"]
@@ -12,34 +13,22 @@ IMPATIENT = ["--client-timeout", "2"]
 
 
 class SlowLink(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        """Starts all that is waited for below: the links take the time, not the machine."""
-        # 1.6 MB of weights, six seconds each way.
-        cls.whole_models = cls.start_fleet("synthetic:images?examples=64&classes=4&size=8", 264_000, "--algorithm",
-                                           "federated", "--model", "mlp?hidden=2048-128", "--rounds", "1",
-                                           "--local-steps", "1")
-        # 262 kB for the step, six seconds each way.
-        cls.activations = cls.start_fleet("synthetic:images?examples=128&classes=4&size=16", 43_000, "--model", "cnn",
-                                          "--cut", "2", "--batch-size", "128", "--rounds", "1")
-
-    @classmethod
-    def start_fleet(cls, data, bandwidth, *flags):
+    def run_fleet(self, data, bandwidth, *flags):
         folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
+        self.addCleanup(folder.cleanup)
         fleet = Fleet(folder.name, DEVICES)
-        cls.addClassCleanup(fleet.close)
+        self.addCleanup(fleet.close)
         fleet.data = data
-        fleet.aggregator(*IMPATIENT, *flags)
+        aggregator = fleet.aggregator(*IMPATIENT, *flags)
         proxy = ShapingProxy(fleet.endpoint, bandwidth=bandwidth)
-        cls.addClassCleanup(proxy.close)
-        for device, endpoint in (("slow", proxy.endpoint), ("quick", fleet.endpoint)):
-            fleet.edge(device, "--resend-after", "2", endpoint=endpoint)
+        self.addCleanup(proxy.close)
+        edges = [fleet.edge(device, "--resend-after", "2", endpoint=endpoint)
+                 for device, endpoint in (("slow", proxy.endpoint), ("quick", fleet.endpoint))]
+        for program in (aggregator, *edges):
+            self.assertEqual(program.wait(120), 0, program.output)
         return fleet
 
     def check(self, fleet, rounds):
-        for program in fleet.programs:
-            self.assertEqual(program.wait(120), 0, program.output)
         for event in fleet.metrics():
             self.assertIn(event["event"], ("join", "leave", "client", "round"), event)
         self.assertEqual({leave["detail"] for leave in fleet.metrics("leave")}, {"the run is complete"})
@@ -54,11 +43,19 @@ class SlowLink(unittest.TestCase):
                     self.assertLess(line[f"bytes_{way}"], 1.05 * line[f"bytes_{way}_formula"] + 8000, line)
 
     def test_whole_models(self):
-        self.check(self.whole_models, 1)
+        # 1.6 MB of weights, six seconds each way.
+        fleet = self.run_fleet("synthetic:images?examples=64&classes=4&size=8", 264_000, "--algorithm", "federated",
+                               "--model", "mlp?hidden=2048-128", "--rounds", "1", "--local-steps", "1")
+        self.check(fleet, 1)
 
     def test_activations(self):
-        self.check(self.activations, 1)
+        # 262 kB for the step, six seconds each way.
+        fleet = self.run_fleet("synthetic:images?examples=128&classes=4&size=16", 43_000, "--model", "cnn", "--cut",
+                               "2", "--batch-size", "128", "--rounds", "1")
+        self.check(fleet, 1)
 
+
+load_tests = at_once.load_tests
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
