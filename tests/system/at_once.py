@@ -1,5 +1,5 @@
-"""For files whose tests wait more than they compute: with `load_tests = at_once.load_tests` all of them run at the same
-time. Names on the command line run one after the other, as ever."""
+"""For files whose tests wait more than they compute: with `load_tests = at_once.load_tests` those of a class run at the
+same time, one class after the other. Names on the command line run one by one, as ever."""
 import concurrent.futures
 import unittest
 
@@ -23,4 +23,4 @@ class AtOnce(unittest.TestSuite):
 
 
 def load_tests(loader, classes, pattern):
-    return AtOnce(test for tests in classes for test in tests)
+    return unittest.TestSuite(AtOnce(tests) for tests in classes)
