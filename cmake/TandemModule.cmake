@@ -145,7 +145,8 @@ function(tandem_add_test name)
   if(TANDEM_SANITIZE)
     math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+  # What may take long begins first, so that no core idles in the end.
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT} LABELS "${arg_LABELS}"
     ENVIRONMENT "OMP_WAIT_POLICY=PASSIVE;${TANDEM_SANITIZER_ENVIRONMENT}")
   foreach(label IN LISTS arg_LABELS)
     if(NOT TARGET tests_${label})
@@ -163,5 +164,6 @@ function(tandem_add_script_test name)
     set(arg_TIMEOUT 120)
   endif()
   add_test(NAME ${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77 LABELS script)
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT} SKIP_RETURN_CODE 77
+    LABELS script)
 endfunction()

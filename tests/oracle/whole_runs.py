@@ -13,7 +13,6 @@ import json
 import math
 import pathlib
 import struct
-import subprocess
 import sys
 import tempfile
 
@@ -24,6 +23,7 @@ except ImportError:
     print("skipped: python3-torch is not installed")
     sys.exit(77)
 
+import processes
 from oracle import build, channels_last, read_safetensors
 
 TOLERANCE = 1e-5
@@ -102,11 +102,11 @@ class Exported:
             command = [export_rounds, str(folder), ",".join(map(str, run.examples)), *run.flags()]
             if run.init:
                 # The file that Tandem writes of a first run, its values changed in place: also those of batch norm.
-                subprocess.run(command, check=True)
+                processes.run(*command, check=True)
                 changed = folder / "changed.safetensors"
                 changed.write_bytes(with_other_values((folder / "initial.safetensors").read_bytes()))
                 command.append(f"--init={changed}")
-            subprocess.run(command, check=True)
+            processes.run(*command, check=True)
             self.initial = read_safetensors(folder / "initial.safetensors")
             self.final = read_safetensors(folder / "final.safetensors")
             self.rounds = json.loads((folder / "rounds.json").read_text())

@@ -10,7 +10,7 @@ import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from processes import BIN, Fleet, wait_until
+from processes import BIN, Fleet, run, wait_until
 
 # Commands of each kind in the test of concurrent ones, started so many at a time.
 COMMANDS = int(os.environ.get("TANDEM_ADMINISTRATION_COMMANDS", "50"))
@@ -18,7 +18,7 @@ AT_A_TIME = 25
 
 
 def tandem(*arguments):
-    return subprocess.run([str(a) for a in (BIN / "tandem", *arguments)], capture_output=True, text=True, timeout=300)
+    return run(BIN / "tandem", *arguments, timeout=300)
 
 
 class AdministrationTest(unittest.TestCase):

@@ -6,15 +6,15 @@ import pathlib
 import shutil
 import socket
 import struct
-import subprocess
 import tempfile
 import unittest
 
+import processes
 from processes import BIN, DATA, TRAINING, Fleet, overriding, wait_until
 
 
 def run(*arguments):
-    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=60)
+    done = processes.run(*arguments, timeout=60)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -5,11 +5,10 @@ import json
 import pathlib
 import random
 import struct
-import subprocess
 import tempfile
 import unittest
 
-from processes import BIN, Fleet, overriding
+from processes import BIN, Fleet, overriding, run
 
 MODEL = ["--model", "mlp?hidden=16", "--cut", "1", "--batch-size", "16", "--threads", "1", "--rounds", "1"]
 TYPES = {0x08: "B", 0x09: "b", 0x0B: "h", 0x0C: "i", 0x0D: "f", 0x0E: "d"}
@@ -71,8 +70,7 @@ class ForeignFilesTest(unittest.TestCase):
     def simulate(self, data, *flags):
         self.runs += 1
         run_dir = self.folder / f"run-{self.runs}"
-        done = subprocess.run([str(a) for a in (BIN / "tandem", "simulate", "--run-dir", run_dir, "--data", data, "--quiet", *overriding(MODEL, flags))],
-                              capture_output=True, text=True, timeout=120)
+        done = run(BIN / "tandem", "simulate", "--run-dir", run_dir, "--data", data, "--quiet", *overriding(MODEL, flags))
         return done.returncode, done.stdout + done.stderr, run_dir
 
     def model(self, data, *flags):
@@ -114,21 +112,21 @@ class ForeignFilesTest(unittest.TestCase):
     def test_what_an_edge_says_of_files_it_cannot_use(self):
         edge = [BIN / "tandem-edge", "--insecure", "--name", "cam", "--data"]
 
-        def run(data):
-            done = subprocess.run([str(a) for a in [*edge, f"idx:{data}"]], capture_output=True, text=True, timeout=60)
+        def run_edge(data):
+            done = run(*edge, f"idx:{data}", timeout=60)
             return done.returncode, done.stdout + done.stderr
 
         page = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n"
-        self.check(run(self.data("page", "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", page, page)),
+        self.check(run_edge(self.data("page", "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", page, page)),
                    "train-labels-idx1-ubyte.gz is an HTML page, not an IDX label file")
         one_hot = idx(0x08, [COUNT, CLASSES], [int(c == label) for label in self.labels for c in range(CLASSES)])
-        self.check(run(self.data("one-hot", label_bytes=one_hot)), "holds uint8 80 x 4, expected one label for each example")
+        self.check(run_edge(self.data("one-hot", label_bytes=one_hot)), "holds uint8 80 x 4, expected one label for each example")
         two = self.data("two")
         (two / "train-images.idx3-ubyte").write_bytes(b"")
-        self.check(run(two), "each of train-images-idx3-ubyte and train-images.idx3-ubyte could be the training images", status=2)
+        self.check(run_edge(two), "each of train-images-idx3-ubyte and train-images.idx3-ubyte could be the training images", status=2)
         (self.folder / "other").mkdir()
         (self.folder / "other/mnist.npz").write_bytes(b"")
-        self.check(run(self.folder / "other"), "no training images and no training labels", "holds mnist.npz")
+        self.check(run_edge(self.folder / "other"), "no training images and no training labels", "holds mnist.npz")
 
     def test_a_label_far_from_the_others_is_refused_unless_it_is_meant(self):
         self.labels[37] = 255
@@ -161,9 +159,8 @@ class ForeignFilesTest(unittest.TestCase):
                 self.assertIn(notes.get(name, ""), output)
 
     def aggregator(self, *flags):
-        done = subprocess.run([str(a) for a in (BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://127.0.0.1:*",
-                                                "--run-dir", self.folder / "run", "--quiet", *overriding(MODEL, flags))],
-                              capture_output=True, text=True, timeout=60)
+        done = run(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://127.0.0.1:*", "--run-dir", self.folder / "run",
+                   "--quiet", *overriding(MODEL, flags), timeout=60)
         return done.returncode, done.stdout + done.stderr
 
     def test_weights_that_do_not_fit_end_the_aggregator_before_anybody_connects(self):
@@ -215,8 +212,7 @@ class ForeignFilesTest(unittest.TestCase):
         status, output, run_dir = self.simulate(data, "--init", weights, "--checkpoint-steps", "2")
         self.assertEqual(status, 0, output)
         weights.unlink()
-        done = subprocess.run([str(BIN / "tandem"), "simulate", "--config", str(run_dir / "config.toml"), "--resume"],
-                              capture_output=True, text=True, timeout=120)
+        done = run(BIN / "tandem", "simulate", "--config", run_dir / "config.toml", "--resume")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 

@@ -4,6 +4,7 @@
 The programs get a name server, /etc/hosts and /etc/nsswitch.conf of their own by a private mount namespace, so these
 tests need the right to make one and to listen on port 53 of a loopback address; without it they are skipped."""
 import contextlib
+import itertools
 import pathlib
 import re
 import signal
@@ -14,14 +15,16 @@ import tempfile
 import threading
 import unittest
 
+import at_once
 from processes import BIN, Fleet, ShapingProxy, wait_until
 
-NAME_SERVER = "127.0.0.77"
 NAME = "aggregator.test"
 
 
 class NameServer:
     """Answers A and AAAA questions about one name from lists of addresses; holds every answer back while told to."""
+
+    addresses = (f"127.0.0.{i}" for i in itertools.count(77))  # one for each: tests run at the same time
 
     def __init__(self, ipv4=(), ipv6=()):
         self.records = {1: [socket.inet_aton(a) for a in ipv4],
@@ -31,8 +34,9 @@ class NameServer:
         self.waiting = []
         self.asked = 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = next(self.addresses)
         try:
-            self.socket.bind((NAME_SERVER, 53))
+            self.socket.bind((self.address, 53))
         except OSError as error:
             self.socket.close()
             raise unittest.SkipTest(f"cannot be a name server here: {error}") from None
@@ -69,12 +73,9 @@ class NameServer:
 
 
 class NamesTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
-            raise unittest.SkipTest("this machine does not let us make a mount namespace")
-
     def setUp(self):
+        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+            self.skipTest("this machine does not let us make a mount namespace")
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.folder = pathlib.Path(directory.name)
@@ -82,14 +83,14 @@ class NamesTest(unittest.TestCase):
         self.addCleanup(self.fleet.close)
 
     def name_server(self, **records):
-        server = NameServer(**records)
-        self.addCleanup(server.close)
-        return server
+        self.server = NameServer(**records)
+        self.addCleanup(self.server.close)
+        return self.server
 
     def edge(self, endpoint, *flags, hosts="", options="timeout:30 attempts:2", base=None):
         """An edge that sees our name server and our /etc/hosts."""
         files = {"hosts": hosts, "nsswitch.conf": "hosts: files dns\n",
-                 "resolv.conf": f"nameserver {NAME_SERVER}\noptions {options}\n"}
+                 "resolv.conf": f"nameserver {self.server.address}\noptions {options}\n"}
         mounts = []
         for name, text in files.items():
             (self.folder / name).write_text(text)
@@ -198,6 +199,7 @@ class NamesTest(unittest.TestCase):
         self.assertIsNone(aggregator.process.poll(), aggregator.output)
 
     def test_localhost_that_leads_elsewhere_gets_nothing_without_encryption(self):
+        self.name_server()
         edge = self.edge("tcp://localhost:5555", hosts="192.0.2.1 localhost\n", base=["--insecure", "--name", "cam"])
         wait_until(lambda: '"localhost" is no loopback address here' in edge.output, "the edge to say so")
 
@@ -226,6 +228,8 @@ class ForwarderTest(unittest.TestCase):
         self.assertEqual(aggregator.wait(), 0, aggregator.output)
         self.assertEqual(edge.wait(), 0, edge.output)
 
+
+load_tests = at_once.load_tests
 
 if __name__ == "__main__":
     unittest.main()

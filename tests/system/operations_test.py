@@ -5,14 +5,13 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 import unittest
 import urllib.error
 import urllib.request
 
-from processes import BIN, DATA, TRAINING, Fleet, wait_until
+from processes import BIN, DATA, TRAINING, Fleet, run, wait_until
 
 ENDLESS = ["--rounds", "1000000", "--local-steps", "50"]
 LINE_OF_METRICS = re.compile(r'^([a-zA-Z_][a-zA-Z0-9_]*)(\{[^}]*\})? (\S+)$')
@@ -129,15 +128,16 @@ class OperationsTest(unittest.TestCase):
 
     def test_a_stopped_main_loop_is_told_from_a_living_one(self):
         fleet = self.fleet(["client-1"])
-        # One step, one evaluation of the merged model: long compared with --stall-after.
-        fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images?examples=600000&classes=4&size=8",
-                         "--stall-after", "0.1", *self.status_flags("aggregator"))
+        # One evaluation of the merged model, long compared with --stall-after; a main loop that waits beats every 0.2 s.
+        aggregator = fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images?test-examples=400000&classes=4&size=8",
+                                      "--stall-after", "0.5", *self.status_flags("aggregator"))
         endpoint = self.status_endpoint("aggregator")
         wait_until(lambda: ask(endpoint, "/healthz")[0] == 200, "the aggregator to wait for clients")
         fleet.edge("client-1")
+        wait_until(lambda: "join client-1" in aggregator.output, "the edge to join")
         answer = wait_until(lambda: (lambda got: got if got[0] == 503 else None)(ask(endpoint, "/healthz")),
                             "a main loop that is busy for longer than --stall-after")
-        self.assertRegex(answer[1], r"^the main loop has shown no sign of life for \d+\.\d s, allowed are 0\.1 s "
+        self.assertRegex(answer[1], r"^the main loop has shown no sign of life for \d+\.\d s, allowed are 0\.5 s "
                                     r"\(--stall-after\)\n$")
 
     def test_other_paths_and_methods_get_nothing(self):
@@ -164,7 +164,7 @@ class OperationsTest(unittest.TestCase):
                         command = [BIN / program, "--insecure", "--status-endpoint", value]
                         command += (["--run-dir", self.folder / "run", "--endpoint", "tcp://127.0.0.1:*"]
                                     if program == "tandem-aggregator" else ["--data", DATA, "--name", "cam"])
-                        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                        done = run(*command, timeout=60)
                         self.assertEqual(done.returncode, status, done.stderr)
                         for part in parts:
                             self.assertIn(part, done.stderr)
@@ -206,8 +206,8 @@ class OperationsTest(unittest.TestCase):
         self.assertEqual(aggregator.wait(), 130, aggregator.output)
         for line in aggregator.lines:
             json.loads(line)
-        done = subprocess.run([BIN / "tandem", "simulate", "--log-format", "json", "--data", 'idx:/no"where',
-                               "--run-dir", self.folder / "simulated"], capture_output=True, text=True, timeout=60)
+        done = run(BIN / "tandem", "simulate", "--log-format", "json", "--data", 'idx:/no"where', "--run-dir",
+                   self.folder / "simulated", timeout=60)
         self.assertEqual(done.returncode, 1, done.stderr)
         (line,) = done.stderr.splitlines()
         self.assertIn('/no"where', json.loads(line)["message"])
@@ -215,16 +215,16 @@ class OperationsTest(unittest.TestCase):
     def test_the_simulator_logs_json_and_quiet_leaves_the_summary(self):
         command = [BIN / "tandem", "simulate", "--clients", "2", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet",
                    "--log-format", "json", "--run-dir", self.folder / "simulated"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = run(*command, timeout=60, check=True)
         self.assertEqual(done.stderr, "")
         self.assertEqual(json.loads(done.stdout)["event"], "summary")
 
     def test_a_report_is_written_again_on_request(self):
         run_dir = self.folder / "simulated"
-        subprocess.run([BIN / "tandem", "simulate", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet", "--run-dir",
-                        run_dir], check=True, capture_output=True, timeout=60)
+        run(BIN / "tandem", "simulate", "--data", DATA, *TRAINING, "--rounds", "1", "--quiet", "--run-dir", run_dir,
+            timeout=60, check=True)
         (run_dir / "report.html").unlink()
-        done = subprocess.run([BIN / "tandem", "report", run_dir], capture_output=True, text=True, timeout=60)
+        done = run(BIN / "tandem", "report", run_dir, timeout=60)
         self.assertEqual((done.returncode, done.stdout), (0, f"report: {run_dir}/report.html\n"), done.stderr)
         self.assertIn("<html", (run_dir / "report.html").read_text())
 
@@ -257,7 +257,7 @@ class OperationsTest(unittest.TestCase):
         fleet = self.fleet(["client-1"])
         # An evaluation that takes far longer than this test waits.
         aggregator = fleet.aggregator("--rounds", "1", "--model", "resnet18", "--local-steps", "1", "--eval-data",
-                                      "synthetic:images?examples=1200000&classes=4&size=8", "--stall-after", "0.2",
+                                      "synthetic:images?test-examples=100000&classes=4&size=8", "--stall-after", "0.5",
                                       *self.status_flags("aggregator"))
         endpoint = self.status_endpoint("aggregator")
         fleet.edge("client-1")

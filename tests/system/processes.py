@@ -7,10 +7,14 @@ import random
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
+import quick_start
+
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
+PROGRAMS = [str(BIN / name) for name in ("tandem", "tandem-aggregator", "tandem-edge", "export_rounds")]
 DATA = "synthetic:images?examples=240&classes=4&size=8"
 TRAINING = ["--model", "cnn", "--cut", "1", "--batch-size", "16", "--threads", "1", "--num-classes", "4",
             "--learning-rate", "0.05", "--momentum", "0.9"]
@@ -35,19 +39,46 @@ def wait_until(condition, what, seconds=30):
     raise AssertionError(f"waited {seconds} s in vain for {what}")
 
 
+def start(arguments, stdin=0, stdout=1, stderr=2, cwd=None, env=None, preexec_fn=None):
+    """A process, as subprocess.Popen makes it; the files are open ones, or their descriptors."""
+    arguments = [str(a) for a in arguments]
+    if quick_start.LIBRARY and arguments[0] in PROGRAMS and preexec_fn is None:
+        return quick_start.start(arguments, (stdin, stdout, stderr), cwd, env)
+    return subprocess.Popen(arguments, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, preexec_fn=preexec_fn)
+
+
+def run(*arguments, timeout=120, check=False, **options):
+    """What subprocess.run gives for a program: its status, and as text what it printed."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = start(arguments, stdout=output, stderr=errors, **options)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        for file in (output, errors):
+            file.seek(0)
+        done = subprocess.CompletedProcess(arguments, process.returncode, output.read().decode(), errors.read().decode())
+    if check and done.returncode != 0:
+        raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
 class Program:
     """A running program; what it prints is kept."""
 
     def __init__(self, *arguments, cwd=None):
         self.lines = []
-        self.process = subprocess.Popen(
-            [str(a) for a in arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd
-        )
+        read_end, write_end = os.pipe()
+        self.process = start(arguments, stdout=write_end, stderr=write_end, cwd=cwd)
+        os.close(write_end)
+        self.said = open(read_end, encoding="utf-8")
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def _read(self):
-        for line in self.process.stdout:
+        for line in self.said:
             self.lines.append(line.rstrip("\n"))
 
     @property
@@ -60,7 +91,7 @@ class Program:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
         self.reader.join(5)
-        self.process.stdout.close()
+        self.said.close()
         return status
 
     def stop(self, how=signal.SIGKILL):
@@ -90,7 +121,7 @@ class Fleet:
         arguments = [BIN / "tandem", "provision", "--out", out, "--endpoint", "tcp://127.0.0.1:5555"]
         for device in devices:
             arguments += ["--device", device]
-        subprocess.run([str(a) for a in arguments], check=True, capture_output=True)
+        run(*arguments, check=True)
 
     def start(self, *arguments):
         program = Program(*arguments)

@@ -3,11 +3,10 @@
 the bit; twenty edges at once; combinations that make no sense are refused with the reason."""
 import hashlib
 import json
-import subprocess
 import tempfile
 import unittest
 
-from processes import BIN, DATA, TRAINING, Fleet, overriding
+from processes import BIN, DATA, TRAINING, Fleet, overriding, run
 
 COMBINATIONS = {
     "splitfed-v1": ["--algorithm", "splitfed-v1"],
@@ -72,9 +71,8 @@ class SchedulesTest(unittest.TestCase):
                 hold_out = ["--hold-out", "0.2"]
                 fleet = self.run_processes(flags, [f"client-{i + 1}" for i in range(clients)], hold_out)
                 simulated = f"{folder}/simulated"
-                subprocess.run([BIN / "tandem", "simulate", "--clients", str(clients), "--data", DATA, "--run-dir", simulated,
-                                "--quiet", *hold_out, *overriding([*TRAINING, "--rounds", "2"], flags)],
-                               check=True, capture_output=True)
+                run(BIN / "tandem", "simulate", "--clients", clients, "--data", DATA, "--run-dir", simulated, "--quiet",
+                    *hold_out, *overriding([*TRAINING, "--rounds", "2"], flags), check=True)
                 runs = [fleet.run_dir, fleet.folder / "simulated"]
                 ours, theirs = (hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in runs)
                 self.assertEqual(ours, theirs)
@@ -125,9 +123,8 @@ class SchedulesTest(unittest.TestCase):
         }
         for flags, reason in refused.items():
             with self.subTest(flags):
-                ran = subprocess.run([BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir",
-                                      f"{self.folder}/refused", *overriding(["--model", "cnn", "--momentum", "0.9"], flags)],
-                                     capture_output=True, text=True)
+                ran = run(BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir", f"{self.folder}/refused",
+                          *overriding(["--model", "cnn", "--momentum", "0.9"], flags))
                 self.assertIn(ran.returncode, (1, 2), ran.stdout)
                 self.assertIn(reason, ran.stdout + ran.stderr)
 

@@ -4,6 +4,7 @@ it sends, or is sent, crosses the link twice."""
 import tempfile
 import unittest
 
+import at_once
 from processes import Fleet, ShapingProxy
 
 DEVICES = ["slow", "quick"]
@@ -53,6 +54,8 @@ class SlowLink(unittest.TestCase):
                                "2", "--batch-size", "128", "--rounds", "1")
         self.check(fleet, 1)
 
+
+load_tests = at_once.load_tests
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -10,13 +10,14 @@ import subprocess
 import tempfile
 import unittest
 
+import processes
 from processes import BIN, DATA, TRAINING, Fleet, overriding, wait_until
 
 ENDLESS = ["--rounds", "1000000", "--local-steps", "2"]
 
 
 def run(*arguments, **options):
-    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=120, **options)
+    done = processes.run(*arguments, **options)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -327,7 +328,8 @@ class StorageTest(unittest.TestCase):
         for closed in ((0,), (1,), (2,), (0, 1, 2)):
             with self.subTest(closed=closed):
                 run_dir = self.folder / f"run-{''.join(map(str, closed))}"
-                shell = ["sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{descriptor}>&-" for descriptor in closed)]
+                # Without what makes it start itself once more, the closed ones would be seen once only.
+                shell = ["env", "-u", "OMP_WAIT_POLICY", "sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{descriptor}>&-" for descriptor in closed)]
                 endpoint_file = self.folder / "endpoint"
                 endpoint_file.unlink(missing_ok=True)
                 aggregator = fleet.start(*shell, BIN / "tandem-aggregator", "--config", fleet.kits / "aggregator/aggregator.toml",
