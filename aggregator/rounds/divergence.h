@@ -40,6 +40,11 @@ class Divergence {
   /// kNonFinite when the mean loss is above the limit, or not finite.
   Result<void> check_loss(const Figures& figures) const;
 
+  /// Notes what a client's update is worth. Errors that are no matter of values say nothing of the training.
+  void note(const ClientId& client, const Result<void>& outcome) {
+    if (outcome) return useful(client);
+    if (outcome.error().code == ErrorCode::kNonFinite) useless(client, outcome.error().message);
+  }
   void useful(const ClientId& client) { outcomes_[client].reset(); }
   void useless(const ClientId& client, const std::string& reason) { outcomes_[client] = reason; }
   /// What the steps of a round say of its clients: only those whose training was useless are noted.

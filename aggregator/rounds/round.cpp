@@ -139,6 +139,14 @@ Participant* Round::active(const ClientId& client) {
   return found == participants_.end() || !found->second.active ? nullptr : &found->second;
 }
 
+std::vector<ClientId> Round::active_clients() const {
+  std::vector<ClientId> clients;
+  for (const auto& [client, part] : participants_) {
+    if (part.active) clients.push_back(client);
+  }
+  return clients;
+}
+
 int Round::active_count() const {
   return static_cast<int>(std::count_if(participants_.begin(), participants_.end(),
                                         [](const auto& entry) { return entry.second.active; }));

@@ -63,6 +63,7 @@ class Round {
   /// The client's part when it is still active, else null.
   Participant* active(const ClientId& client);
   int active_count() const;
+  std::vector<ClientId> active_clients() const;
   /// Examples the client is planned to bring to its step.
   uint32_t planned(const ClientId& client, uint32_t step) const;
 

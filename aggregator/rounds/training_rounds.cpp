@@ -7,8 +7,6 @@
 
 #include "tandem/aggregator/evaluation/merged_evaluation.h"
 #include "tandem/aggregator/rounds/round_figures.h"
-#include "tandem/aggregator/tail/auxiliary_alignment.h"
-#include "tandem/aggregator/tail/tail_replay.h"
 #include "tandem/core/base/random.h"
 
 namespace tandem::aggregator {
@@ -31,7 +29,8 @@ TrainingRounds::TrainingRounds(const SessionOptions& options, Messenger& messeng
       checkpoint_(std::move(checkpoint)),
       planner_(planner_options(options, model.minimum_batch)),
       schedules_(options),
-      divergence_(options) {
+      divergence_(options),
+      align_(options, messenger, model) {
   strategy_->set_population(options.clients);
 }
 
@@ -147,7 +146,7 @@ void TrainingRounds::keep(bool is_kept, const std::function<void()>& change) {
 void TrainingRounds::equip_round(size_t turn) {
   if (options_.plan.algorithm == Algorithm::kRelay) relay_.emplace(*round_, turn);
   steps_.emplace(options_, messenger_, model_, tails_ ? &*tails_ : nullptr, *round_, figures_,
-                 ends_aligned());
+                 align_.ends(ordinal()));
   deadlines_.emplace(options_, clock_, messenger_.roster(), *round_, relay_ ? &*relay_ : nullptr);
 }
 
@@ -397,7 +396,7 @@ void TrainingRounds::ask_for_front() {
 void TrainingRounds::end_turn(const ClientUpdate* update) {
   if (update != nullptr) {
     const auto loaded = model_.device.load(update->weights);
-    note_outcome(relay_->holder(), loaded);
+    divergence_.note(relay_->holder(), loaded);
     if (loaded) {
       ++merged_clients_;
       sent_weights_ = cpu_snapshot(model_.device.exchanged());
@@ -507,90 +506,47 @@ void TrainingRounds::expire_round() {
 // ---------------------------------------------------------------------------------------------------------
 // Merging.
 
-NamedTensors TrainingRounds::merged_layout() const {
-  NamedTensors layout = model_.device.exchanged();
-  if (tails_ && tails_->has_replicas()) append(layout, tails_->exchanged());
-  return layout;
-}
-
 void TrainingRounds::begin_merge(bool now) {
-  std::map<ClientId, uint64_t> weights;
-  for (const auto& [client, part] : round_->participants()) {
-    // Cut short, a device that trains on its own has not said yet how far it came.
-    const bool unknown = now && options_.plan.trains_locally() && !part.trained;
-    const uint64_t examples = unknown ? part.planned_examples() : part.figures.examples;
-    if (part.active && examples > 0) weights[client] = examples;
-  }
+  std::map<ClientId, uint64_t> contributors = MergePhase::contributors(*round_, options_.plan, now);
   divergence_.judge(*round_);
-  const auto others = std::count_if(weights.begin(), weights.end(),
+  const auto others = std::count_if(contributors.begin(), contributors.end(),
                                     [&](const auto& entry) { return !divergence_.knows(entry.first); });
   if (ends_as_diverged(static_cast<size_t>(others))) return;
   state_ = State::kMerging;
-  strategy_->begin(cpu_snapshot(merged_layout()));
-  merge_.emplace(std::move(weights), [this](ClientUpdate update) {
-    const ClientId client = update.client;
-    const auto added = add_update(std::move(update));
-    note_outcome(client, added);
-    if (!added) {
-      messenger_.offence(client, "bad-front", added.error().message + "; left out of the merge");
-    }
-    return added.has_value();
-  });
+  merge_.emplace(MergePhase::Context{.options = options_,
+                                     .messenger = messenger_,
+                                     .model = model_,
+                                     .strategy = *strategy_,
+                                     .tails = tails_ ? &*tails_ : nullptr,
+                                     .round = *round_,
+                                     .deadlines = *deadlines_,
+                                     .divergence = divergence_,
+                                     .figures = figures_},
+                 std::move(contributors), now, [this](const ClientId& client) {
+                   if (!align_.ends(ordinal())) return;
+                   align_.replay_replica(ordinal(), *tails_, steps_->smashed(), client);
+                 });
   advance_merge();
 }
 
-Result<void> TrainingRounds::add_update(ClientUpdate update) {
-  Participant& part = round_->participants().at(update.client);
-  // Of steps that were answered here the aggregator knows better.
-  update.steps = options_.plan.trains_locally()
-                     ? std::clamp<uint32_t>(update.steps, 1, std::max(1u, part.planned_steps()))
-                     : std::max(1u, part.steps);
-  if (!options_.plan.control_variates) update.control_change.clear();
-  if (options_.plan.trains_locally() && !part.trained) {
-    part.figures.examples = update.examples;
-    part.steps = update.steps;
-    figures_.applied_examples += static_cast<int64_t>(update.examples);
-  }
-  if (tails_ && tails_->has_replicas()) {
-    if (ends_aligned()) replay(tails_->of(update.client), {update.client});
-    append(update.weights, cpu_snapshot(tails_->replica_weights(update.client)));
-    append(update.control_change, cpu_snapshot(tails_->end_round(update.client)));
-  }
-  return strategy_->add(std::move(update));
-}
-
 void TrainingRounds::advance_merge() {
-  // Time is up for all at once; otherwise a few at a time keep memory flat.
-  const std::vector<ClientId> asked = end_now_ ? merge_->ask_all() : merge_->next_to_ask();
-  for (const ClientId& client : asked) {
-    messenger_.send(client, wire::EndRound{.now = end_now_}, round_->id().value);
-  }
-  if (!asked.empty()) deadlines_->ask_for_fronts();
+  merge_->ask();
   if (!messenger_.failure() && merge_->complete() && !is_paused()) finish_merge();
 }
 
 void TrainingRounds::finish_merge() {
   divergence_.judge(*round_);
   if (ends_as_diverged(0)) return;
-  if (relay_) {
-    if (merged_clients_ == 0) return abandon();
-  } else if (merge_->merged().empty()) {
-    messenger_.event("merge-empty", "", "no usable front came back; the edge weights stay as they were");
-  } else {
-    merged_clients_ = static_cast<int>(merge_->merged().size());
-    load_merged(strategy_->merge());
-  }
+  if (relay_ && merged_clients_ == 0) return abandon();
+  if (merge_) merged_clients_ = merge_->finish();
   abandoned_in_a_row_ = 0;
   if (merged_clients_ > 0) divergence_.merged();
-  if (ends_aligned()) align();
+  if (align_.ends(ordinal())) {
+    // Nothing of a client that was excluded, or has left, counts. Replicas have caught up by now.
+    align_.finish(ordinal(), *tails_, steps_->smashed(), round_->active_clients());
+  }
   fail_unless(messenger_, divergence_.check_weights("the merged model", model_.whole.state()));
   if (!messenger_.failure()) evaluate_or_complete();
-}
-
-/// What a client's update is worth. Errors that are no matter of values say nothing of the training.
-void TrainingRounds::note_outcome(const ClientId& client, const Result<void>& outcome) {
-  if (outcome) return divergence_.useful(client);
-  if (outcome.error().code == ErrorCode::kNonFinite) divergence_.useless(client, outcome.error().message);
 }
 
 /// Fails the run where what was noted is everybody's; `others`: clients without a note whose training counts.
@@ -598,64 +554,6 @@ bool TrainingRounds::ends_as_diverged(size_t others) {
   const auto verdict = divergence_.verdict(others, messenger_.roster().present().size());
   if (verdict) fail_unless(messenger_, *verdict);
   return verdict.has_value();
-}
-
-void TrainingRounds::load_merged(const Result<NamedTensors>& merged) {
-  if (!merged && merged.error().code == ErrorCode::kNonFinite) {
-    return fail_unless(messenger_, divergence_.error(merged.error().message));
-  }
-  if (!merged) {
-    return messenger_.event("merge-skipped", "",
-                            merged.error().message + "; the edge weights stay as they were");
-  }
-  copy_values(*merged, merged_layout());
-  for (const ClientId& client : strategy_->left_out()) {
-    messenger_.event("left-out", client.name, "the strategy did not select its update");
-  }
-}
-
-/// Whether the aligned objective's tail and auxiliary head are brought into line after this round's steps.
-bool TrainingRounds::ends_aligned() const {
-  return options_.plan.objective == EdgeObjective::kAligned && ordinal() % options_.alignment.interval == 0;
-}
-
-/// Replicas have replayed by now, each before it was merged.
-void TrainingRounds::align() {
-  // Nothing of a client that was excluded, or has left, counts.
-  std::vector<ClientId> clients;
-  for (const auto& [client, part] : round_->participants()) {
-    if (part.active) clients.push_back(client);
-  }
-  if (!tails_->has_replicas()) replay(tails_->merged(), clients);
-  fit_auxiliary_head(clients);
-}
-
-/// A tail that is behind the fronts has little to say to them: first it catches up.
-void TrainingRounds::replay(TailTrainer& tail, const std::vector<ClientId>& clients) {
-  const std::vector<SmashedBatch> smashed = steps_->smashed().batches(clients);
-  if (smashed.empty() || options_.alignment.tail_epochs == 0) return;
-  const double loss =
-      aggregator::replay(tail, smashed,
-                         {.epochs = options_.alignment.tail_epochs,
-                          .batch_size = options_.batch_size,
-                          .minimum_batch = model_.minimum_batch,
-                          .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
-  messenger_.event("replayed", tails_->has_replicas() ? clients.front().name : "",
-                   "mean loss on the round's smashed data: " + std::to_string(loss));
-}
-
-void TrainingRounds::fit_auxiliary_head(const std::vector<ClientId>& clients) {
-  const std::vector<SmashedBatch> smashed = steps_->smashed().batches(clients);
-  if (smashed.empty() || options_.alignment.epochs == 0) return;
-  const AlignmentReport report =
-      align_auxiliary_head(*model_.device.auxiliary, *model_.tail, smashed,
-                           {.epochs = options_.alignment.epochs,
-                            .learning_rate = options_.alignment.learning_rate,
-                            .compute = options_.compute,
-                            .seed = derive_seed(options_.plan.seed, RandomPurpose::kAlign, {ordinal()})});
-  messenger_.event("aligned", "",
-                   "relative error of the auxiliary head's gradients " + std::to_string(report.error_before) +
-                       " before, " + std::to_string(report.error_after) + " after");
 }
 
 // ---------------------------------------------------------------------------------------------------------

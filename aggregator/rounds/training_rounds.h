@@ -8,14 +8,15 @@
 #include <vector>
 
 #include "tandem/aggregator/evaluation/device_evaluation.h"
+#include "tandem/aggregator/rounds/align_phase.h"
 #include "tandem/aggregator/rounds/deadline_clock.h"
 #include "tandem/aggregator/rounds/divergence.h"
+#include "tandem/aggregator/rounds/merge_phase.h"
 #include "tandem/aggregator/rounds/relay_turns.h"
 #include "tandem/aggregator/rounds/round.h"
 #include "tandem/aggregator/rounds/round_deadlines.h"
 #include "tandem/aggregator/rounds/run_schedules.h"
 #include "tandem/aggregator/rounds/training.h"
-#include "tandem/aggregator/rounds/update_merge.h"
 #include "tandem/aggregator/session/messenger.h"
 #include "tandem/aggregator/session/session_options.h"
 #include "tandem/aggregator/strategies/strategy.h"
@@ -113,18 +114,10 @@ class TrainingRounds : public Training {
   // Merging and evaluation.
   void begin_merge(bool now);
   void advance_merge();
-  Result<void> add_update(ClientUpdate update);
   void finish_merge();
-  void load_merged(const Result<NamedTensors>& merged);
   bool ends_as_diverged(size_t others);
-  void note_outcome(const ClientId& client, const Result<void>& outcome);
-  bool ends_aligned() const;
-  void align();
-  void replay(TailTrainer& tail, const std::vector<ClientId>& clients);
-  void fit_auxiliary_head(const std::vector<ClientId>& clients);
   void evaluate_or_complete();
   void advance_evaluation();
-  NamedTensors merged_layout() const;
 
   // Checkpoints.
   void keep(bool is_kept, const std::function<void()>& change);
@@ -151,6 +144,7 @@ class TrainingRounds : public Training {
   std::optional<Tails> tails_;  // made with the first round; none with `federated`
   TrainingFigures figures_;
   Divergence divergence_;
+  AlignPhase align_;
   uint32_t sequence_ = 0;
   int abandoned_in_a_row_ = 0;
 
@@ -160,7 +154,7 @@ class TrainingRounds : public Training {
   std::optional<RelayTurns> relay_;  // relay only
   std::optional<TailSteps> steps_;
   std::optional<RoundDeadlines> deadlines_;
-  std::optional<UpdateMerge> merge_;            // once its steps are over
+  std::optional<MergePhase> merge_;             // once its steps are over
   std::optional<DeviceEvaluation> evaluation_;  // once it is merged, where devices evaluate
   NamedTensors sent_weights_;  // as BeginRound carries them: a snapshot on the CPU that nobody writes
   NamedTensors sent_control_;
