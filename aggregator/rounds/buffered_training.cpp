@@ -202,7 +202,7 @@ void BufferedTraining::handle_trained(const ClientId& client, Task& task, const 
     messenger_.count_offence(client, checked.error().message);
     return start_again(client, checked.error().message);
   }
-  record_trained(task.part, trained.figures);
+  task.part.record_trained(trained.figures);
   figures_.applied_examples += static_cast<int64_t>(trained.figures.examples);
   messenger_.send(client, wire::EndRound{}, task.round);
 }

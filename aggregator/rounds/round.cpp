@@ -67,6 +67,12 @@ void Participant::count_beyond_limits(const Error& error) {
   beyond_limits_reason = error.message;
 }
 
+void Participant::record_trained(const Figures& trained_figures) {
+  trained = true;
+  figures = trained_figures;
+  steps = planned_steps();
+}
+
 Round::Round(RoundId id, RoundPlan plan) : id_(id), steps_(plan.steps()), turns_(std::move(plan.turns)) {
   for (auto& [client, sizes] : plan.batch_sizes) participants_[client].batch_sizes = std::move(sizes);
   for (Lane& lane : plan.lanes) {
@@ -78,6 +84,7 @@ Round::Round(RoundId id, RoundPlan plan) : id_(id), steps_(plan.steps()), turns_
     }
     lanes_.push_back({.steps = std::move(lane)});
   }
+  begin_counting();
 }
 
 Round::Round(const nlohmann::json& state)
@@ -103,6 +110,31 @@ Round::Round(const nlohmann::json& state)
     }
   }
   for (const auto& [client, lane] : lane_of_) (void)lanes_.at(lane);
+  begin_counting();
+}
+
+void Round::begin_counting() {
+  for (const auto& [client, part] : participants_) {
+    active_count_ += part.active ? 1 : 0;
+    totals_ += part.figures;
+  }
+  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
+    applied_ += applied(lane);
+    tail_steps_ += tail_steps(lane);
+    lanes_done_ += lane_done(lane) ? 1 : 0;
+  }
+}
+
+void Round::count_step(const ClientId& client, const Figures& figures) {
+  Participant& part = participants_.at(client);
+  ++part.steps;
+  part.figures += figures;
+  totals_ += figures;
+}
+
+void Round::count_trained(const ClientId& client, const Figures& figures) {
+  participants_.at(client).record_trained(figures);
+  totals_ += figures;
 }
 
 nlohmann::json Round::state() const {
@@ -145,11 +177,6 @@ std::vector<ClientId> Round::active_clients() const {
     if (part.active) clients.push_back(client);
   }
   return clients;
-}
-
-int Round::active_count() const {
-  return static_cast<int>(std::count_if(participants_.begin(), participants_.end(),
-                                        [](const auto& entry) { return entry.second.active; }));
 }
 
 uint32_t Round::planned(const ClientId& client, uint32_t step) const {
@@ -205,13 +232,6 @@ void Round::put(ClientActivations activations) {
   arrived_[client].insert_or_assign(activations.step, std::move(activations));
 }
 
-bool Round::lanes_done() const {
-  for (size_t lane = 0; lane < lanes_.size(); ++lane) {
-    if (!lane_done(lane)) return false;
-  }
-  return true;
-}
-
 bool Round::waits_for(const TailEntry& entry) const {
   return participants_.at(entry.client).active && !lagging_.contains(entry.client);
 }
@@ -227,6 +247,16 @@ std::vector<TailEntry> Round::missing(size_t lane) const {
     if (awaited && !has(entry.client, entry.step)) entries.push_back(entry);
   }
   return entries;
+}
+
+bool Round::ready(size_t lane) const {
+  if (lane_done(lane)) return false;
+  const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
+  const bool all_lag = only_laggards(lane);
+  return std::all_of(step.begin(), step.end(), [&](const TailEntry& entry) {
+    const bool awaited = all_lag ? participants_.at(entry.client).active : waits_for(entry);
+    return !awaited || has(entry.client, entry.step);
+  });
 }
 
 std::vector<ClientId> Round::expected(size_t lane) const {
@@ -290,11 +320,16 @@ void Round::postpone(size_t lane, const ClientId& client) {
     }
     if (own) carried = own;
   }
-  if (carried) steps.push_back({*carried});
+  if (!carried) return;
+  steps.push_back({*carried});
+  ++tail_steps_;
 }
 
 void Round::deactivate(const ClientId& client) {
-  if (Participant* part = active(client)) part->active = false;
+  if (Participant* part = active(client)) {
+    part->active = false;
+    --active_count_;
+  }
   arrived_.erase(client);
 }
 
@@ -318,6 +353,8 @@ void Round::advance(size_t lane) {
   for (const ClientId& client : late) postpone(lane, client);
   for (const TailEntry& entry : state.steps[state.current]) forget(entry.client, entry.step);
   ++state.current;
+  ++applied_;
+  if (lane_done(lane)) ++lanes_done_;
 }
 
 }  // namespace tandem::aggregator

@@ -40,6 +40,8 @@ struct Participant {
   uint32_t planned_steps() const;  ///< those with examples
   /// Counts a refusal; any other error than kNonFinite is no matter of values, and is not counted.
   void count_beyond_limits(const Error& error);
+  /// Records what the client says of the steps that it made by itself.
+  void record_trained(const Figures& figures);
 };
 
 /// The steps of one round: who is expected in which tail's step, what has arrived. Knows nothing of
@@ -62,7 +64,7 @@ class Round {
   const std::map<ClientId, Participant>& participants() const { return participants_; }
   /// The client's part when it is still active, else null.
   Participant* active(const ClientId& client);
-  int active_count() const;
+  int active_count() const { return active_count_; }
   std::vector<ClientId> active_clients() const;
   /// Examples the client is planned to bring to its step.
   uint32_t planned(const ClientId& client, uint32_t step) const;
@@ -90,8 +92,11 @@ class Round {
   /// The lane in which the client's steps are applied; none where no step of it goes up.
   std::optional<size_t> lane_of(const ClientId& client) const;
   bool lane_done(size_t lane) const { return lanes_[lane].current >= lanes_[lane].steps.size(); }
-  bool lanes_done() const;
+  bool lanes_done() const { return lanes_done_ == lanes_.size(); }
   /// Steps of this tail that are behind it; for a display over all lanes.
+  /// The same over all lanes.
+  uint32_t applied() const { return applied_; }
+  uint32_t tail_steps() const { return tail_steps_; }
   uint32_t applied(size_t lane) const { return static_cast<uint32_t>(lanes_[lane].current); }
   uint32_t tail_steps(size_t lane) const { return static_cast<uint32_t>(lanes_[lane].steps.size()); }
 
@@ -99,7 +104,7 @@ class Round {
   std::vector<TailEntry> missing(size_t lane) const;
   /// Clients whose turn it is: those of the lane's current step.
   std::vector<ClientId> expected(size_t lane) const;
-  bool ready(size_t lane) const { return !lane_done(lane) && missing(lane).empty(); }
+  bool ready(size_t lane) const;
 
   /// The lane's current step goes on without this client; two such steps exclude it, then true.
   bool miss(size_t lane, const ClientId& client);
@@ -111,12 +116,21 @@ class Round {
   bool only_laggards(size_t lane) const;
   void deactivate(const ClientId& client);
 
+  /// Adds a step's figures to a client's part.
+  void count_step(const ClientId& client, const Figures& figures);
+  /// Records what a client says of the steps that it made by itself.
+  void count_trained(const ClientId& client, const Figures& figures);
+  /// What was counted, of all clients.
+  const Figures& totals() const { return totals_; }
+
   /// What has arrived for the lane's current step, in the planned order. The step stays the current one.
   std::vector<ClientActivations> take(size_t lane);
   /// On to the lane's next step.
   void advance(size_t lane);
 
  private:
+  void begin_counting();
+
   struct LaneState {
     Lane steps;
     size_t current = 0;
@@ -134,6 +148,12 @@ class Round {
   std::map<ClientId, std::deque<uint32_t>> pending_;  // own steps that go up and have no answer, in order
   std::map<ClientId, std::map<uint32_t, ClientActivations>> arrived_;
   std::set<ClientId> lagging_;
+  // So that no message walks over all clients.
+  int active_count_ = 0;
+  uint32_t applied_ = 0;
+  uint32_t tail_steps_ = 0;
+  size_t lanes_done_ = 0;
+  Figures totals_;
 };
 
 }  // namespace tandem::aggregator

@@ -37,16 +37,14 @@ TrainingFigures training_figures_of(const nlohmann::json& values) {
 
 StepReport step_report(const Round& round) {
   StepReport report;
-  Figures sum;
-  for (size_t lane = 0; lane < round.lanes(); ++lane) {
-    report.steps_done += round.applied(lane);
-    report.steps += round.tail_steps(lane);
-  }
-  for (const auto& [client, part] : round.participants()) {
-    sum += part.figures;
-    if (round.lanes() > 0) continue;
-    ++report.steps;
-    if (part.trained) ++report.steps_done;
+  const Figures& sum = round.totals();
+  report.steps_done = round.applied();
+  report.steps = round.tail_steps();
+  if (round.lanes() == 0) {
+    const auto& parts = round.participants();
+    report.steps = static_cast<uint32_t>(parts.size());
+    report.steps_done = static_cast<uint32_t>(
+        std::count_if(parts.begin(), parts.end(), [](const auto& entry) { return entry.second.trained; }));
   }
   report.examples = static_cast<int64_t>(sum.examples);
   if (sum.examples > 0) {
@@ -140,12 +138,6 @@ Result<void> check_trained(const Figures& trained, uint64_t most) {
                "its training gave a loss of " + std::to_string(trained.loss_sum) + " and " +
                    std::to_string(trained.correct) + " right of " + std::to_string(trained.examples) +
                    " examples, expected finite figures of at most " + std::to_string(most)};
-}
-
-void record_trained(Participant& part, const Figures& trained) {
-  part.trained = true;
-  part.figures = trained;
-  part.steps = part.planned_steps();
 }
 
 RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,

@@ -46,7 +46,6 @@ RoundRecord sum_of(const std::vector<ClientRecord>& clients);
 /// What a device says of a round it trained by itself; an error says why that cannot be. `most`: examples it
 /// was to train on.
 Result<void> check_trained(const Figures& trained, uint64_t most);
-void record_trained(Participant& part, const Figures& trained);
 
 /// The record of a round and of each participant, without what only the session knows (number, times, bytes
 /// of the round, evaluation of the merged model).

@@ -196,7 +196,7 @@ void TrainingRounds::handle_activations(const ClientId& client, const wire::Mess
                    .reason = out ? "this client takes no part in the round any more" : kStepWentOn},
         message.key.round, message.key.step);
   }
-  if (steps_->take_activations(client, message)) advance();
+  if (steps_->take_activations(client, message)) advance(round_->lane_of(client));
 }
 
 void TrainingRounds::handle_output_gradients(const ClientId& client, const wire::Message& message) {
@@ -205,7 +205,7 @@ void TrainingRounds::handle_output_gradients(const ClientId& client, const wire:
     return messenger_.send(client, wire::Skip{.until_next_round = true, .reason = kStepWentOn},
                            message.key.round, message.key.step);
   }
-  if (steps_->take_output_gradients(client, message)) advance();
+  if (steps_->take_output_gradients(client, message)) advance(round_->lane_of(client));
 }
 
 bool TrainingRounds::is_in_round(const ClientId& client, const wire::MessageKey& key) {
@@ -229,7 +229,7 @@ void TrainingRounds::handle_trained(const ClientId& client, const wire::Trained&
     if (merge_) merge_->give_up(client);
     return state_ == State::kTraining ? advance() : advance_merge();
   }
-  record_trained(*part, trained.figures);
+  round_->count_trained(client, trained.figures);
   figures_.applied_examples += static_cast<int64_t>(trained.figures.examples);
   report_progress();
   if (state_ == State::kTraining) advance();
@@ -310,7 +310,7 @@ std::vector<wire::RequestId> TrainingRounds::held_requests(const ClientId& clien
 // ---------------------------------------------------------------------------------------------------------
 // Steps.
 
-void TrainingRounds::advance() {
+void TrainingRounds::advance(std::optional<size_t> only) {
   bool moved = true;
   while (moved && state_ == State::kTraining && !messenger_.failure()) {
     const bool lost_all = round_->active_count() == 0;
@@ -319,7 +319,8 @@ void TrainingRounds::advance() {
     if (is_paused()) return;
     if (lost_all) return finish_merge();
     moved = false;
-    for (size_t lane = 0; lane < round_->lanes(); ++lane) moved = advance_lane(lane) || moved;
+    const size_t end = only ? *only + 1 : round_->lanes();
+    for (size_t lane = only.value_or(0); lane < end; ++lane) moved = advance_lane(lane) || moved;
     if (relay_) {
       advance_relay();
       if (relay_->over()) return finish_merge();
@@ -551,7 +552,7 @@ void TrainingRounds::finish_merge() {
 
 /// Fails the run where what was noted is everybody's; `others`: clients without a note whose training counts.
 bool TrainingRounds::ends_as_diverged(size_t others) {
-  const auto verdict = divergence_.verdict(others, messenger_.roster().present().size());
+  const auto verdict = divergence_.verdict(others, static_cast<size_t>(messenger_.roster().present_count()));
   if (verdict) fail_unless(messenger_, *verdict);
   return verdict.has_value();
 }
@@ -622,7 +623,7 @@ void TrainingRounds::abandon() {
   if (ends_as_diverged(0)) return;
   messenger_.event("round-abandoned", "", "no client is left in round " + std::to_string(ordinal()));
   figures_.training_seconds += seconds_between(start_.time, now_());
-  if (!messenger_.roster().present().empty() && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
+  if (messenger_.roster().present_count() > 0 && ++abandoned_in_a_row_ >= kMaxAbandonedInARow) {
     messenger_.fail(
         {ErrorCode::kNonFinite,
          std::to_string(kMaxAbandonedInARow) +

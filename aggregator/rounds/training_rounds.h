@@ -93,7 +93,8 @@ class TrainingRounds : public Training {
   void handle_evaluation(const ClientId& client, const wire::Message& message);
 
   // Training; in relay turn by turn.
-  void advance();
+  /// Makes every step that is ready; `only` names the lane of the client that sent something.
+  void advance(std::optional<size_t> only = std::nullopt);
   bool advance_lane(size_t lane);
   bool training_is_over() const;
   void report_progress();

@@ -57,9 +57,7 @@ bool TrainingRounds::can_answer(const ClientId& client, uint32_t from) const {
 }
 
 uint32_t TrainingRounds::steps_since_round() const {
-  uint32_t steps = 0;
-  for (size_t lane = 0; round_ && lane < round_->lanes(); ++lane) steps += round_->applied(lane);
-  return steps;
+  return round_ ? round_->applied() : 0;
 }
 
 /// The merged model, as if no step were open.

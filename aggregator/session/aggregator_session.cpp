@@ -42,6 +42,7 @@ AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies
       messenger_(options_.run_id, options_.incarnation, kept_replies(options_.plan),
                  options_.quarantine_after, dependencies_.send, required(dependencies_.observer)),
       first_run_id_(options_.run_id) {
+  fewest_clients_ = std::max(options_.min_clients, strategy_traits(options_.strategy)->minimum_updates);
   run_started_ = dependencies_.now();
   next_liveness_check_ = run_started_ + kLivenessCheck;
 }
@@ -89,7 +90,7 @@ void AggregatorSession::receive(ConnectionId connection, const ClientId& client,
     member->last_heard = std::max(member->last_heard, received_at);
     if (!member->present && !std::holds_alternative<wire::Bye>(message.body)) {
       const bool awaited = std::exchange(member->awaited, false);
-      member->present = true;
+      roster.return_to_place(client);
       messenger_.event(awaited ? "reconnect" : "join", client.name, "back after a silence");
       if (!awaited) training_->join(client);
       if (phase_ == Phase::kFinishing) send_finish(client);
@@ -273,7 +274,7 @@ void AggregatorSession::follow_up() {
       for (const ClientId& client : messenger_.roster().awaited()) messenger_.roster().depart(client);
       wait_or_go_on();
     }
-    if (phase_ == Phase::kFinishing && messenger_.roster().present().empty()) return end();
+    if (phase_ == Phase::kFinishing && messenger_.roster().present_count() == 0) return end();
     if (phase_ != Phase::kGathering || training_ == nullptr) return;
     if (training_->figures().completed_rounds >= options_.plan.rounds) {
       begin_finish();
@@ -285,7 +286,7 @@ void AggregatorSession::follow_up() {
 
 int AggregatorSession::clients_needed() const {
   if (!started()) return options_.clients;
-  return std::max(options_.min_clients, strategy_traits(options_.strategy).value().minimum_updates);
+  return fewest_clients_;
 }
 
 std::string AggregatorSession::waiting_for() const {
@@ -293,7 +294,7 @@ std::string AggregatorSession::waiting_for() const {
   for (const auto& [client, member] : messenger_.roster().members()) {
     if (!member.present) absent += (absent.empty() ? "" : ", ") + client.name;
   }
-  const auto present = std::to_string(messenger_.roster().present().size());
+  const auto present = std::to_string(messenger_.roster().present_count());
   if (phase_ == Phase::kFinishing) return "the goodbyes of " + present + " client(s)";
   if (phase_ != Phase::kGathering && !waiting_) return "";
   const char* what = waiting_    ? "clients to go on with the round: "
@@ -316,7 +317,7 @@ std::string AggregatorSession::turned_away_text() const {
 }
 
 bool AggregatorSession::short_of_clients() const {
-  return phase_ == Phase::kRound && static_cast<int>(messenger_.roster().present().size()) < clients_needed();
+  return phase_ == Phase::kRound && messenger_.roster().present_count() < clients_needed();
 }
 
 /// Called as soon as anybody came or went: nothing may be learned in between.
@@ -330,7 +331,7 @@ void AggregatorSession::wait_or_go_on() {
   }
   if (phase_ == Phase::kRound) {
     messenger_.event("going-on", "",
-                     std::to_string(messenger_.roster().present().size()) + " clients are here");
+                     std::to_string(messenger_.roster().present_count()) + " clients are here");
     // For those that are still away time stood still too.
     for (const ClientId& client : messenger_.roster().awaited()) {
       Member& member = *messenger_.roster().find(client);
@@ -341,8 +342,8 @@ void AggregatorSession::wait_or_go_on() {
 }
 
 bool AggregatorSession::begin_round_when_ready() {
+  if (messenger_.roster().present_count() < clients_needed()) return false;
   const std::vector<ClientId> clients = messenger_.roster().present();
-  if (static_cast<int>(clients.size()) < clients_needed()) return false;
   if (!started() && !settle_classes()) return false;
   phase_ = Phase::kRound;
   training_->begin(clients);
@@ -388,7 +389,7 @@ void AggregatorSession::heard(const ClientId& client, TimePoint at, TimePoint::d
 }
 
 std::optional<TimePoint> AggregatorSession::next_deadline() const {
-  if (done() || messenger_.roster().present().empty()) return std::nullopt;
+  if (done() || messenger_.roster().present_count() == 0) return std::nullopt;
   if (phase_ == Phase::kFinishing) return std::min(next_liveness_check_, finish_deadline());
   const auto of_round = phase_ == Phase::kRound ? training_->next_deadline() : std::nullopt;
   return of_round ? std::min(next_liveness_check_, *of_round) : next_liveness_check_;

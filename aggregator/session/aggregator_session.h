@@ -168,6 +168,7 @@ class AggregatorSession {
   SessionOptions options_;
   SessionDependencies dependencies_;
   Phase phase_ = Phase::kPreparing;
+  int fewest_clients_ = 1;  // that the options and the strategy go on with
   Messenger messenger_;
   RunData data_;
   std::unique_ptr<TrainedModel> model_;  // null until the data's shape is known

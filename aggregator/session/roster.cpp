@@ -13,7 +13,7 @@ Roster::Admission Roster::admit(const ClientId& client, ConnectionId connection,
   member.connection = connection;
   member.instance = instance;
   member.data = data;
-  member.present = true;
+  set_present(member, true);
   member.awaited = false;
   member.said_bye = false;
   member.paused = false;
@@ -39,8 +39,22 @@ const Member* Roster::find(const ClientId& client) const {
 void Roster::depart(const ClientId& client, bool awaited) {
   Member* member = find(client);
   if (member == nullptr) return;
-  member->present = false;
+  set_present(*member, false);
   member->awaited = awaited;
+}
+
+void Roster::set_present(Member& member, bool present) {
+  if (member.present != present) present_count_ += present ? 1 : -1;
+  member.present = present;
+}
+
+void Roster::restore(const ClientId& client, Member member) {
+  set_present(members_[client], member.present);
+  members_[client] = std::move(member);
+}
+
+void Roster::return_to_place(const ClientId& client) {
+  set_present(members_.at(client), true);
 }
 
 std::vector<ClientId> Roster::present() const {

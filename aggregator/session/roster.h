@@ -89,9 +89,13 @@ class Roster {
   /// Gone; `awaited`: its place is kept.
   void depart(const ClientId& client, bool awaited = false);
   /// A member as a checkpoint has it.
-  void restore(const ClientId& client, Member member) { members_[client] = std::move(member); }
+  void restore(const ClientId& client, Member member);
+  /// Counts a member as present that `restore` brought.
+  void return_to_place(const ClientId& client);
 
   std::vector<ClientId> present() const;
+  /// How many are present.
+  int present_count() const { return present_count_; }
   std::vector<ClientId> awaited() const;
   /// Clients that are present or awaited and from which nothing came since `since`.
   std::vector<ClientId> silent_since(TimePoint since) const;
@@ -103,7 +107,10 @@ class Roster {
   template <class Predicate>
   std::vector<ClientId> those(Predicate holds) const;
 
+  void set_present(Member& member, bool present);
+
   std::map<ClientId, Member> members_;
+  int present_count_ = 0;
 };
 
 }  // namespace tandem::aggregator

@@ -262,9 +262,7 @@ void TailSteps::answer_half(size_t lane, const ClientActivations& request, const
 }
 
 void TailSteps::count(const ClientId& client, const Figures& figures) {
-  Participant& part = round_.participants().at(client);
-  part.steps += 1;
-  part.figures += figures;
+  round_.count_step(client, figures);
   figures_.applied_examples += static_cast<int64_t>(figures.examples);
 }
 

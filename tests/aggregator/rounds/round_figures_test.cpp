@@ -10,13 +10,6 @@ namespace {
 const ClientId kAnn{"ann"};
 const ClientId kBob{"bob"};
 
-void count(Round& round, const ClientId& client, uint64_t examples, double loss_sum, uint64_t correct) {
-  Participant& part = round.participants().at(client);
-  part.figures.examples += examples;
-  part.figures.loss_sum += loss_sum;
-  part.figures.correct += correct;
-}
-
 }  // namespace
 
 TEST_SUITE("aggregator/rounds/round_figures") {
@@ -25,8 +18,8 @@ TEST_SUITE("aggregator/rounds/round_figures") {
     plan.lanes = {{{{kAnn, 0}}, {{kAnn, 1}}}, {{{kBob, 0}}}};
     Round round(RoundId{1}, std::move(plan));
     CHECK(step_report(round).loss == 0);
-    count(round, kAnn, 6, 3, 6);
-    count(round, kBob, 2, 5, 0);
+    round.count_step(kAnn, {6, 3, 6});
+    round.count_step(kBob, {2, 5, 0});
     round.advance(0);
     const StepReport report = step_report(round);
     CHECK(report.steps == 3);
