@@ -25,7 +25,7 @@ struct RoundRecord {
   double seconds = 0;  ///< training, merging and evaluation of this round
   int64_t bytes_up = 0;
   int64_t bytes_down = 0;
-  /// What the formula says that training and merging need, without framing; see README.md, "Bytes".
+  /// What the formula says that training and merging need, without framing; see docs/performance.md, "Bytes".
   int64_t bytes_up_formula = 0;
   int64_t bytes_down_formula = 0;
 };

@@ -12,7 +12,7 @@
 
 namespace tandem {
 
-/// How fronts and tail are scheduled; see README.md, "Algorithms". Written values: never renumber.
+/// How fronts and tail are scheduled; see docs/concepts.md. Written values: never renumber.
 enum class Algorithm : uint8_t {
   kParallel = 0,    ///< one tail, one joined batch a step
   kSplitFedV1 = 1,  ///< a tail for each client, averaged at the end of the round

@@ -6,7 +6,7 @@
 namespace tandem::wire {
 namespace {
 
-// Offsets of core/doc/wire_format.md; a field ends where the next begins.
+// Offsets of docs/wire_format.md; a field ends where the next begins.
 constexpr size_t kMagicOffset = 0;
 constexpr size_t kHeaderBytesOffset = 4;
 constexpr size_t kMajorOffset = 6;

@@ -40,7 +40,7 @@ inline constexpr size_t kHeaderBytes = 64;
 /// Where the checksum lies in the header; it counts as zero when the checksum is computed.
 inline constexpr size_t kChecksumOffset = 56;
 
-/// The fixed header in front of every message, 64 bytes, little-endian; see core/doc/wire_format.md.
+/// The fixed header in front of every message, 64 bytes, little-endian; see docs/wire_format.md.
 struct Header {
   uint8_t protocol_major = kProtocolMajor;
   uint8_t protocol_minor = kProtocolMinor;

@@ -1,7 +1,7 @@
 // The fields of every message's body, in their order on the wire.
 //
 // A struct's list below is all that reading and writing need. A message has a line in type_number as well.
-// From the first release on, a new field takes the struct's next version: core/doc/wire_format.md, "Changing
+// From the first release on, a new field takes the struct's next version: docs/wire_format.md, "Changing
 // it".
 #include "tandem/core/wire/message_body_detail.h"
 

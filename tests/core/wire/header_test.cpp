@@ -46,7 +46,7 @@ std::string error_after(size_t offset, unsigned value, ErrorCode code) {
 
 TEST_SUITE("core/wire/header") {
   TEST_CASE("the header has the documented bytes at the documented offsets") {
-    // Written out from core/doc/wire_format.md, not from the code.
+    // Written out from docs/wire_format.md, not from the code.
     const unsigned expected[64] = {
         'T',  'N',  'D',  'M',  64,   0,    1,    0,      // magic, header bytes, major, minor
         5,    0,    0,    0,    0x01, 0x02, 0x03, 0x04,   // type, flags, tensor frames

@@ -206,7 +206,7 @@ TEST_SUITE("core/wire/hostile") {
 
   TEST_CASE("absurd lengths in the body are refused before memory is taken") {
     const int64_t before = memory_kib("VmHWM");
-    // Offsets from core/doc/wire_format.md.
+    // Offsets from docs/wire_format.md.
     for (const uint64_t length :
          {uint64_t{5}, uint64_t{4096}, uint64_t{1} << 31, uint64_t{1} << 40, uint64_t{1} << 63, UINT64_MAX}) {
       CAPTURE(length);

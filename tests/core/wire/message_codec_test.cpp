@@ -55,7 +55,7 @@ TEST_SUITE("core/wire/message_codec") {
   }
 
   TEST_CASE("bodies are the documented bytes") {
-    // Each line by hand from core/doc/wire_format.md: byte order mark, version, fields.
+    // Each line by hand from docs/wire_format.md: byte order mark, version, fields.
     CHECK(body_hex(Heartbeat{}) ==
           "01"
           "01000000");
