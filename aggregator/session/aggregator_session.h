@@ -122,6 +122,10 @@ class AggregatorSession {
   uint64_t refused_messages() const { return messenger_.refused_messages(); }
 
  private:
+  static constexpr std::chrono::milliseconds kLivenessCheck{500};
+  /// What the devices are told when the run fails.
+  static std::string failure_text(const Error& error);
+
   enum class Phase { kPreparing, kGathering, kRound, kFinishing, kDone };
 
   Result<void> build_model(const RunData& data);
