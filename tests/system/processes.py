@@ -11,7 +11,7 @@ import threading
 import time
 
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
-DATA = "synthetic:images?examples=240&classes=4&size=8"
+DATA = "synthetic:images,examples=240,classes=4,size=8"
 TRAINING = ["--model", "cnn", "--cut", "1", "--batch-size", "16", "--threads", "1", "--num-classes", "4",
             "--learning-rate", "0.05", "--momentum", "0.9"]
 
