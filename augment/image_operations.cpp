@@ -3,28 +3,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
-#include <string_view>
 #include <utility>
 
 #include "tandem/core/base/specification.h"
-#include "tandem/core/base/text.h"
 
 namespace tandem::augment {
 namespace {
 
 constexpr const char* kKnown = "known are crop:P, flip, cutout:S";
-
-/// The parts between separators, each without the blanks around it.
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  size_t begin = 0;
-  for (;;) {
-    const size_t end = text.find(separator, begin);
-    parts.emplace_back(trimmed(std::string_view(text).substr(begin, end - begin)));
-    if (end == std::string::npos) return parts;
-    begin = end + 1;
-  }
-}
 
 Error mistake(const std::string& text, const std::string& problem) {
   return {ErrorCode::kInvalidArgument, "augment \"" + text + "\": " + problem};
@@ -32,19 +18,22 @@ Error mistake(const std::string& text, const std::string& problem) {
 
 Result<ImageOperation> parse_operation(const std::string& text, const ImageShape& shape) {
   if (text == "flip") return ImageOperation(Flip{});
-  const size_t colon = text.find(':');
-  const std::string name = text.substr(0, colon);
-  if (name == "flip") return mistake(text, "flip takes no number");
-  if (name != "crop" && name != "cutout") {
-    return mistake(text, "unknown operation \"" + name + "\"; " + kKnown);
+  const Result<std::string> name = specification_name(text);
+  if (!name) return mistake(text, name.error().message);
+  if (*name == "flip") return mistake(text, "flip takes no number");
+  if (*name != "crop" && *name != "cutout") {
+    return mistake(text, "unknown operation \"" + *name + "\"; " + kKnown);
   }
-  if (colon == std::string::npos) {
-    return mistake(text, name + " needs a number of pixels, for example " + name + ":2");
+  if (text.find(':') == std::string::npos) {
+    return mistake(text, *name + " needs a number of pixels, for example " + *name + ":2");
   }
-  const Result<int64_t> pixels = parse_integer("augment \"" + text + "\": the number of pixels",
-                                               text.substr(colon + 1), 1, shape.side());
+  const Result<Specification> parsed = parse_specification(text, Argument::kTaken);
+  const Result<void> checked = parsed ? check_parameters(*parsed, {}) : Result<void>(parsed.error());
+  if (!checked) return mistake(text, checked.error().message);
+  const Result<int64_t> pixels =
+      parse_integer("augment \"" + text + "\": the number of pixels", parsed->argument, 1, shape.side());
   if (!pixels) return pixels.error();
-  return name == "crop" ? ImageOperation(Crop{*pixels}) : ImageOperation(Cutout{*pixels});
+  return *name == "crop" ? ImageOperation(Crop{*pixels}) : ImageOperation(Cutout{*pixels});
 }
 
 int64_t draw(SplitMix64& random, int64_t bound) {
@@ -128,7 +117,7 @@ void apply_any(const ImageOperation& operation, const ImageShape& shape, SplitMi
 Result<std::vector<ImageOperation>> parse_operations(const std::string& text, const ImageShape& shape) {
   std::vector<ImageOperation> operations;
   if (text.empty() || text == "none") return operations;
-  for (const std::string& part : split(text, ',')) {
+  for (const std::string& part : split_specifications(text)) {
     if (part.empty()) return mistake(text, std::string("an operation is missing beside a comma; ") + kKnown);
     Result<ImageOperation> operation = parse_operation(part, shape);
     if (!operation) return operation.error();

@@ -30,7 +30,7 @@ std::string label_text(int64_t label, int64_t position) {
 }
 
 std::string way_out(int64_t classes) {
-  return "correct the labels, or say how many classes there are: idx:DIR?classes=" + std::to_string(classes);
+  return "correct the labels, or say how many classes there are: idx:DIR,classes=" + std::to_string(classes);
 }
 
 /// The first label of those beyond a gap of at least ten labels, where all labels below the gap occur, are
@@ -64,7 +64,7 @@ Result<ClassCount> count_classes(const at::Tensor& labels, int64_t declared, con
   if (highest >= limit) {
     return mistake(
         label_text(highest, highest_at.first) + " is outside 0.." + std::to_string(limit - 1) +
-        (declared > 0 ? " of ?classes=" + std::to_string(declared) : "; labels are class numbers from 0"));
+        (declared > 0 ? " of classes=" + std::to_string(declared) : "; labels are class numbers from 0"));
   }
   if (declared > 0) return ClassCount{.classes = std::max<int64_t>(2, declared)};
   const int64_t classes = std::max<int64_t>(2, highest + 1);

@@ -26,7 +26,7 @@ Opened as_dataset(Result<std::shared_ptr<const TensorDataset>> read) {
 
 Opened open_idx(const Specification& specification, Split split) {
   if (Result<void> checked = check_parameters(specification, {"classes"}); !checked) return checked.error();
-  if (specification.location.empty()) {
+  if (specification.argument.empty()) {
     return Error{ErrorCode::kInvalidArgument,
                  "idx: needs a folder, for example idx:/usr/share/datasets/fashion-mnist"};
   }
@@ -36,16 +36,16 @@ Opened open_idx(const Specification& specification, Split split) {
     if (!parsed) return parsed.error();
     classes = *parsed;
   }
-  return as_dataset(read_idx(specification.location, split, classes));
+  return as_dataset(read_idx(specification.argument, split, classes));
 }
 
-Error unknown_scheme(const std::string& text, const Specification& specification) {
+Error unknown_scheme(const std::string& text, const std::string& scheme) {
   std::string message = "data \"" + text + "\": ";
-  if (specification.scheme.empty()) {
+  if (text.find(':') == std::string::npos) {
     message += "no scheme before a ':'; ";
   } else {
-    message += "unknown scheme \"" + specification.scheme + "\"; ";
-    const auto nearest = nearest_name(specification.scheme, {"idx", "synthetic"});
+    message += "unknown scheme \"" + scheme + "\"; ";
+    const auto nearest = nearest_name(scheme, {"idx", "synthetic"});
     if (nearest) message += "did you mean " + *nearest + ":? ";
   }
   return {ErrorCode::kInvalidArgument, message + "Known are idx:DIR and synthetic:NAME"};
@@ -72,11 +72,13 @@ Result<Shard> parse_shard(const std::string& text) {
 }  // namespace
 
 Result<std::shared_ptr<const Dataset>> open_dataset(const std::string& specification, Split split) {
-  const Result<Specification> parsed = parse_specification(specification);
+  const Result<std::string> name = specification_name(specification);
+  if (!name) return name.error();
+  if (*name != "idx" && *name != "synthetic") return unknown_scheme(specification, *name);
+  const Result<Specification> parsed = parse_specification(specification, Argument::kTaken);
   if (!parsed) return parsed.error();
-  if (parsed->scheme == "idx") return open_idx(*parsed, split);
-  if (parsed->scheme == "synthetic") return as_dataset(open_synthetic(*parsed, split));
-  return unknown_scheme(specification, *parsed);
+  if (*name == "idx") return open_idx(*parsed, split);
+  return as_dataset(open_synthetic(*parsed, split));
 }
 
 Result<std::shared_ptr<const Dataset>> take_shard(std::shared_ptr<const Dataset> dataset,

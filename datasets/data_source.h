@@ -13,10 +13,9 @@ namespace tandem::datasets {
 enum class Split { kTrain, kTest };
 
 /// Opens a data specification:
-///   idx:DIR?classes=N            train-images-idx3-ubyte[.gz] and the other three files of MNIST's format;
-///   without
-///                                N there are as many classes as the largest label says
-///   synthetic:NAME?examples=N&... made up on the spot, seeded (see synthetic.h)
+///   idx:DIR,classes=N             train-images-idx3-ubyte[.gz] and the other three files of MNIST's format;
+///                                 without N there are as many classes as the largest label says
+///   synthetic:NAME,examples=N,... made up on the spot, seeded (see synthetic.h)
 /// kInvalidArgument names an unknown scheme or parameter with the nearest known one; kNotFound, kCorrupt
 /// and kIo name the file, what was expected and what was found.
 Result<std::shared_ptr<const Dataset>> open_dataset(const std::string& specification, Split split);

@@ -78,22 +78,26 @@ Result<Parts> split_by_class(std::span<const int64_t> labels, double alpha, size
                    " examples); raise ALPHA or use fewer shards"};
 }
 
+/// "dirichlet:ALPHA"
+Result<Partition> parse_dirichlet(const std::string& text) {
+  if (text == "dirichlet") {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--partition dirichlet needs a concentration, for example dirichlet:0.5"};
+  }
+  const Result<Specification> parsed = parse_specification(text, Argument::kTaken);
+  const Result<void> checked = parsed ? check_parameters(*parsed, {}) : Result<void>(parsed.error());
+  if (!checked) return Error{checked.error().code, "--partition: " + checked.error().message};
+  const Result<double> alpha = parse_number("--partition dirichlet:ALPHA", parsed->argument, 1e-3, 1e6);
+  if (!alpha) return alpha.error();
+  return Partition{Partition::Kind::kDirichlet, *alpha};
+}
+
 }  // namespace
 
 Result<Partition> parse_partition(const std::string& text) {
   if (text == "iid") return Partition{};
-  const size_t colon = text.find(':');
-  const std::string name = text.substr(0, colon);
-  if (name == "dirichlet") {
-    if (colon == std::string::npos) {
-      return Error{ErrorCode::kInvalidArgument,
-                   "--partition dirichlet needs a concentration, for example dirichlet:0.5"};
-    }
-    const Result<double> alpha =
-        parse_number("--partition dirichlet:ALPHA", text.substr(colon + 1), 1e-3, 1e6);
-    if (!alpha) return alpha.error();
-    return Partition{Partition::Kind::kDirichlet, *alpha};
-  }
+  const std::string name = text.substr(0, text.find_first_of(":,"));
+  if (name == "dirichlet") return parse_dirichlet(text);
   const std::optional<std::string> nearest = nearest_name(name, {"iid", "dirichlet"});
   return Error{ErrorCode::kInvalidArgument, "--partition \"" + text + "\" is unknown; " +
                                                 (nearest ? "did you mean " + *nearest + "? " : "") +

@@ -142,7 +142,7 @@ class Parameters {
     known_.push_back(name);
     if (found == specification_.parameters.end() || error_) return;
     const Result<int64_t> parsed =
-        parse_integer("synthetic:" + specification_.location + "?" + name, found->second, low, high);
+        parse_integer("synthetic:" + specification_.argument + "," + name, found->second, low, high);
     if (parsed) {
       value = *parsed;
     } else {
@@ -242,10 +242,10 @@ std::shared_ptr<const TensorDataset> make_synthetic(const SyntheticBlobs& option
 }
 
 Result<std::shared_ptr<const TensorDataset>> open_synthetic(const Specification& specification, Split split) {
-  if (specification.location == "images") return open_images(specification, split);
-  if (specification.location == "blobs") return open_blobs(specification, split);
-  const std::optional<std::string> nearest = nearest_name(specification.location, {"images", "blobs"});
-  return Error{ErrorCode::kInvalidArgument, "synthetic:" + specification.location + " is unknown; " +
+  if (specification.argument == "images") return open_images(specification, split);
+  if (specification.argument == "blobs") return open_blobs(specification, split);
+  const std::optional<std::string> nearest = nearest_name(specification.argument, {"images", "blobs"});
+  return Error{ErrorCode::kInvalidArgument, "synthetic:" + specification.argument + " is unknown; " +
                                                 (nearest ? "did you mean synthetic:" + *nearest + "? " : "") +
                                                 "Known are synthetic:images and synthetic:blobs"};
 }

@@ -39,8 +39,8 @@ std::shared_ptr<const TensorDataset> make_synthetic(const SyntheticImages& optio
 /// float32 [N, features], likewise.
 std::shared_ptr<const TensorDataset> make_synthetic(const SyntheticBlobs& options, Split split);
 
-/// synthetic:images?examples=6000&test-examples=1000&classes=10&size=28&channels=1&seed=1
-/// synthetic:blobs?examples=6000&test-examples=1000&classes=10&features=16&seed=1
+/// synthetic:images,examples=6000,test-examples=1000,classes=10,size=28,channels=1,seed=1
+/// synthetic:blobs,examples=6000,test-examples=1000,classes=10,features=16,seed=1
 /// kInvalidArgument names the unknown name or parameter, or the value and its range; kTooLarge a data set
 /// of more than 4 GiB.
 Result<std::shared_ptr<const TensorDataset>> open_synthetic(const Specification& specification, Split split);

@@ -29,7 +29,7 @@ data=idx:/usr/share/datasets/fashion-mnist
 normalize=0.2860/0.3530
 if [ ! -d /usr/share/datasets/fashion-mnist ]; then
   echo "Fashion-MNIST is not installed (Debian package dataset-fashion-mnist): the same job on synthetic images instead."
-  data="synthetic:images?examples=60000&test-examples=10000"
+  data="synthetic:images,examples=60000,test-examples=10000"
   normalize=0.5/0.25
 fi
 

@@ -37,7 +37,7 @@ struct SimulateFlags {
     training.add_to(flags);
     flags.group("Simulated devices");
     flags.add_data("data", data,
-                   "The data that the devices share out among them, such as idx:DIR or idx:DIR?classes=N");
+                   "The data that the devices share out among them, such as idx:DIR or idx:DIR,classes=N");
     flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
     flags.add("partition-seed", partition_seed, "Seed of the parts");
     flags.add("hold-out", hold_out,

@@ -111,7 +111,7 @@ int passes_that_catch_up(uint32_t tail_interval) {
 
 void TrainingFlags::add_to(Flags& flags) {
   flags.group("Model and data");
-  flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp?hidden=256-128");
+  flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp:hidden=256-128");
   flags.add("cut", cut, "Blocks on the edge: blocks before the cut are the front, the others the tail");
   flags.add("head-blocks", head_blocks,
             "U-shaped: so many last blocks and the loss are on the edge too, and labels stay there");
@@ -126,7 +126,7 @@ void TrainingFlags::add_to(Flags& flags) {
       "precision are converted");
   flags.add_data(
       "eval-data", eval_data,
-      "Evaluate the merged model on the test split of this data, such as idx:DIR or idx:DIR?classes=N");
+      "Evaluate the merged model on the test split of this data, such as idx:DIR or idx:DIR,classes=N");
   flags.add("augment", augment, "Augmentation on the devices: crop:P,flip,cutout:S");
   flags.add("normalize", normalize, "Per-channel MEAN/STD of inputs scaled to 0..1, comma separated");
 
@@ -134,9 +134,9 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add_choice("algorithm", algorithm, {"parallel", "splitfed-v1", "splitfed-v2", "relay", "federated"},
                    "How fronts and tail are scheduled; with federated the whole model is on the edge");
   flags.add("strategy", strategy,
-            "How the edges' weights are merged: fedavg, fedprox?mu=0.01, fedavgm, fedadam, fedyogi, "
-            "fedadagrad, fednova, scaffold, median, trimmed-mean, krum?f=1, multi-krum, bulyan; "
-            "fedbuff?buffer=10 is asynchronous");
+            "How the edges' weights are merged: fedavg, fedprox:mu=0.01, fedavgm, fedadam, fedyogi, "
+            "fedadagrad, fednova, scaffold, median, trimmed-mean, krum:f=1, multi-krum, bulyan; "
+            "fedbuff:buffer=10 is asynchronous");
   flags.add_choice("update-order", update_order, {"arrival", "planned"},
                    "fedbuff: updates are taken as they arrive, or as if all devices were equally fast, so "
                    "that a run can be repeated");
@@ -145,7 +145,7 @@ void TrainingFlags::add_to(Flags& flags) {
                    "that of a head fitted to the tail's gradients (FSL-SAGE)");
   flags.add("tail-interval", tail_interval, "Without the tail's gradient: every so many batches one goes up");
   flags.add("auxiliary-head", auxiliary_head,
-            "Without the tail's gradient: linear, mlp?hidden=N or conv?channels=N");
+            "Without the tail's gradient: linear, mlp:hidden=N or conv:channels=N");
   flags.add("align-interval", align_interval, "aligned: rounds between two alignments");
   flags.add(
       "align-memory-mib", align_memory_mib,

@@ -180,11 +180,12 @@ struct Choice {
 };
 
 Result<Choice> parse_choice(const std::string& text) {
-  const auto specification = parse_specification(text);
-  if (!specification) return specification.error();
-  const std::string separator = specification->scheme.empty() ? "" : ":";
-  const auto kind = find_kind(specification->scheme + separator + specification->location);
+  const auto name = specification_name(text);
+  if (!name) return name.error();
+  const auto kind = find_kind(*name);
   if (!kind) return kind.error();
+  const auto specification = parse_specification(text, Argument::kNone);
+  if (!specification) return specification.error();
   Choice choice{*kind, (*kind)->defaults};
   std::vector<std::string> known;
   for (const auto& [parameter, value] : choice.values) known.push_back(parameter);

@@ -96,7 +96,7 @@ class Strategy {
 };
 
 struct StrategyOptions {
-  /// `name` or `name?parameter=value&...`, see make_strategy.
+  /// `name` or `name:parameter=value,...`, see make_strategy.
   std::string specification = "fedavg";
   /// Names of the tensors that are buffers, not parameters; names the model lacks do no harm.
   std::set<std::string> buffers;
@@ -118,20 +118,20 @@ struct StrategyTraits {
 /// Strategies, their parameters and defaults (w global, n clients in the merge):
 ///
 ///   fedavg                              mean by examples (McMahan et al. 2017)
-///   fedprox?mu=0.01                     as fedavg; the clients' loss has mu (Li et al. 2020, who tune it)
-///   fedavgm?beta=0.9&eta=1              server momentum (Hsu et al. 2019)
-///   fedadam, fedyogi ?eta=0.01&beta1=0.9&beta2=0.99&tau=0.001&v0=tau^2    (Reddi et al. 2021)
-///   fedadagrad?eta=0.1&beta1=0.9&tau=0.001&v0=tau^2
+///   fedprox:mu=0.01                     as fedavg; the clients' loss has mu (Li et al. 2020, who tune it)
+///   fedavgm:beta=0.9,eta=1              server momentum (Hsu et al. 2019)
+///   fedadam:eta=0.01,beta1=0.9,beta2=0.99,tau=0.001,v0=tau^2, and fedyogi alike (Reddi et al. 2021)
+///   fedadagrad:eta=0.1,beta1=0.9,tau=0.001,v0=tau^2
 ///       No bias correction. The paper tunes eta for each task; these defaults are ours.
 ///   fednova                             normalised by local steps (Wang et al. 2020)
-///   scaffold?eta=1                      control variates (Karimireddy et al. 2020)
+///   scaffold:eta=1                      control variates (Karimireddy et al. 2020)
 ///   median                              coordinate-wise, unweighted (Yin et al. 2018)
-///   trimmed-mean?fraction=0.25          floor(fraction n) off either end of each coordinate, unweighted; of
+///   trimmed-mean:fraction=0.25          floor(fraction n) off either end of each coordinate, unweighted; of
 ///                                       fewer than 1/fraction updates nothing is trimmed
-///   krum?f=1                            the update nearest its n-f-2 neighbours (Blanchard et al. 2017)
-///   multi-krum?f=1&m=N                  mean of the m best, default n-f as in the paper's experiments
-///   bulyan?f=1                          (El Mhamdi et al. 2018)
-///   fedbuff?buffer=10&eta=1             asynchronous (Nguyen et al. 2022)
+///   krum:f=1                            the update nearest its n-f-2 neighbours (Blanchard et al. 2017)
+///   multi-krum:f=1,m=N                  mean of the m best, default n-f as in the paper's experiments
+///   bulyan:f=1                          (El Mhamdi et al. 2018)
+///   fedbuff:buffer=10,eta=1             asynchronous (Nguyen et al. 2022)
 ///
 /// kInvalidArgument names the unknown strategy or parameter, with the nearest known one, or the value and
 /// its range.

@@ -1,6 +1,7 @@
 #include "tandem/core/base/specification.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -43,21 +44,77 @@ std::optional<T> parse_whole(const std::string& text) {
   return value;
 }
 
-Result<void> parse_parameters(std::string_view query, const std::string& text, Specification& specification) {
-  while (true) {
-    const size_t end = query.find('&');
-    const std::string_view part = query.substr(0, end);
-    const size_t equals = part.find('=');
-    if (equals == std::string_view::npos || equals == 0) {
-      return invalid(in_quotes(part) + " in " + in_quotes(text) + " is not key=value");
+/// Returns the parts of `text` between the signs `separator`; one empty part for an empty text.
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const size_t end = text.find(separator);
+    parts.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+/// Returns `part`, an ARG or a VALUE of `text`, without its escapes.
+Result<std::string> unescaped(std::string_view part, const std::string& text) {
+  std::string plain;
+  for (size_t i = 0; i < part.size(); ++i) {
+    const std::string_view escape = part.substr(i, 3);
+    if (part[i] != '%') {
+      plain += part[i];
+      continue;
     }
-    const std::string key(part.substr(0, equals));
-    if (!specification.parameters.emplace(key, part.substr(equals + 1)).second) {
+    if (escape != "%2C" && escape != "%25") {
+      return invalid(in_quotes(part) + " in " + in_quotes(text) +
+                     " has a bare percent sign: write it %25, and a comma %2C");
+    }
+    plain += escape == "%2C" ? ',' : '%';
+    i += 2;
+  }
+  return plain;
+}
+
+Result<void> parse_parameters(std::string_view items, const std::string& text, Specification& specification) {
+  for (const std::string_view item : split(items, ',')) {
+    const size_t equals = item.find('=');
+    if (equals == std::string_view::npos || equals == 0) {
+      return invalid(in_quotes(item) + " in " + in_quotes(text) + " is not key=value");
+    }
+    const std::string key(item.substr(0, equals));
+    const auto value = unescaped(item.substr(equals + 1), text);
+    if (!value) return value.error();
+    if (!specification.parameters.emplace(key, *value).second) {
       return invalid("parameter " + in_quotes(key) + " is given twice in " + in_quotes(text));
     }
-    if (end == std::string_view::npos) return {};
-    query.remove_prefix(end + 1);
   }
+  return {};
+}
+
+bool is_key(std::string_view text) {
+  const auto fits = [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '_'; };
+  return !text.empty() && std::all_of(text.begin(), text.end(), fits);
+}
+
+/// Returns what a text of the earlier grammar, NAME?KEY=VALUE&KEY=VALUE or NAME:ARG?KEY=VALUE, is now;
+/// nullopt for every other text.
+std::optional<std::string> from_earlier_spelling(const std::string& text) {
+  const size_t question = text.find('?');
+  if (question == std::string::npos) return std::nullopt;
+  const std::string_view query = std::string_view(text).substr(question + 1);
+  const size_t equals = query.find('=');
+  if (equals == std::string_view::npos || !is_key(query.substr(0, equals))) return std::nullopt;
+  std::string now = escaped_for_specification(text.substr(0, question));
+  char separator = now.find(':') == std::string::npos ? ':' : ',';
+  for (const std::string_view parameter : split(query, '&')) {
+    now += std::exchange(separator, ',') + escaped_for_specification(std::string(parameter));
+  }
+  return now;
+}
+
+/// Whether an item of a list begins a specification, rather than being a parameter of the one before it.
+bool begins_specification(std::string_view item) {
+  const size_t equals = item.find('=');
+  return equals == std::string_view::npos || item.find(':') < equals;
 }
 
 std::string canonical_word(std::string_view word) {
@@ -77,6 +134,25 @@ std::string canonical_words(std::string_view text) {
     canonical += text[end];
     text.remove_prefix(end + 1);
   }
+}
+
+/// The one spelling of one specification. What follows its colon is an ARG if it has no '='.
+std::string canonical_single(const std::string& text) {
+  const size_t name_end = text.find_first_of(":,=");
+  if (name_end == std::string::npos || text[name_end] == '=') return canonical_words(text);
+  std::string canonical = canonical_word(std::string_view(text).substr(0, name_end));
+  std::vector<std::string_view> items = split(std::string_view(text).substr(name_end + 1), ',');
+  char separator = ':';
+  if (text[name_end] == ':' && items.front().find('=') == std::string_view::npos) {
+    canonical += ':' + canonical_words(items.front());
+    items.erase(items.begin());
+    separator = ',';
+  }
+  std::vector<std::string> parameters;
+  for (const std::string_view item : items) parameters.push_back(canonical_words(item));
+  std::sort(parameters.begin(), parameters.end());
+  for (const std::string& parameter : parameters) canonical += std::exchange(separator, ',') + parameter;
+  return canonical;
 }
 
 /// Optimal string alignment: Levenshtein's distance that counts a swap of neighbours once.
@@ -99,26 +175,62 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-Result<Specification> parse_specification(const std::string& text) {
+Result<std::string> specification_name(const std::string& text) {
   if (text.empty()) return invalid("a specification must not be empty");
-  Specification specification;
-  const size_t question = text.find('?');
-  const std::string head = text.substr(0, question);
-  const size_t colon = head.find(':');
-  if (colon != std::string::npos) specification.scheme = head.substr(0, colon);
-  specification.location = colon == std::string::npos ? head : head.substr(colon + 1);
-  if (question != std::string::npos) {
-    const auto parsed = parse_parameters(std::string_view(text).substr(question + 1), text, specification);
-    if (!parsed) return parsed.error();
+  if (const auto now = from_earlier_spelling(text)) return invalid(in_quotes(text) + ": write " + *now);
+  return text.substr(0, text.find_first_of(":,"));
+}
+
+Result<Specification> parse_specification(const std::string& text, Argument argument) {
+  const auto name = specification_name(text);
+  if (!name) return name.error();
+  Specification specification{.name = *name};
+  size_t end = name->size();  // of what is parsed
+  if (argument == Argument::kTaken && end < text.size() && text[end] == ':') {
+    const size_t begin = end + 1;
+    end = std::min(text.find(',', begin), text.size());
+    const auto plain = unescaped(std::string_view(text).substr(begin, end - begin), text);
+    if (!plain) return plain.error();
+    specification.argument = *plain;
   }
+  if (end == text.size()) return specification;
+  const auto parsed = parse_parameters(std::string_view(text).substr(end + 1), text, specification);
+  if (!parsed) return parsed.error();
   return specification;
 }
 
+std::vector<std::string> split_specifications(const std::string& text) {
+  std::vector<std::string> specifications;
+  for (const std::string_view part : split(text, ',')) {
+    const std::string item(trimmed(part));
+    if (specifications.empty() || begins_specification(item)) {
+      specifications.push_back(item);
+    } else {
+      specifications.back() += ',' + item;
+    }
+  }
+  return specifications;
+}
+
+std::string escaped_for_specification(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == ',') {
+      escaped += "%2C";
+    } else if (c == '%') {
+      escaped += "%25";
+    } else {
+      escaped += c;
+    }
+  }
+  return escaped;
+}
+
 Result<void> check_parameters(const Specification& specification, const std::vector<std::string>& known) {
-  const std::string owner = specification.scheme.empty() ? specification.location : specification.scheme;
   for (const auto& [key, value] : specification.parameters) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    const std::string message = "unknown parameter " + in_quotes(key) + " of " + in_quotes(owner);
+    const std::string message =
+        "unknown parameter " + in_quotes(key) + " of " + in_quotes(specification.name);
     if (const std::string near = did_you_mean(key, known); !near.empty()) return invalid(message + near);
     if (known.empty()) return invalid(message + "; it takes none");
     return invalid(message + "; known are " + joined(known));
@@ -126,25 +238,15 @@ Result<void> check_parameters(const Specification& specification, const std::vec
   return {};
 }
 
-bool names_files(const std::string& scheme) {
-  return scheme == "idx";
+bool names_files(const std::string& name) {
+  return name == "idx";
 }
 
 std::string canonical_specification(const std::string& text) {
-  const size_t question = text.find('?');
-  std::string canonical = canonical_words(std::string_view(text).substr(0, question));
-  if (question == std::string::npos) return canonical;
-  std::vector<std::string> parameters;
-  std::string_view query = std::string_view(text).substr(question + 1);
-  for (;;) {
-    const size_t end = query.find('&');
-    parameters.push_back(canonical_words(query.substr(0, end)));
-    if (end == std::string_view::npos) break;
-    query.remove_prefix(end + 1);
+  std::string canonical;
+  for (const std::string& specification : split_specifications(text)) {
+    canonical += (canonical.empty() ? "" : ",") + canonical_single(specification);
   }
-  std::sort(parameters.begin(), parameters.end());
-  char separator = '?';
-  for (const std::string& parameter : parameters) canonical += std::exchange(separator, '&') + parameter;
   return canonical;
 }
 

@@ -54,7 +54,7 @@ Result<void> check_layer_size(int64_t inputs, int64_t outputs) {
 Result<int64_t> parse_size(const Specification& specification, const std::string& key, int64_t otherwise) {
   const auto found = specification.parameters.find(key);
   if (found == specification.parameters.end()) return otherwise;
-  return parse_integer("auxiliary head " + specification.location + "?" + key, found->second, 1, kMaxSize);
+  return parse_integer("auxiliary head " + specification.name + ":" + key, found->second, 1, kMaxSize);
 }
 
 torch::nn::ReLU relu() {
@@ -117,13 +117,15 @@ Error unknown_head(const std::string& name) {
 
 Result<ModelPart> build_auxiliary_head(const std::string& specification, const Shape& activation_shape,
                                        int64_t num_classes, uint64_t seed) {
-  const auto parsed = parse_specification(specification);
-  if (!parsed) return parsed.error();
+  const auto name = specification_name(specification);
+  if (!name) return name.error();
   const Head* head = nullptr;
   for (const Head& candidate : heads()) {
-    if (parsed->scheme.empty() && candidate.name == parsed->location) head = &candidate;
+    if (candidate.name == *name) head = &candidate;
   }
-  if (head == nullptr) return unknown_head(specification.substr(0, specification.find('?')));
+  if (head == nullptr) return unknown_head(*name);
+  const auto parsed = parse_specification(specification, Argument::kNone);
+  if (!parsed) return parsed.error();
   if (auto checked = check_parameters(*parsed, head->parameters); !checked) return checked.error();
   if (auto checked = check_sizes(activation_shape, num_classes); !checked) return checked.error();
   auto make = head->define(*parsed, activation_shape, num_classes);

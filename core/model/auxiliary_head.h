@@ -14,8 +14,8 @@ namespace tandem {
 ///
 /// `specification` is one of
 ///   linear                flatten, one linear layer
-///   mlp?hidden=128        flatten, linear, ReLU, linear
-///   conv?channels=16      1x1 convolution, ReLU, flatten, linear; only for activations {C,H,W}
+///   mlp:hidden=128        flatten, linear, ReLU, linear
+///   conv:channels=16      1x1 convolution, ReLU, flatten, linear; only for activations {C,H,W}
 /// `activation_shape` is that of one example, {C,H,W} or {F}; 2 or more classes. Weights are drawn from
 /// `seed` as ModelDefinition::build draws them, under a block number that no model has. The tensors are named
 /// "auxiliary.<path>", for example "auxiliary.1.weight"; there are no buffers. kInvalidArgument names the

@@ -97,11 +97,11 @@ class ModelDefinition {
   std::shared_ptr<const Impl> impl_;
 };
 
-/// Defines a model from its specification, `name` or `name?key=value&key=value`:
-///   mlp?hidden=256-128         flatten, then a block a layer
+/// Defines a model from its specification, `name` or `name:key=value,key=value`:
+///   mlp:hidden=256-128         flatten, then a block a layer
 ///   lenet5                     conv5 6, pool | conv5 16, pool | 120 | 84 | classes
 ///   cnn                        conv3 32, pool | conv3 64, pool | fc 128 | classes
-///   resnet18?norm=batch|group&width=64   small-image stem | 8 basic blocks | pool, fc
+///   resnet18:norm=batch|group,width=64   small-image stem | 8 basic blocks | pool, fc
 /// for examples of `input_shape` ({C,H,W} or {F}; only mlp takes {F}) and 2 or more classes. Group norm has
 /// gcd(32, channels / 4) groups. Sides are at least 4 pixels, for resnet18 at least 8. kInvalidArgument names
 /// the unknown model or key with the nearest known one, or says why the input is too small.

@@ -101,11 +101,11 @@ Result<std::vector<int64_t>> parse_widths(const std::string& text) {
   std::vector<int64_t> widths;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find('-', begin), text.size());
-    const auto width = parse_integer("mlp?hidden", text.substr(begin, end - begin), 1, kMaxSize);
+    const auto width = parse_integer("mlp:hidden", text.substr(begin, end - begin), 1, kMaxSize);
     if (!width) return width.error();
     widths.push_back(*width);
     if (widths.size() > kMaxLayers) {
-      return invalid("mlp?hidden must name at most " + std::to_string(kMaxLayers) + " layers, got " + text);
+      return invalid("mlp:hidden must name at most " + std::to_string(kMaxLayers) + " layers, got " + text);
     }
     begin = end + 1;
   }
@@ -252,15 +252,15 @@ Result<Norm> parse_norm(const Specification& specification) {
   const auto norm = specification.parameters.find("norm");
   if (norm == specification.parameters.end() || norm->second == "batch") return Norm::kBatch;
   if (norm->second == "group") return Norm::kGroup;
-  return invalid("resnet18?norm must be batch or group, got \"" + norm->second + "\"");
+  return invalid("resnet18:norm must be batch or group, got \"" + norm->second + "\"");
 }
 
 Result<int64_t> parse_width(const Specification& specification) {
   const auto width = specification.parameters.find("width");
   if (width == specification.parameters.end()) return int64_t{64};
-  auto parsed = parse_integer("resnet18?width", width->second, 4, 1024);
+  auto parsed = parse_integer("resnet18:width", width->second, 4, 1024);
   if (parsed && *parsed % 4 != 0)
-    return invalid("resnet18?width must be a multiple of 4, got " + width->second);
+    return invalid("resnet18:width must be a multiple of 4, got " + width->second);
   return parsed;
 }
 
@@ -335,13 +335,15 @@ Result<void> check_sizes(const Shape& input, int64_t num_classes) {
 
 Result<ModelDefinition> define_model(const std::string& specification,
                                      const std::vector<int64_t>& input_shape, int64_t num_classes) {
-  const auto parsed = parse_specification(specification);
-  if (!parsed) return parsed.error();
+  const auto name = specification_name(specification);
+  if (!name) return name.error();
   const ZooEntry* entry = nullptr;
   for (const ZooEntry& candidate : zoo()) {
-    if (parsed->scheme.empty() && candidate.name == parsed->location) entry = &candidate;
+    if (candidate.name == *name) entry = &candidate;
   }
-  if (entry == nullptr) return unknown_model(specification.substr(0, specification.find('?')));
+  if (entry == nullptr) return unknown_model(*name);
+  const auto parsed = parse_specification(specification, Argument::kNone);
+  if (!parsed) return parsed.error();
   if (auto checked = check_parameters(*parsed, entry->parameters); !checked) return checked.error();
   if (auto checked = check_sizes(input_shape, num_classes); !checked) return checked.error();
   auto blocks = entry->make(*parsed, input_shape, num_classes);

@@ -104,8 +104,8 @@ struct CanonicalText {
   const Flag& flag;
 
   std::string operator()(const std::string* value) const {
-    const auto parsed = parse_specification(*value);
-    if (!flag.is_data || !parsed || !names_files(parsed->scheme)) return canonical_specification(*value);
+    const auto parsed = parse_specification(*value, Argument::kTaken);
+    if (!flag.is_data || !parsed || !names_files(parsed->name)) return canonical_specification(*value);
     return with_changed_path(*value, [](const std::string& path) { return canonical_path(path); });
   }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
@@ -127,10 +127,10 @@ std::string canonical_path(const std::filesystem::path& path) {
 
 std::string with_changed_path(const std::string& text,
                               const std::function<std::string(const std::string&)>& change) {
-  const auto parsed = parse_specification(text);
-  if (!parsed || !names_files(parsed->scheme) || parsed->location.empty()) return text;
-  const size_t begin = parsed->scheme.size() + 1;
-  return text.substr(0, begin) + change(parsed->location) + text.substr(begin + parsed->location.size());
+  const auto parsed = parse_specification(text, Argument::kTaken);
+  if (!parsed || !names_files(parsed->name) || parsed->argument.empty()) return text;
+  const size_t end = std::min(text.find(','), text.size());  // of the name and its ARG
+  return parsed->name + ":" + escaped_for_specification(change(parsed->argument)) + text.substr(end);
 }
 
 std::string canonical_text(const Flag& flag) {

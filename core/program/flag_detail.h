@@ -29,7 +29,7 @@ struct Flag {
   Texts choices;
   std::string default_text;
   bool positional = false;
-  bool is_data = false;    ///< a text that names data: "scheme:location?..."
+  bool is_data = false;    ///< a text that names data: "idx:DIR"
   bool of_the_run = true;  ///< must be the same where a run goes on
   bool given = false;
   Texts command_line = {};  ///< raw values, in order

@@ -48,7 +48,7 @@ class Flags {
   void add(const std::string& name, std::vector<std::string>& value, const std::string& help);
   /// A path; in a TOML file, relative to that file's folder and made absolute. "~/" is the user's home.
   void add_path(const std::string& name, std::filesystem::path& value, const std::string& help);
-  /// A text that names data, "idx:DIR": where the scheme names files, their path is treated as one of
+  /// A text that names data, "idx:DIR": where its ARG is a path, that is treated as one of
   /// add_path.
   void add_data(const std::string& name, std::string& value, const std::string& help);
   /// Makes the value one of `choices`; the error lists them and the nearest.

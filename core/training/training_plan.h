@@ -35,7 +35,7 @@ enum class EdgeObjective : uint8_t {
 /// What every participant must agree on to train together; the aggregator decides it and sends it in
 /// Welcome. Both sides `check()` it.
 struct TrainingPlan {
-  /// Model specification, for example "cnn" or "resnet18?norm=group".
+  /// Model specification, for example "cnn" or "resnet18:norm=group".
   std::string model = "cnn";
   /// Blocks [0, cut) run on the edge; 1 <= cut < blocks, for `federated` cut == blocks.
   int32_t cut = 1;

@@ -28,7 +28,7 @@ void EdgeFlags::add_to(Flags& flags) {
 
   flags.group("Data");
   flags.add_data("data", data,
-                 "The device's data, such as idx:DIR, idx:DIR?classes=N or synthetic:images?examples=6000");
+                 "The device's data, such as idx:DIR, idx:DIR,classes=N or synthetic:images,examples=6000");
   flags.add("shard", shard, "I/N: take part I of N of the data; empty takes all");
   flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
   flags.add("partition-seed", partition_seed, "Seed of the parts; the same on every device");

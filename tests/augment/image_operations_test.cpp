@@ -198,6 +198,8 @@ TEST_SUITE("augment/image_operations") {
     CHECK(parse_error("Flip") ==
           "augment \"Flip\": unknown operation \"Flip\"; known are crop:P, flip, cutout:S");
     CHECK(parse_error("crop") == "augment \"crop\": crop needs a number of pixels, for example crop:2");
+    CHECK(parse_error("flip,crop:2,seed=1") ==
+          "augment \"crop:2,seed=1\": unknown parameter \"seed\" of \"crop\"; it takes none");
     CHECK(parse_error("flip:1") == "augment \"flip:1\": flip takes no number");
     CHECK(
         parse_error("flip,,crop:2") ==

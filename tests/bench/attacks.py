@@ -18,7 +18,7 @@ import threading
 import time
 
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
-DATA = "synthetic:images?examples=8000"
+DATA = "synthetic:images,examples=8000"
 STEPS = 20
 MEMORY_BOUND_MIB = 64
 TIME_BOUND = 1.5

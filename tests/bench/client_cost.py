@@ -40,7 +40,7 @@ def simulate(flags):
 
 def seconds_of_two_rounds(clients, batch):
     flags = ["--algorithm", "parallel", "--model", "lenet5", "--cut", 1, "--clients", clients, "--batch-size", batch,
-             "--data", f"synthetic:images?examples={EXAMPLES}&test-examples=10"]
+             "--data", f"synthetic:images,examples={EXAMPLES},test-examples=10"]
     three, one = (simulate([*flags, "--rounds", rounds])[0] for rounds in (3, 1))
     return three - one
 
@@ -61,7 +61,7 @@ def main():
     for algorithm in (["parallel", "--cut", 2], ["splitfed-v1", "--cut", 2], ["federated"]):
         memory = simulate(["--algorithm", *algorithm, "--model", "cnn", "--clients", 1000, "--clients-per-round", 10,
                            "--batch-size", 10, "--local-steps", 1, "--rounds", 30,
-                           "--data", "synthetic:images?examples=8000&test-examples=10"])[1]
+                           "--data", "synthetic:images,examples=8000,test-examples=10"])[1]
         print(f"1,000 clients of cnn, 10 a round, 30 rounds of {algorithm[0]}: {memory:.0f} MiB, at most {MEMORY_MIB}")
         worst = max(worst, memory)
     return 1 if ratio > RATIO or worst > MEMORY_MIB else 0

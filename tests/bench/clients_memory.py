@@ -92,7 +92,7 @@ def main():
     parser.add_argument("--processes", type=int, default=4, help="that hold the clients")
     parser.add_argument("--algorithm", default="parallel")
     parser.add_argument("--model", default="cnn")
-    parser.add_argument("--data", default="synthetic:images?examples=16000")
+    parser.add_argument("--data", default="synthetic:images,examples=16000")
     parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()

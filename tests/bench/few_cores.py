@@ -21,7 +21,7 @@ import time
 
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
-DATA = f"idx:{FASHION}" if FASHION.exists() else "synthetic:images?examples=12000"
+DATA = f"idx:{FASHION}" if FASHION.exists() else "synthetic:images,examples=12000"
 BOUND = 1.2
 DEFAULT = "default"
 # What libgomp does when nothing is set: 300,000 turns, about a millisecond, and then it sleeps.

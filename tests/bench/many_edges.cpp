@@ -28,7 +28,7 @@ namespace {
 struct BenchFlags {
   std::filesystem::path kits;
   std::string endpoint;
-  std::string data = "synthetic:images?examples=8000";
+  std::string data = "synthetic:images,examples=8000";
   std::string prefix = "client-";
   int32_t first = 1;
   int32_t count = 1;

@@ -16,10 +16,10 @@ DEVICES = ["slow", "quick"]
 MOST = 1.05
 # What the link carries, bytes a second each way; the data; the training.
 SETTINGS = {
-    "split": (256_000 // 8, "synthetic:images?examples=128&classes=10&size=28",
+    "split": (256_000 // 8, "synthetic:images,examples=128,classes=10,size=28",
               ["--model", "cnn", "--cut", "2", "--rounds", "2", "--batch-size", "64", "--num-classes", "10"]),
-    "federated": (8_000_000 // 8, "synthetic:images?examples=128&classes=10&size=28",
-                  ["--model", "mlp?hidden=4096-668", "--algorithm", "federated", "--rounds", "3",
+    "federated": (8_000_000 // 8, "synthetic:images,examples=128,classes=10,size=28",
+                  ["--model", "mlp:hidden=4096-668", "--algorithm", "federated", "--rounds", "3",
                    "--batch-size", "64", "--num-classes", "10"]),
 }
 

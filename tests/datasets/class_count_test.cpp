@@ -55,7 +55,7 @@ TEST_SUITE("datasets/class_count") {
         error_of(labels) ==
         "FILE: label 255 of example 37 (counted from 0) is far from all the others, which go up to 9: it "
         "would make "
-        "a model of 256 classes; correct the labels, or say how many classes there are: idx:DIR?classes=256");
+        "a model of 256 classes; correct the labels, or say how many classes there are: idx:DIR,classes=256");
     labels[12] = 200;
     CHECK(error_of(labels).find("label 200 of example 12") != std::string::npos);
     // Who says so may have it.
@@ -69,7 +69,7 @@ TEST_SUITE("datasets/class_count") {
     CHECK(one.warning ==
           "FILE: label 61 of example 0 (counted from 0) makes 62 classes, and 61 of them have no example "
           "here; where "
-          "that is not meant, correct the labels, or say how many classes there are: idx:DIR?classes=62");
+          "that is not meant, correct the labels, or say how many classes there are: idx:DIR,classes=62");
     CHECK(count_of({0, 1, 61, 0, 1, 61}).classes == 62);
     CHECK(count_of({9, 4, 9}).warning.find("label 9 of example 0") != std::string::npos);
     // Near enough to be a class that is rare here.
@@ -91,6 +91,6 @@ TEST_SUITE("datasets/class_count") {
     CHECK(count_of({0, 1}, 10).classes == 10);
     CHECK(count_of({9}, 10).warning == "");
     CHECK(error_of({0, 3, 10}, 10) ==
-          "FILE: label 10 of example 2 (counted from 0) is outside 0..9 of ?classes=10");
+          "FILE: label 10 of example 2 (counted from 0) is outside 0..9 of classes=10");
   }
 }

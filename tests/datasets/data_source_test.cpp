@@ -55,17 +55,17 @@ TEST_SUITE("datasets/data_source") {
     CHECK((*opened)->describe() == tandem::DataDescription{{1, 4, 3}, 4, 5});
   }
 
-  TEST_CASE("idx:DIR?classes=N says how many classes there are") {
+  TEST_CASE("idx:DIR,classes=N says how many classes there are") {
     const TemporaryFolder folder("tandem-source");
     write_small_set(folder.path());
     const std::string data = "idx:" + folder.path().string();
-    CHECK((*open_dataset(data + "?classes=10", Split::kTrain))->describe().num_classes == 10);
-    const auto beyond = open_dataset(data + "?classes=3", Split::kTrain);
+    CHECK((*open_dataset(data + ",classes=10", Split::kTrain))->describe().num_classes == 10);
+    const auto beyond = open_dataset(data + ",classes=3", Split::kTrain);
     REQUIRE_FALSE(beyond.has_value());
     CHECK(beyond.error().message ==
           (folder.path() / "train-labels-idx1-ubyte").string() +
-              ": label 3 of example 4 (counted from 0) is outside 0..2 of ?classes=3");
-    CHECK(open_error(data + "?classes=1") ==
+              ": label 3 of example 4 (counted from 0) is outside 0..2 of classes=3");
+    CHECK(open_error(data + ",classes=1") ==
           "idx: classes must be a whole number from 2 to 1000000, got \"1\"");
   }
 
@@ -79,7 +79,7 @@ TEST_SUITE("datasets/data_source") {
   }
 
   TEST_CASE("synthetic:NAME makes a data set up") {
-    const auto opened = open_dataset("synthetic:blobs?examples=30&classes=3&features=2", Split::kTrain);
+    const auto opened = open_dataset("synthetic:blobs,examples=30,classes=3,features=2", Split::kTrain);
     REQUIRE(opened.has_value());
     CHECK((*opened)->describe() == tandem::DataDescription{{2}, 3, 30});
   }
@@ -91,9 +91,10 @@ TEST_SUITE("datasets/data_source") {
     CHECK(open_error("/usr/share/data") ==
           "data \"/usr/share/data\": no scheme before a ':'; Known are idx:DIR and synthetic:NAME");
     CHECK_FALSE(open_error("").empty());
+    CHECK(open_error("idx:/data?classes=3") == "\"idx:/data?classes=3\": write idx:/data,classes=3");
     CHECK(open_error("idx:") == "idx: needs a folder, for example idx:/usr/share/datasets/fashion-mnist");
-    CHECK(contains(open_error("idx:/data?label=3"), "label"));
-    CHECK(contains(open_error("synthetic:blobs?example=3"), "example"));
+    CHECK(contains(open_error("idx:/data,label=3"), "label"));
+    CHECK(contains(open_error("synthetic:blobs,example=3"), "example"));
   }
 
   TEST_CASE("the shards of all devices together are the whole, each example once") {

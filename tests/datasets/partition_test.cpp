@@ -204,5 +204,7 @@ TEST_SUITE("datasets/partition") {
     }
     CHECK(contains(parse_error(""), "is unknown"));
     CHECK(contains(parse_error("iid:3"), "\"iid:3\" is unknown"));
+    CHECK(parse_error("dirichlet:1,seed=2") ==
+          "--partition: unknown parameter \"seed\" of \"dirichlet\"; it takes none");
   }
 }

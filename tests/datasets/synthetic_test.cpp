@@ -20,7 +20,7 @@ using tandem::datasets::TensorDataset;
 using Made = std::shared_ptr<const TensorDataset>;
 
 Made open(const std::string& text, Split split = Split::kTrain) {
-  const auto specification = tandem::parse_specification(text);
+  const auto specification = tandem::parse_specification(text, tandem::Argument::kTaken);
   REQUIRE(specification.has_value());
   auto made = open_synthetic(*specification, split);
   REQUIRE_MESSAGE(made.has_value(), (made ? "" : made.error().message));
@@ -28,7 +28,7 @@ Made open(const std::string& text, Split split = Split::kTrain) {
 }
 
 tandem::Error open_error(const std::string& text) {
-  const auto specification = tandem::parse_specification(text);
+  const auto specification = tandem::parse_specification(text, tandem::Argument::kTaken);
   REQUIRE(specification.has_value());
   const auto made = open_synthetic(*specification, Split::kTrain);
   REQUIRE_FALSE(made.has_value());
@@ -96,10 +96,10 @@ TEST_SUITE("datasets/synthetic") {
 
   TEST_CASE("parameters are taken from the specification") {
     const std::string text =
-        "synthetic:images?examples=12&test-examples=7&classes=4&size=9&channels=3&seed=5";
+        "synthetic:images,examples=12,test-examples=7,classes=4,size=9,channels=3,seed=5";
     CHECK(open(text)->describe() == tandem::DataDescription{{3, 9, 9}, 4, 12});
     CHECK(open(text, Split::kTest)->describe() == tandem::DataDescription{{3, 9, 9}, 4, 7});
-    const std::string blobs = "synthetic:blobs?examples=12&test-examples=7&classes=4&features=3&seed=5";
+    const std::string blobs = "synthetic:blobs,examples=12,test-examples=7,classes=4,features=3,seed=5";
     CHECK(open(blobs)->describe() == tandem::DataDescription{{3}, 4, 12});
     CHECK((open(blobs)->inputs().scalar_type() == at::kFloat));
     CHECK(open(blobs, Split::kTest)->describe() == tandem::DataDescription{{3}, 4, 7});
@@ -177,14 +177,14 @@ TEST_SUITE("datasets/synthetic") {
           "synthetic:imagse is unknown; did you mean synthetic:images? Known are synthetic:images and "
           "synthetic:blobs");
     CHECK(contains(open_error("synthetic:").message, "Known are synthetic:images and synthetic:blobs"));
-    const tandem::Error unknown = open_error("synthetic:images?exmples=5");
+    const tandem::Error unknown = open_error("synthetic:images,exmples=5");
     CHECK(unknown.code == ErrorCode::kInvalidArgument);
     CHECK(contains(unknown.message, "exmples"));
     CHECK(contains(unknown.message, "examples"));
-    CHECK(contains(open_error("synthetic:images?features=5").message, "features"));
+    CHECK(contains(open_error("synthetic:images,features=5").message, "features"));
     for (const std::string text :
-         {"images?examples=0", "images?classes=1", "images?size=7", "images?size=257", "images?channels=17",
-          "images?seed=-1", "blobs?features=0", "blobs?test-examples=x"}) {
+         {"images,examples=0", "images,classes=1", "images,size=7", "images,size=257", "images,channels=17",
+          "images,seed=-1", "blobs,features=0", "blobs,test-examples=x"}) {
       CAPTURE(text);
       const tandem::Error error = open_error("synthetic:" + text);
       CHECK(error.code == ErrorCode::kInvalidArgument);
@@ -193,7 +193,7 @@ TEST_SUITE("datasets/synthetic") {
   }
 
   TEST_CASE("a data set above the limit is refused before it is made") {
-    const tandem::Error error = open_error("synthetic:images?examples=10000000&size=256");
+    const tandem::Error error = open_error("synthetic:images,examples=10000000,size=256");
     CHECK(error.code == ErrorCode::kTooLarge);
     CHECK(error.message ==
           "synthetic: 10000000 examples of 65536 bytes exceed the limit of 4294967296 bytes");

@@ -39,8 +39,8 @@ void read_model(const std::string& text) {
 
 /// Synthetic data is drawn when it is opened, and much of it takes long: only small sizes are let through.
 bool is_small(const std::string& text) {
-  const auto parsed = parse_specification(text);
-  if (!parsed || parsed->scheme != "synthetic") return true;
+  const auto parsed = parse_specification(text, Argument::kTaken);
+  if (!parsed || parsed->name != "synthetic") return true;
   if (!parsed->parameters.contains("examples")) return false;
   for (const auto& [key, value] : parsed->parameters) {
     const auto number = parse_integer(key, value, 10, INT64_MAX);

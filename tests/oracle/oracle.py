@@ -74,13 +74,13 @@ def build(model):
             s(nn.Linear(120, 84), nn.ReLU()),
             s(nn.Linear(84, 4)),
         )
-    if model == "mlp?hidden=32-16":
+    if model == "mlp:hidden=32-16":
         return s(
             s(nn.Flatten(), nn.Linear(64, 32), nn.ReLU()),
             s(nn.Linear(32, 16), nn.ReLU()),
             s(nn.Linear(16, 4)),
         )
-    if model.startswith("resnet18?width="):
+    if model.startswith("resnet18:width="):
         channels = int(model.partition("=")[2])
         blocks = [s(nn.Conv2d(1, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())]
         for stage, width in enumerate([channels, 2 * channels, 4 * channels, 8 * channels]):
@@ -147,8 +147,8 @@ def main():
         ("cnn", 2, 4, "sgd"),
         ("lenet5", 1, 1, "adam"),
         ("lenet5", 3, 4, "sgd"),
-        ("mlp?hidden=32-16", 1, 4, "sgd"),
-        ("resnet18?width=8", 3, 1, "momentum"),
+        ("mlp:hidden=32-16", 1, 4, "sgd"),
+        ("resnet18:width=8", 3, 1, "momentum"),
     ]
     results = [compare(sys.argv[1], *case) for case in cases]
     sys.exit(0 if all(results) else 1)

@@ -60,7 +60,7 @@ class Run:
             "clients": len(self.examples),
             "rounds": self.rounds,
             "batch-size": self.batch_size,
-            "strategy": self.strategy or (f"fedprox?mu={self.mu}" if self.mu else "fedavg"),
+            "strategy": self.strategy or (f"fedprox:mu={self.mu}" if self.mu else "fedavg"),
             "lr-schedule": "cosine" if self.cosine else "constant",
             "warmup-steps": self.warmup,
             "clients-per-round": self.clients_per_round,
@@ -360,7 +360,7 @@ def comparisons(export_rounds):
         export_rounds, "one client: scaffold = fedavg", Run(strategy="scaffold", **one_step), Run(**one_step)
     )
 
-    mlp = dict(model="mlp?hidden=32-16", cut=1, cosine=True)
+    mlp = dict(model="mlp:hidden=32-16", cut=1, cosine=True)
     six = dict(examples=(100, 100, 100), rounds=6, batch_size=25, local_epochs=1, clients_per_round=1)
     ten = dict(examples=(30,) * 10, rounds=12, local_steps=3, clients_per_round=1)
     for optimizer in OPTIMIZERS:
@@ -373,7 +373,7 @@ def comparisons(export_rounds):
         yield compare(f"cosine, warm-up, 1 of 3 clients, {algorithm}", algorithm=algorithm, warmup=2, **mlp, **six)
         yield compare(f"cosine, 1 of 10 clients, {algorithm}", algorithm=algorithm, **mlp, **ten)
 
-    resnet = dict(model="resnet18?width=16", cut=3, init=True, rounds=2, local_epochs=1)
+    resnet = dict(model="resnet18:width=16", cut=3, init=True, rounds=2, local_epochs=1)
     for optimizer in OPTIMIZERS:
         for mode in ("local", "freeze", "average"):
             yield compare(f"batch norm {mode}, --init, {optimizer}", batch_norm=mode, optimizer=optimizer, **resnet)

@@ -19,9 +19,9 @@ namespace tandem::testing {
 
 /// Synthetic images in four classes.
 inline std::shared_ptr<const Dataset> images(int examples, int size = 8, int channels = 1, int seed = 1) {
-  return datasets::open_dataset("synthetic:images?examples=" + std::to_string(examples) +
-                                    "&classes=4&size=" + std::to_string(size) +
-                                    "&channels=" + std::to_string(channels) + "&seed=" + std::to_string(seed),
+  return datasets::open_dataset("synthetic:images,examples=" + std::to_string(examples) +
+                                    ",classes=4,size=" + std::to_string(size) +
+                                    ",channels=" + std::to_string(channels) + ",seed=" + std::to_string(seed),
                                 datasets::Split::kTrain)
       .value();
 }

@@ -12,7 +12,7 @@ namespace tandem::testing {
 /// A perceptron of three blocks for 4 x 4 images of three classes, cut after the first; what it decides is
 /// written into `plan`.
 inline std::unique_ptr<aggregator::TrainedModel> small_model(TrainingPlan& plan) {
-  plan.model = "mlp?hidden=8-8";
+  plan.model = "mlp:hidden=8-8";
   plan.input_shape = {1, 4, 4};
   plan.num_classes = 3;
   const auto no_augmenter = [](const auto&, const auto&, const auto&) {

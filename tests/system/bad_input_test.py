@@ -122,7 +122,9 @@ class BadInputTest(unittest.TestCase):
 
     def test_model_and_cut(self):
         self.check(self.aggregator("--model", "cmn"), 2, "cmn", "did you mean cnn")
-        self.check(self.aggregator("--model", "resnet18?widht=8"), 2, "widht", "width")
+        self.check(self.aggregator("--model", "resnet18:widht=8"), 2, "widht", "width")
+        self.check(self.aggregator("--model", "resnet18?width=8&norm=group"), 2,
+                   '"resnet18?width=8&norm=group": write resnet18:width=8,norm=group')
         self.check(self.aggregator("--model", "cnn", "--cut", "4"), 2, "cut", "4")
         self.check(self.aggregator("--model", "cnn", "--cut", "0"), 2, "cut", "0")
 
@@ -219,7 +221,9 @@ class BadInputTest(unittest.TestCase):
         missing = self.folder / "nothing"
         self.check(self.simulate("--data", f"idx:{missing}"), 1, missing)
         self.check(self.simulate("--data", "idy:/tmp"), 2, "idy", "idx")
-        self.check(self.simulate("--data", "synthetic:images?exampels=3"), 2, "exampels", "examples")
+        self.check(self.simulate("--data", "synthetic:images,exampels=3"), 2, "exampels", "examples")
+        self.check(self.simulate("--data", f"idx:{missing}?classes=3"), 2,
+                   f'"idx:{missing}?classes=3": write idx:{missing},classes=3')
         self.check(self.simulate(), 2, "--data is missing")
         self.check(self.simulate("--data", DATA, "--partition", "dirichlet:-1"), 2, "dirichlet")
         self.check(self.simulate("--data", DATA, "--augment", "corp:2"), 2, "corp", "crop")

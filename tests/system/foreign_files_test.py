@@ -10,7 +10,7 @@ import unittest
 
 from processes import BIN, Fleet, overriding, run
 
-MODEL = ["--model", "mlp?hidden=16", "--cut", "1", "--batch-size", "16", "--threads", "1", "--rounds", "1"]
+MODEL = ["--model", "mlp:hidden=16", "--cut", "1", "--batch-size", "16", "--threads", "1", "--rounds", "1"]
 TYPES = {0x08: "B", 0x09: "b", 0x0B: "h", 0x0C: "i", 0x0D: "f", 0x0E: "d"}
 FORMATS = {"F32": "f", "F16": "e", "F64": "d"}
 COUNT, SIDE, CLASSES = 80, 8, 4
@@ -131,8 +131,8 @@ class ForeignFilesTest(unittest.TestCase):
     def test_a_label_far_from_the_others_is_refused_unless_it_is_meant(self):
         self.labels[37] = 255
         data = self.data("stray")
-        self.check(self.simulate(f"idx:{data}"), data / "train-labels-idx1-ubyte", "label 255 of example 37", "idx:DIR?classes=256")
-        self.assertEqual(self.simulate(f"idx:{data}?classes=256")[0], 0)
+        self.check(self.simulate(f"idx:{data}"), data / "train-labels-idx1-ubyte", "label 255 of example 37", "idx:DIR,classes=256")
+        self.assertEqual(self.simulate(f"idx:{data},classes=256")[0], 0)
         status, output, _ = self.simulate(f"idx:{self.data('few', label_bytes=idx(0x08, [COUNT], [9] * COUNT))}")
         self.assertEqual(status, 0, output)
         self.assertIn("label 9 of example 0 (counted from 0) makes 10 classes, and 9 of them have no example here", output)
@@ -168,7 +168,7 @@ class ForeignFilesTest(unittest.TestCase):
         weights = self.folder / "weights.safetensors"
         wrong = {("1.0.wieght" if name == "1.0.weight" else name): values for name, values in by_name.items()}
         write_safetensors(weights, {**wrong, "head.scale": [1.0]})
-        self.check(self.aggregator("--init", weights), f"--init {weights} does not fit --model mlp?hidden=16: ",
+        self.check(self.aggregator("--init", weights), f"--init {weights} does not fit --model mlp:hidden=16: ",
                    "the file lacks 1.0.weight; the model has no 1.0.wieght (for 1.0.weight?), head.scale")
         write_safetensors(weights, by_name)
         self.check(self.aggregator("--init", weights, "--input-shape", "1x9x9", "--num-classes", "5"),
@@ -203,8 +203,8 @@ class ForeignFilesTest(unittest.TestCase):
         self.assertEqual(self.simulate(data, "--init", run_dir / "model.safetensors")[0], 0)
         self.check(self.simulate(data, "--init", run_dir / "front.safetensors"), "the file lacks 1.0.weight",
                    "it holds only block(s) 0 of the model", "give the model.safetensors of the run")
-        self.check(self.simulate(data, "--init", run_dir / "model.safetensors", "--model", "mlp?hidden=16-8"),
-                   "the file says that it is of --model mlp?hidden=16")
+        self.check(self.simulate(data, "--init", run_dir / "model.safetensors", "--model", "mlp:hidden=16-8"),
+                   "the file says that it is of --model mlp:hidden=16")
 
     def test_a_run_that_goes_on_does_not_need_its_first_weights(self):
         data = f"idx:{self.data('good')}"

@@ -129,7 +129,7 @@ class OperationsTest(unittest.TestCase):
     def test_a_stopped_main_loop_is_told_from_a_living_one(self):
         fleet = self.fleet(["client-1"])
         # One evaluation of the merged model, long compared with --stall-after; a main loop that waits beats every 0.2 s.
-        aggregator = fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images?test-examples=400000&classes=4&size=8",
+        aggregator = fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images,test-examples=400000,classes=4,size=8",
                                       "--stall-after", "0.5", *self.status_flags("aggregator"))
         endpoint = self.status_endpoint("aggregator")
         wait_until(lambda: ask(endpoint, "/healthz")[0] == 200, "the aggregator to wait for clients")
@@ -257,7 +257,7 @@ class OperationsTest(unittest.TestCase):
         fleet = self.fleet(["client-1"])
         # An evaluation that takes far longer than this test waits.
         aggregator = fleet.aggregator("--rounds", "1", "--model", "resnet18", "--local-steps", "1", "--eval-data",
-                                      "synthetic:images?test-examples=100000&classes=4&size=8", "--stall-after", "0.5",
+                                      "synthetic:images,test-examples=100000,classes=4,size=8", "--stall-after", "0.5",
                                       *self.status_flags("aggregator"))
         endpoint = self.status_endpoint("aggregator")
         fleet.edge("client-1")

@@ -11,14 +11,14 @@ from processes import ShapingProxy, wait_until
 from survival import SurvivingFleet
 
 DEVICES = ["cam-1", "cam-2"]
-DATA = "synthetic:images?examples=480&classes=4&size=8"
+DATA = "synthetic:images,examples=480,classes=4,size=8"
 SCHEDULES = {
     "parallel": [],
     "parallel, U-shaped": ["--head-blocks", "1"],
     "splitfed-v2": ["--algorithm", "splitfed-v2"],
     "relay": ["--algorithm", "relay"],
     "federated": ["--algorithm", "federated"],
-    "fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff?buffer=2", "--update-order", "planned"],
+    "fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff:buffer=2", "--update-order", "planned"],
 }
 
 

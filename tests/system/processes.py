@@ -15,7 +15,7 @@ import quick_start
 
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
 PROGRAMS = [str(BIN / name) for name in ("tandem", "tandem-aggregator", "tandem-edge", "export_rounds")]
-DATA = "synthetic:images?examples=240&classes=4&size=8"
+DATA = "synthetic:images,examples=240,classes=4,size=8"
 TRAINING = ["--model", "cnn", "--cut", "1", "--batch-size", "16", "--threads", "1", "--num-classes", "4",
             "--learning-rate", "0.05", "--momentum", "0.9"]
 

@@ -44,13 +44,13 @@ class SlowLink(unittest.TestCase):
 
     def test_whole_models(self):
         # 1.6 MB of weights, six seconds each way.
-        fleet = self.run_fleet("synthetic:images?examples=64&classes=4&size=8", 264_000, "--algorithm", "federated",
-                               "--model", "mlp?hidden=2048-128", "--rounds", "1", "--local-steps", "1")
+        fleet = self.run_fleet("synthetic:images,examples=64,classes=4,size=8", 264_000, "--algorithm", "federated",
+                               "--model", "mlp:hidden=2048-128", "--rounds", "1", "--local-steps", "1")
         self.check(fleet, 1)
 
     def test_activations(self):
         # 262 kB for the step, six seconds each way.
-        fleet = self.run_fleet("synthetic:images?examples=128&classes=4&size=16", 43_000, "--model", "cnn", "--cut",
+        fleet = self.run_fleet("synthetic:images,examples=128,classes=4,size=16", 43_000, "--model", "cnn", "--cut",
                                "2", "--batch-size", "128", "--rounds", "1")
         self.check(fleet, 1)
 

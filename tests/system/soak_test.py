@@ -22,7 +22,7 @@ STEPS_OF_ROUND = 100
 WARM_UP = 0.2
 STAYING = ["stay-1", "stay-2"]
 GUESTS = ["guest-1", "guest-2", "guest-3"]
-DATA = "synthetic:blobs?examples=320&classes=4&features=8"
+DATA = "synthetic:blobs,examples=320,classes=4,features=8"
 # Steps after which somebody must have come or gone once more: those who do so are timed by the clock.
 STEPS_OF_A_VISIT = 2000
 
@@ -30,7 +30,7 @@ STEPS_OF_A_VISIT = 2000
 def flags_for(steps):
     # Some rounds more than it takes: a step whose clients all went away is not applied.
     rounds = -(-steps // STEPS_OF_ROUND) * 26 // 25 + 1
-    return ["--model", "mlp?hidden=8", "--cut", "1", "--rounds", rounds, "--local-steps", STEPS_OF_ROUND,
+    return ["--model", "mlp:hidden=8", "--cut", "1", "--rounds", rounds, "--local-steps", STEPS_OF_ROUND,
             "--batch-size", "20", "--min-clients", "2", "--step-deadline", "0.2", "--client-timeout", "1",
             "--update-deadline", "1", "--quiet"]
 

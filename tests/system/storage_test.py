@@ -66,10 +66,10 @@ class StorageTest(unittest.TestCase):
         self.check(self.simulate(), 0)
         text = self.check(
             self.simulate("--resume", "--partition", "dirichlet:0.1", "--partition-seed", "2", "--seed", "3", "--strategy",
-                          "fedprox?mu=0.1", "--data", DATA.replace("240", "300"), "--augment", "flip", "--clients", "3",
+                          "fedprox:mu=0.1", "--data", DATA.replace("240", "300"), "--augment", "flip", "--clients", "3",
                           "--eval-data", DATA, "--hold-out", "0.5", "--learning-rate", "0.1"), 2,
             "--partition iid, now dirichlet:0.1", "--partition-seed 1, now 2", "--seed 1, now 3",
-            "--strategy fedavg, now fedprox?mu=0.1", "--data ", "now synthetic:images?classes=4&examples=300&size=8",
+            "--strategy fedavg, now fedprox:mu=0.1", "--data ", "now synthetic:images,classes=4,examples=300,size=8",
             '--augment "", now flip', "--clients 2, now 3", '--eval-data "", now synthetic', "--hold-out 0, now 0.5",
             "--learning-rate 0.05, now 0.1", f"--config {self.run_dir}/config.toml --resume")
         for free in ("--run-dir ", "--rounds", "--quiet", "--resume false"):
@@ -77,9 +77,9 @@ class StorageTest(unittest.TestCase):
 
     def test_resume_compares_values_not_texts(self):
         self.check(self.simulate("--learning-rate", "0.1", "--augment", "crop:2,flip", "--partition", "dirichlet:0.5",
-                                 "--strategy", "fedprox?mu=0.01"), 0)
+                                 "--strategy", "fedprox:mu=0.01"), 0)
         self.check(self.simulate("--learning-rate", "1e-1", "--augment", " crop:2, flip", "--partition", "dirichlet:5e-1",
-                                 "--strategy", "fedprox?mu=1e-2", "--rounds", "3", "--resume", "--step-deadline", "7",
+                                 "--strategy", "fedprox:mu=1e-2", "--rounds", "3", "--resume", "--step-deadline", "7",
                                  run_dir=f"{self.folder}/./x/../run"), 0)
         self.assertEqual(len([line for line in lines_of(self.run_dir / "metrics.jsonl") if line["event"] == "round"]), 3)
 
@@ -105,7 +105,7 @@ class StorageTest(unittest.TestCase):
                    "--run-dir", own]
         self.check(run(*command, "--data", DATA.replace("240", "300"), "--shard", "0/3", "--partition-seed", "4"), 2,
                    "are of other data: ", "--shard 0/1, now 0/3", "--partition-seed 1, now 4", "examples=240",
-                   "now synthetic:images?classes=4&examples=300&size=8")
+                   "now synthetic:images,classes=4,examples=300,size=8")
         # What it recorded is enough, also from another place.
         moved = self.folder / "moved"
         own.rename(moved)

@@ -12,7 +12,7 @@ from processes import ShapingProxy, wait_until
 from survival import SurvivingFleet
 
 DEVICES = ["cam-1", "cam-2", "cam-3", "cam-4"]
-DATA = "synthetic:images?examples=960&classes=4&size=8"
+DATA = "synthetic:images,examples=960,classes=4,size=8"
 KILLS = int(os.environ.get("TANDEM_KILLS", "20"))
 # A device that is disturbed at every step still has many of them to make.
 FLAGS = ["--rounds", "6", "--checkpoint-steps", "1", "--algorithm"]

@@ -13,8 +13,8 @@ using namespace tandem::testing;
 namespace {
 
 std::shared_ptr<const Dataset> images_in(int classes, int seed) {
-  return datasets::open_dataset("synthetic:images?examples=24&size=8&classes=" + std::to_string(classes) +
-                                    "&seed=" + std::to_string(seed),
+  return datasets::open_dataset("synthetic:images,examples=24,size=8,classes=" + std::to_string(classes) +
+                                    ",seed=" + std::to_string(seed),
                                 datasets::Split::kTrain)
       .value();
 }

@@ -88,7 +88,7 @@ TEST_SUITE("tools/diverging") {
     for (const std::string& name : aggregator::strategy_names()) {
       CAPTURE(name);
       const bool takes_f = name == "krum" || name == "multi-krum" || name == "bulyan";
-      const std::string strategy = name == "fedbuff" ? "fedbuff?buffer=2" : takes_f ? name + "?f=0" : name;
+      const std::string strategy = name == "fedbuff" ? "fedbuff:buffer=2" : takes_f ? name + ":f=0" : name;
       check_names_rate(failure_of(diverging(federated(strategy), OptimizerKind::kSgd, 1e10)), "1e+10");
     }
   }
@@ -96,7 +96,7 @@ TEST_SUITE("tools/diverging") {
   TEST_CASE("fedbuff ends, in both orders, also when it needs everybody") {
     for (const auto order : {aggregator::UpdateOrder::kArrival, aggregator::UpdateOrder::kPlanned}) {
       for (const OptimizerKind kind : {OptimizerKind::kSgd, OptimizerKind::kAdam}) {
-        auto options = diverging(federated("fedbuff?buffer=2"), kind, 1e3);
+        auto options = diverging(federated("fedbuff:buffer=2"), kind, 1e3);
         options.update_order = order;
         options.min_clients = 3;
         options.quarantine_after = 3;
@@ -106,7 +106,7 @@ TEST_SUITE("tools/diverging") {
   }
 
   TEST_CASE("a server's rate that is too high is named too") {
-    for (const std::string strategy : {"fedadam?eta=1000", "fedbuff?buffer=2&eta=1000"}) {
+    for (const std::string strategy : {"fedadam:eta=1000", "fedbuff:buffer=2,eta=1000"}) {
       CAPTURE(strategy);
       auto options = diverging(federated(strategy), OptimizerKind::kSgd, 0.05);
       CHECK(failure_of(options).find("or eta of --strategy " + strategy) != std::string::npos);
@@ -127,7 +127,7 @@ TEST_SUITE("tools/diverging") {
 
   TEST_CASE("one client whose training cannot be is taken out again and again, and fedbuff goes on") {
     for (const double loss : {static_cast<double>(kNan), 1e30}) {
-      auto options = federated("fedbuff?buffer=2");
+      auto options = federated("fedbuff:buffer=2");
       options.plan.rounds = 8;
       options.quarantine_after = 5;
       SessionNetwork network(options);

@@ -38,8 +38,8 @@ NamedTensors train_unsplit(const aggregator::SessionOptions& options, const std:
 TEST_SUITE("exactness") {
   TEST_CASE("one client with parallel equals the unsplit model, bit for bit, at every cut of every model") {
     configure_compute_thread(1);
-    for (const std::string model : {"cnn", "lenet5", "mlp?hidden=32-16", "resnet18?norm=batch&width=8",
-                                    "resnet18?norm=group&width=8"}) {
+    for (const std::string model : {"cnn", "lenet5", "mlp:hidden=32-16", "resnet18:norm=batch,width=8",
+                                    "resnet18:norm=group,width=8"}) {
       const int blocks = define_model(model, {1, 8, 8}, 4)->num_blocks();
       const auto options = base_options(model, 1, 1);
       const bool batch_norm = model.find("norm=batch") != std::string::npos;
@@ -69,7 +69,7 @@ TEST_SUITE("exactness") {
   }
 
   TEST_CASE("4 clients with one local step a round and SGD equal centralised SGD on the joined batch") {
-    for (const std::string model : {"cnn", "lenet5", "mlp?hidden=32-16", "resnet18?norm=group&width=8"}) {
+    for (const std::string model : {"cnn", "lenet5", "mlp:hidden=32-16", "resnet18:norm=group,width=8"}) {
       CAPTURE(model);
       auto options = base_options(model, 2, 4);
       options.plan.optimizer = {.learning_rate = 0.05};
@@ -84,7 +84,7 @@ TEST_SUITE("exactness") {
   }
 
   TEST_CASE("the same seed gives the same weights whatever the order of arrival") {
-    auto options = base_options("resnet18?norm=batch&width=8", 3, 4);
+    auto options = base_options("resnet18:norm=batch,width=8", 3, 4);
     const std::vector<int> examples = {40, 12, 25, 31};
     const NamedTensors expected = run(options, examples, {.workers = 1, .arrival_seed = 0});
     for (uint64_t arrival = 1; arrival <= 4; ++arrival) {
@@ -97,7 +97,7 @@ TEST_SUITE("exactness") {
   }
 
   TEST_CASE("window 3 equals a sequential delayed-SGD oracle, bit for bit") {
-    for (const std::string model : {"cnn", "resnet18?norm=batch&width=8"}) {
+    for (const std::string model : {"cnn", "resnet18:norm=batch,width=8"}) {
       CAPTURE(model);
       auto options = base_options(model, 2, 1);
       options.plan.window = 3;

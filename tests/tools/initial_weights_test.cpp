@@ -31,7 +31,7 @@ const std::map<std::string, OptimizerOptions> kOptimizers = {
 
 aggregator::SessionOptions options_for(const std::string& algorithm, BatchNormMode mode) {
   configure_compute_thread(1);
-  auto options = base_options("resnet18?norm=batch&width=16", 3, 3);
+  auto options = base_options("resnet18:norm=batch,width=16", 3, 3);
   options.plan.algorithm = find_algorithm(algorithm).value();
   options.plan.batch_norm = mode;
   return options;

@@ -15,7 +15,7 @@ using namespace tandem::testing;
 namespace {
 
 aggregator::SessionOptions small_options(int clients, const std::string& algorithm = "federated") {
-  auto options = base_options("mlp?hidden=8", 1, clients);
+  auto options = base_options("mlp:hidden=8", 1, clients);
   options.plan.algorithm = find_algorithm(algorithm).value();
   options.batch_size = algorithm == "parallel" ? 24 : 8;
   return options;
@@ -402,7 +402,7 @@ TEST_SUITE("tools/participation") {
 
   TEST_CASE("fedbuff takes no update while too few clients are there, and loses none") {
     auto options = small_options(3);
-    options.strategy = "fedbuff?buffer=2";
+    options.strategy = "fedbuff:buffer=2";
     options.min_clients = 3;
     options.plan.rounds = 6;
     options.plan.checkpoint_steps = 1;

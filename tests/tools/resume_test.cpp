@@ -188,7 +188,7 @@ TEST_SUITE("tools/resume") {
   }
 
   TEST_CASE("fedbuff in planned order goes on in the middle of its buffer, whoever dies") {
-    for (const char* strategy : {"fedbuff?buffer=2&eta=0.5", "fedbuff?buffer=7"}) {
+    for (const char* strategy : {"fedbuff:buffer=2,eta=0.5", "fedbuff:buffer=7"}) {
       for (const auto victim :
            {Victim::kEdge, Victim::kAggregator, Victim::kEverybody, Victim::kAnybody, Victim::kPausingEdge}) {
         CAPTURE(strategy);
@@ -196,8 +196,8 @@ TEST_SUITE("tools/resume") {
         check_run(fedbuff(strategy, 5), victim, victim == Victim::kEverybody ? 25 : 12);
       }
     }
-    auto local = fedbuff("fedbuff?buffer=3", 2);
-    local.plan.model = "resnet18?norm=batch&width=4";
+    auto local = fedbuff("fedbuff:buffer=3", 2);
+    local.plan.model = "resnet18:norm=batch,width=4";
     local.plan.batch_norm = BatchNormMode::kLocal;
     check_run(local, Victim::kAnybody, 8);
   }

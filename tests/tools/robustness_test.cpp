@@ -33,7 +33,7 @@ double accuracy(const std::string& strategy, Attack attack) {
   options.plan.rounds = 8;
   options.plan.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
   options.strategy = strategy;
-  const std::string specification = "synthetic:images?examples=4400&test-examples=1000&classes=4&size=12";
+  const std::string specification = "synthetic:images,examples=4400,test-examples=1000,classes=4,size=12";
   const auto data = datasets::open_dataset(specification, datasets::Split::kTrain).value();
   const auto eval_data = datasets::open_dataset(specification, datasets::Split::kTest).value();
   std::vector<tools::VirtualEdge> edges;
@@ -85,7 +85,7 @@ TEST_SUITE("robustness") {
       MESSAGE("fedavg, " << name << ": " << spoiled);
       CHECK(spoiled < undisturbed - 0.2);
       for (const std::string strategy :
-           {"median", "trimmed-mean?fraction=0.2", "krum?f=2", "multi-krum?f=2", "bulyan?f=2"}) {
+           {"median", "trimmed-mean:fraction=0.2", "krum:f=2", "multi-krum:f=2", "bulyan:f=2"}) {
         CAPTURE(strategy);
         const double robust = accuracy(strategy, attack);
         MESSAGE(strategy << ", " << name << ": " << robust);

@@ -224,7 +224,7 @@ TEST_SUITE("schedules") {
   }
 
   TEST_CASE("fedprox and scaffold in a whole run equal their definitions, to rounding") {
-    for (const std::string strategy : {"fedprox?mu=0.5", "scaffold"}) {
+    for (const std::string strategy : {"fedprox:mu=0.5", "scaffold"}) {
       CAPTURE(strategy);
       auto options = with_strategy(options_for("federated"), strategy);
       options.plan.optimizer = {.learning_rate = 0.05};
@@ -239,7 +239,7 @@ TEST_SUITE("schedules") {
 
   TEST_CASE("splitfed-v1 equals federated, bit for bit: every optimiser, cut and several epochs") {
     for (const auto& [name, optimizer] : kOptimizers) {
-      for (const std::string model : {"cnn", "resnet18?norm=batch&width=8"}) {
+      for (const std::string model : {"cnn", "resnet18:norm=batch,width=8"}) {
         auto options = options_for("federated", model);
         options.plan.optimizer = optimizer;
         options.plan.rounds = 3;
@@ -259,10 +259,10 @@ TEST_SUITE("schedules") {
   TEST_CASE("splitfed-v1 equals federated under every strategy") {
     const std::vector<int> examples = {40, 12, 25, 31, 18, 22, 9};
     for (const std::string strategy :
-         {"fedprox?mu=0.1", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "median",
-          "trimmed-mean?fraction=0.2", "krum?f=1", "multi-krum?f=1", "bulyan?f=1"}) {
+         {"fedprox:mu=0.1", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fednova", "scaffold", "median",
+          "trimmed-mean:fraction=0.2", "krum:f=1", "multi-krum:f=1", "bulyan:f=1"}) {
       CAPTURE(strategy);
-      auto options = with_strategy(options_for("federated", "mlp?hidden=32-16", 1, 7), strategy);
+      auto options = with_strategy(options_for("federated", "mlp:hidden=32-16", 1, 7), strategy);
       options.plan.optimizer = {.learning_rate = 0.05};
       options.plan.rounds = 3;
       const NamedTensors expected = run(options, examples);
@@ -278,7 +278,7 @@ TEST_SUITE("schedules") {
     for (const BatchNormMode mode :
          {BatchNormMode::kAverage, BatchNormMode::kLocal, BatchNormMode::kFreeze}) {
       CAPTURE(static_cast<int>(mode));
-      auto options = options_for("federated", "resnet18?norm=batch&width=8", 3);
+      auto options = options_for("federated", "resnet18:norm=batch,width=8", 3);
       options.plan.batch_norm = mode;
       results[mode] = run(options, kUnequal);
       options.plan.algorithm = Algorithm::kSplitFedV1;
@@ -287,7 +287,7 @@ TEST_SUITE("schedules") {
     }
     CHECK(largest_difference(results[BatchNormMode::kAverage], results[BatchNormMode::kLocal]) > 1e-4);
     // What is frozen stays what it was.
-    const auto untouched = options_for("federated", "resnet18?norm=batch&width=8", 3);
+    const auto untouched = options_for("federated", "resnet18:norm=batch,width=8", 3);
     const ModelPart initial = whole_model(untouched);
     for (const NamedTensor& entry : initial.batch_norm_state()) {
       CAPTURE(entry.name);
@@ -300,7 +300,7 @@ TEST_SUITE("schedules") {
       for (const BatchNormMode mode : {BatchNormMode::kAverage, BatchNormMode::kLocal}) {
         CAPTURE(name);
         CAPTURE(static_cast<int>(mode));
-        auto options = options_for("federated", "resnet18?norm=batch&width=8", 3);
+        auto options = options_for("federated", "resnet18:norm=batch,width=8", 3);
         options.plan.optimizer = optimizer;
         options.plan.batch_norm = mode;
         options.plan.rounds = 5;
@@ -351,7 +351,7 @@ TEST_SUITE("schedules") {
     };
     for (const auto& [algorithm, examples] : {Case{"parallel", {40}}, Case{"relay", kUnequal},
                                               Case{"splitfed-v1", kUnequal}, Case{"splitfed-v2", {40}}}) {
-      for (const std::string model : {"cnn", "resnet18?norm=batch&width=8"}) {
+      for (const std::string model : {"cnn", "resnet18:norm=batch,width=8"}) {
         CAPTURE(algorithm);
         CAPTURE(model);
         auto options = options_for(algorithm, model, 1, static_cast<int>(examples.size()));
@@ -470,7 +470,7 @@ TEST_SUITE("schedules") {
   }
 
   TEST_CASE("fedbuff in planned order equals its definition, to rounding, and itself to the bit") {
-    auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2&eta=0.5");
+    auto options = with_strategy(options_for("federated"), "fedbuff:buffer=2,eta=0.5");
     options.update_order = aggregator::UpdateOrder::kPlanned;
     options.local_epochs = 1;
     options.plan.rounds = 5;
@@ -529,7 +529,7 @@ TEST_SUITE("schedules") {
   TEST_CASE("fedbuff: a cosine over the run spans the steps that each device is expected to make") {
     // 3, 1 and 2 steps an update; in the time of 6 steps the devices send 2, 6 and 3 of the 10 updates.
     for (const auto order : {aggregator::UpdateOrder::kPlanned, aggregator::UpdateOrder::kArrival}) {
-      auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2");
+      auto options = with_strategy(options_for("federated"), "fedbuff:buffer=2");
       options.update_order = order;
       options.local_epochs = 1;
       options.plan.rounds = 5;
@@ -552,7 +552,7 @@ TEST_SUITE("schedules") {
   }
 
   TEST_CASE("fedbuff as updates arrive completes with every client") {
-    auto options = with_strategy(options_for("federated"), "fedbuff?buffer=2");
+    auto options = with_strategy(options_for("federated"), "fedbuff:buffer=2");
     options.plan.rounds = 5;
     RecordingObserver observer;
     (void)run(options, kUnequal, {.workers = 2, .arrival_seed = 1}, &observer);

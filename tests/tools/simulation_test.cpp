@@ -17,7 +17,7 @@ namespace {
 
 std::shared_ptr<const Dataset> images(const std::string& parameters,
                                       datasets::Split split = datasets::Split::kTrain) {
-  return datasets::open_dataset("synthetic:images?classes=4&size=8&" + parameters, split).value();
+  return datasets::open_dataset("synthetic:images,classes=4,size=8," + parameters, split).value();
 }
 
 std::vector<tools::VirtualEdge> four_edges(int examples = 64) {
@@ -157,7 +157,7 @@ TEST_SUITE("tools/simulation") {
     testing::RecordingObserver observer;
     auto edges = four_edges();
     edges[3].dataset =
-        datasets::open_dataset("synthetic:images?classes=4&size=12&examples=64", datasets::Split::kTrain)
+        datasets::open_dataset("synthetic:images,classes=4,size=12,examples=64", datasets::Split::kTrain)
             .value();
     auto options = options_for(3);
     tools::Simulation simulation(options, observer, nullptr, {}, std::move(edges), {});

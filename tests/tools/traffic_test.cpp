@@ -108,7 +108,7 @@ TEST_SUITE("tools/traffic") {
       for (const std::string algorithm : {"parallel", "splitfed-v1", "splitfed-v2", "relay"}) {
         CAPTURE(head);
         CAPTURE(algorithm);
-        auto options = base_options("mlp?hidden=8-8", 1, 2);
+        auto options = base_options("mlp:hidden=8-8", 1, 2);
         options.plan.algorithm = find_algorithm(algorithm).value();
         options.plan.num_classes = MarkedDataset::kClasses;
         options.plan.augment = "";

@@ -95,7 +95,7 @@ bool everybody_finished(SessionNetwork& network) {
 aggregator::SessionOptions fedbuff_options(
     aggregator::UpdateOrder order = aggregator::UpdateOrder::kPlanned) {
   auto options = flow_options(kFederated);
-  options.strategy = "fedbuff?buffer=2";
+  options.strategy = "fedbuff:buffer=2";
   options.update_order = order;
   return options;
 }
@@ -215,7 +215,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
     for (const int head : {0, 1}) {
       CAPTURE(head);
       auto options = one_round({"splitfed-v1", "splitfed-v1", head});
-      options.plan.model = "resnet18?norm=batch&width=8";
+      options.plan.model = "resnet18:norm=batch,width=8";
       options.plan.batch_norm = BatchNormMode::kLocal;
       SessionNetwork network(options);
       add_clients(network, kExamples, kHeldOut);
@@ -406,7 +406,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
     for (const auto rule : {aggregator::StragglerRule::kDrop, aggregator::StragglerRule::kWait}) {
       CAPTURE(static_cast<int>(rule));
       auto options = fedbuff_options();
-      options.plan.model = "resnet18?norm=batch&width=8";
+      options.plan.model = "resnet18:norm=batch,width=8";
       options.plan.batch_norm = BatchNormMode::kLocal;
       options.stragglers = rule;
       std::optional<std::vector<double>> losses;
@@ -432,7 +432,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
 
   TEST_CASE("fedbuff with local batch norm: who never finishes its training is given up too") {
     auto options = fedbuff_options();
-    options.plan.model = "resnet18?norm=batch&width=8";
+    options.plan.model = "resnet18:norm=batch,width=8";
     options.plan.batch_norm = BatchNormMode::kLocal;
     SessionNetwork network(options);
     add_clients(network, {24, 40, 56}, {20, 20, 20});
@@ -453,7 +453,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
     for (const bool dies : {true, false}) {
       CAPTURE(dies);
       auto options = fedbuff_options();
-      options.plan.model = "resnet18?norm=batch&width=8";
+      options.plan.model = "resnet18:norm=batch,width=8";
       options.plan.batch_norm = BatchNormMode::kLocal;
       SessionNetwork network(options);
       add_clients(network, {24, 40, 400}, {20, 20, 20});  // the last one is far from done
@@ -525,7 +525,7 @@ TEST_SUITE("aggregator/evaluation/held_out_evaluation") {
 
   TEST_CASE("fedbuff: the last merge in the middle of what a deadline sets going is the last") {
     auto options = fedbuff_options();
-    options.strategy = "fedbuff?buffer=1";
+    options.strategy = "fedbuff:buffer=1";
     options.plan.rounds = 1;
     options.client_timeout = std::chrono::hours(5);
     SessionNetwork network(options);

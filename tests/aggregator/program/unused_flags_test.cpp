@@ -47,8 +47,8 @@ TEST_SUITE("aggregator/program/unused_flags") {
          "--window 4 does nothing with --algorithm federated: no step crosses the network, the whole model "
          "is "
          "on the device; leave it out or choose another algorithm"},
-        {[](auto& flags) { flags.auxiliary_head = "mlp?hidden=8"; },
-         "--auxiliary-head mlp?hidden=8 does nothing with --edge-objective end-to-end: the front learns on "
+        {[](auto& flags) { flags.auxiliary_head = "mlp:hidden=8"; },
+         "--auxiliary-head mlp:hidden=8 does nothing with --edge-objective end-to-end: the front learns on "
          "the "
          "tail's gradient; leave it out or choose local or aligned"},
         {[](auto& flags) {
@@ -76,7 +76,7 @@ TEST_SUITE("aggregator/program/unused_flags") {
          "the "
          "order of names; leave it out or choose fedbuff"},
         {[](auto& flags) {
-           federated(flags, "krum?f=2");
+           federated(flags, "krum:f=2");
            flags.min_clients = 3;
          },
          "--min-clients 3 is below what --strategy krum needs, the updates of 7 clients in a round; leave it "
@@ -143,7 +143,7 @@ TEST_SUITE("aggregator/program/unused_flags") {
         [](auto& flags) { flags.window = 4; },
         [](auto& flags) {
           flags.edge_objective = "local";
-          flags.auxiliary_head = "mlp?hidden=8";
+          flags.auxiliary_head = "mlp:hidden=8";
           flags.window = 2;
           flags.tail_interval = 3;
         },
@@ -161,10 +161,10 @@ TEST_SUITE("aggregator/program/unused_flags") {
           flags.step_deadline = 5;
         },
         [](auto& flags) {
-          federated(flags, "krum?f=2");
+          federated(flags, "krum:f=2");
           flags.min_clients = 7;
         },
-        [](auto& flags) { federated(flags, "krum?f=2"); },
+        [](auto& flags) { federated(flags, "krum:f=2"); },
         [](auto& flags) { flags.momentum = 0.9; },
         [](auto& flags) { flags.local_epochs = 2; },
         [](auto& flags) {

@@ -76,12 +76,12 @@ TEST_SUITE("aggregator/rounds/divergence") {
   }
 
   TEST_CASE("the rates that can be lowered are named") {
-    SessionOptions options = options_of("fedadam?eta=5");
+    SessionOptions options = options_of("fedadam:eta=5");
     options.plan.objective = EdgeObjective::kAligned;
     options.alignment.learning_rate = 7;
     CHECK(
         Divergence(options).error("x").message ==
-        "the training diverges: x; lower --learning-rate (now 1000), or eta of --strategy fedadam?eta=5, or "
+        "the training diverges: x; lower --learning-rate (now 1000), or eta of --strategy fedadam:eta=5, or "
         "--align-learning-rate (now 7)");
   }
 

@@ -32,7 +32,7 @@ class Bench {
       int clients = 2, const std::function<void(SessionOptions&)>& change = [](SessionOptions&) {},
       Prepared expected = Prepared::kYes, std::optional<InitialWeights> initial_weights = std::nullopt) {
     SessionOptions options;
-    options.plan.model = "mlp?hidden=8";
+    options.plan.model = "mlp:hidden=8";
     options.plan.cut = 1;
     options.plan.rounds = 2;
     options.clients = clients;
@@ -547,7 +547,7 @@ TEST_SUITE("aggregator/session/aggregator_session") {
 
   TEST_CASE(
       "a device whose announced class count makes a layer too large is refused, and does not end the run") {
-    Bench bench(2, [](SessionOptions& options) { options.plan.model = "mlp?hidden=65536"; });
+    Bench bench(2, [](SessionOptions& options) { options.plan.model = "mlp:hidden=65536"; });
     bench.receive(9, {"mallory"}, {.body = wire::Hello{"test", 1, {{1, 4, 4}, 65'536, 16}}});
     REQUIRE(bench.last<wire::Refuse>(9).has_value());
     CHECK(bench.last<wire::Refuse>(9)->second.reason.find("block fc2 would hold 65536 x 65536 weights") !=
@@ -627,7 +627,7 @@ TEST_SUITE("aggregator/session/aggregator_session") {
   }
 
   TEST_CASE("weights to start from decide the class count, and the run ends when they do not fit the data") {
-    const auto weights = define_model("mlp?hidden=8", {1, 4, 4}, 6)->build(1).state();
+    const auto weights = define_model("mlp:hidden=8", {1, 4, 4}, 6)->build(1).state();
     for (const int64_t side : {4, 5}) {
       Bench bench(
           1, [](SessionOptions&) {}, Bench::Prepared::kYes,

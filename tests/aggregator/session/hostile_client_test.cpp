@@ -249,7 +249,7 @@ class HostileMessages {
 
 SessionOptions tiny_options() {
   SessionOptions options;
-  options.plan.model = "mlp?hidden=8";
+  options.plan.model = "mlp:hidden=8";
   options.plan.cut = 1;
   options.plan.optimizer.learning_rate = 1e-3;
   options.clients = 1;

@@ -12,8 +12,8 @@ using namespace tandem::aggregator;
 namespace {
 
 std::shared_ptr<const Dataset> data_of(int classes, int size = 8) {
-  return datasets::open_dataset("synthetic:images?examples=20&test-examples=20&classes=" +
-                                    std::to_string(classes) + "&size=" + std::to_string(size),
+  return datasets::open_dataset("synthetic:images,examples=20,test-examples=20,classes=" +
+                                    std::to_string(classes) + ",size=" + std::to_string(size),
                                 datasets::Split::kTest)
       .value();
 }

@@ -8,7 +8,7 @@ using namespace tandem::aggregator::testing;
 
 TEST_SUITE("aggregator/strategies/fedavg") {
   TEST_CASE("the mean is weighted by examples") {
-    for (const char* specification : {"fedavg", "fedprox?mu=0.1"}) {
+    for (const char* specification : {"fedavg", "fedprox:mu=0.1"}) {
       CAPTURE(specification);
       const auto strategy = make(specification);
       const auto result =

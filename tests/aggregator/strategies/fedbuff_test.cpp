@@ -22,7 +22,7 @@ TEST_SUITE("aggregator/strategies/fedbuff") {
     // a: s = 1/2, D = 1; b started from the global weights: s = 1, D = 2.
     const std::vector<ClientUpdate> updates = {stale("a", 9, 8, 3), update("b", weights({12}))};
     CHECK(error_of(merged(*make("fedbuff"), weights({10}), updates)[0].tensor, {10 + 2.5 / 2}) < 1e-6);
-    CHECK(error_of(merged(*make("fedbuff?eta=2"), weights({10}), updates)[0].tensor, {12.5}) < 1e-6);
+    CHECK(error_of(merged(*make("fedbuff:eta=2"), weights({10}), updates)[0].tensor, {12.5}) < 1e-6);
   }
 
   TEST_CASE("one client may be in the buffer twice") {

@@ -300,7 +300,7 @@ TEST_SUITE("aggregator/strategies/properties") {
   }
 
   TEST_CASE("a result beyond its dtype is refused and leaves the state alone") {
-    for (const char* specification : {"fedavgm?eta=2", "scaffold?eta=2", "fedbuff?eta=2"}) {
+    for (const char* specification : {"fedavgm:eta=2", "scaffold:eta=2", "fedbuff:eta=2"}) {
       CAPTURE(specification);
       const auto strategy = make(specification);
       (void)merged(*strategy, weights({0}), scalars({1}));

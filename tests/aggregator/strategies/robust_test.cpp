@@ -81,17 +81,17 @@ TEST_SUITE("aggregator/strategies/robust") {
   }
 
   TEST_CASE("the trimmed mean drops the floor of its fraction at either end") {
-    CHECK(merged_scalar("trimmed-mean?fraction=0.25", {100, .5, 2, 1}) == 1.5);
-    CHECK(merged_scalar("trimmed-mean?fraction=0.25", {0, 3, 9}) == 4);
-    CHECK(merged_scalar("trimmed-mean?fraction=0.4", {-50, 1, 2, 6, 90}) == 2);
-    CHECK(merged_scalar("trimmed-mean?fraction=0.49", {3}) == 3);
+    CHECK(merged_scalar("trimmed-mean:fraction=0.25", {100, .5, 2, 1}) == 1.5);
+    CHECK(merged_scalar("trimmed-mean:fraction=0.25", {0, 3, 9}) == 4);
+    CHECK(merged_scalar("trimmed-mean:fraction=0.4", {-50, 1, 2, 6, 90}) == 2);
+    CHECK(merged_scalar("trimmed-mean:fraction=0.49", {3}) == 3);
     // 0.29 * 100 is 28.999999999999996 in double: all 29 values that are far out must go.
     std::vector<ClientUpdate> updates;
     for (int i = 0; i < 100; ++i) {
       updates.push_back(
           update(std::string("c").append(std::to_string(100 + i)), weights({i < 29 ? -1e6 : double(i)})));
     }
-    const auto result = merged(*make("trimmed-mean?fraction=0.29"), weights({0}), updates);
+    const auto result = merged(*make("trimmed-mean:fraction=0.29"), weights({0}), updates);
     CHECK(result[0].tensor.item<double>() == doctest::Approx(49.5).epsilon(1e-6));
   }
 
@@ -118,20 +118,20 @@ TEST_SUITE("aggregator/strategies/robust") {
     CHECK(merged_scalar("krum", values) == 1);
     CHECK(left_out_of("krum", values) == std::vector<ClientId>{{"a"}, {"c"}, {"d"}, {"e"}});
     // With f = 0 three neighbours: 1+9+20.25, 1+4+12.25, 2.25+4+9, 2.25+12.25+20.25.
-    CHECK(merged_scalar("krum?f=0", values) == 3);
+    CHECK(merged_scalar("krum:f=0", values) == 3);
   }
 
   TEST_CASE("Krum counts one neighbour at least") {
     // f = 0, n = 3: n-f-2 = 1.
-    CHECK(merged_scalar("krum?f=0", {0, 5, 6}) == 5);
+    CHECK(merged_scalar("krum:f=0", {0, 5, 6}) == 5);
   }
 
   TEST_CASE("Multi-Krum is the mean of the m best, n-f unless told") {
     const std::vector<double> values = {0, 1, 3, 4.5, 100};
-    CHECK(merged_scalar("multi-krum?f=1&m=2", values) == 2);
-    CHECK(merged_scalar("multi-krum?f=1", values) == 2.125);
-    CHECK(left_out_of("multi-krum?f=1", values) == std::vector<ClientId>{{"e"}});
-    CHECK(merged_scalar("multi-krum?f=1&m=1", values) == merged_scalar("krum", values));
+    CHECK(merged_scalar("multi-krum:f=1,m=2", values) == 2);
+    CHECK(merged_scalar("multi-krum:f=1", values) == 2.125);
+    CHECK(left_out_of("multi-krum:f=1", values) == std::vector<ClientId>{{"e"}});
+    CHECK(merged_scalar("multi-krum:f=1,m=1", values) == merged_scalar("krum", values));
   }
 
   TEST_CASE("ties go to the smaller client id, whatever the order of arrival") {
@@ -143,7 +143,7 @@ TEST_SUITE("aggregator/strategies/robust") {
   }
 
   TEST_CASE("Krum's distances run over all parameters, in double, without buffers and counters") {
-    const auto strategy = make("krum?f=0", {"running_mean"});
+    const auto strategy = make("krum:f=0", {"running_mean"});
     const NamedTensors global = {{"a", vec({0})},
                                  {"running_mean", vec({0})},
                                  {"b", at::zeros({70000})},
@@ -187,7 +187,7 @@ TEST_SUITE("aggregator/strategies/robust") {
           points.emplace_back(point.data_ptr<double>(), point.data_ptr<double>() + 6);
           updates.push_back(update(std::string(1, static_cast<char>('a' + k)), {{"w", point}}));
         }
-        const auto result = merged(*make(std::string("bulyan?f=") + std::to_string(f)),
+        const auto result = merged(*make(std::string("bulyan:f=") + std::to_string(f)),
                                    weights({0, 0, 0, 0, 0, 0}, at::kDouble), updates);
         CHECK(error_of(result[0].tensor, bulyan_by_definition(points, static_cast<size_t>(f))) < 1e-12);
       }
@@ -247,10 +247,10 @@ TEST_SUITE("aggregator/strategies/robust") {
       const char* message;
     };
     const Case cases[] = {
-        {"krum?f=2", 7, "krum needs at least 7 updates (2f+3, f=2), got 6"},
-        {"multi-krum?f=2&m=5", 7, "multi-krum needs at least 7 updates (2f+3, f=2), got 6"},
-        {"multi-krum?f=1&m=8", 9, "multi-krum needs at least 9 updates (m+f, m=8, f=1), got 8"},
-        {"bulyan?f=1", 7, "bulyan needs at least 7 updates (4f+3, f=1), got 6"},
+        {"krum:f=2", 7, "krum needs at least 7 updates (2f+3, f=2), got 6"},
+        {"multi-krum:f=2,m=5", 7, "multi-krum needs at least 7 updates (2f+3, f=2), got 6"},
+        {"multi-krum:f=1,m=8", 9, "multi-krum needs at least 9 updates (m+f, m=8, f=1), got 8"},
+        {"bulyan:f=1", 7, "bulyan needs at least 7 updates (4f+3, f=1), got 6"},
         {"median", 1, "median needs at least 1 update, got 0"},
         {"trimmed-mean", 1, "trimmed-mean needs at least 1 update, got 0"},
     };

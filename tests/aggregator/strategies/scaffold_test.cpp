@@ -19,7 +19,7 @@ ClientUpdate controlled(const std::string& client, const std::vector<double>& va
 
 TEST_SUITE("aggregator/strategies/scaffold") {
   TEST_CASE("weights move by the unweighted mean change, the control by 1/N of the sum") {
-    const auto strategy = make("scaffold?eta=0.5");
+    const auto strategy = make("scaffold:eta=0.5");
     strategy->set_population(10);
     CHECK(strategy->control().empty());
     // b's control did not change.

@@ -74,7 +74,7 @@ double relative_error(const ModelPart& head, ModelPart tail, const std::vector<S
 
 TEST_SUITE("aggregator/tail/auxiliary_alignment") {
   TEST_CASE("a linear head matches a linear tail to nearly no error") {
-    const Problem problem = make_problem("mlp?hidden=8", {12}, 1);
+    const Problem problem = make_problem("mlp:hidden=8", {12}, 1);
     const ModelPart head = make_head(problem, "linear");
     const auto report =
         align_auxiliary_head(head, problem.tail, problem.smashed, {.epochs = 150, .learning_rate = 0.02});
@@ -85,7 +85,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
 
   TEST_CASE("the error of every kind of head falls clearly on images") {
     const Problem problem = make_problem("lenet5", {1, 12, 12}, 1);
-    for (const std::string specification : {"linear", "mlp?hidden=32", "conv?channels=16"}) {
+    for (const std::string specification : {"linear", "mlp:hidden=32", "conv:channels=16"}) {
       CAPTURE(specification);
       const ModelPart head = make_head(problem, specification);
       const auto report =
@@ -99,10 +99,10 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
 
   TEST_CASE("the errors reported are the definition's, example by example") {
     for (const auto& [model, input] : {std::pair<std::string, std::vector<int64_t>>{"lenet5", {1, 12, 12}},
-                                       {"resnet18?width=4", {1, 8, 8}}}) {
+                                       {"resnet18:width=4", {1, 8, 8}}}) {
       CAPTURE(model);
       const Problem problem = make_problem(model, input, 1, 2);
-      const ModelPart head = make_head(problem, "mlp?hidden=8");
+      const ModelPart head = make_head(problem, "mlp:hidden=8");
       const double before = relative_error(head, problem.tail.clone(), problem.smashed);
       const auto report = align_auxiliary_head(head, problem.tail, problem.smashed,
                                                {.epochs = 1, .batch_size = 7, .learning_rate = 1e-2});
@@ -114,7 +114,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
   }
 
   TEST_CASE("one full-batch step is Adam's on the objective's numerical gradient") {
-    const Problem problem = make_problem("mlp?hidden=5", {6}, 1, 1);
+    const Problem problem = make_problem("mlp:hidden=5", {6}, 1, 1);
     const ModelPart head = make_head(problem, "linear");
     const ModelPart moved = head.clone();
     const double rate = 1e-3;
@@ -151,7 +151,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
     ModelPart tail = problem.tail.clone();
     tail.set_training(false);
     const at::Tensor target = gradient(z, tail.forward(z)).detach();
-    const ModelPart head = make_head(problem, "conv?channels=4");
+    const ModelPart head = make_head(problem, "conv:channels=4");
     const ModelPart moved = head.clone();
     const double rate = 1e-3;
     (void)align_auxiliary_head(moved, problem.tail, problem.smashed, {.epochs = 1, .learning_rate = rate});
@@ -172,7 +172,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
   }
 
   TEST_CASE("the tail keeps its weights, statistics and gradients, and is left in training mode") {
-    Problem problem = make_problem("resnet18?width=4", {1, 8, 8}, 2, 2);
+    Problem problem = make_problem("resnet18:width=4", {1, 8, 8}, 2, 2);
     const at::Tensor z = problem.smashed[0].activations;
     torch::cross_entropy_loss(problem.tail.forward(z), problem.smashed[0].labels).backward();
     const auto gradients = [&] {
@@ -196,7 +196,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
   TEST_CASE("the same seed gives the same head, bit for bit, and another seed another one") {
     const Problem problem = make_problem("lenet5", {1, 12, 12}, 1, 3);
     const auto aligned = [&](uint64_t seed) {
-      const ModelPart head = make_head(problem, "conv?channels=4");
+      const ModelPart head = make_head(problem, "conv:channels=4");
       const torch::NoGradGuard no_grad;  // the caller's mode does not matter
       (void)align_auxiliary_head(head, problem.tail, problem.smashed,
                                  {.epochs = 2, .batch_size = 16, .seed = seed});
@@ -213,7 +213,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
     // The same functions of activations a power of two larger: every gradient at the cut is that much
     // smaller.
     const double factor = 1024;
-    const Problem problem = make_problem("mlp?hidden=8", {12}, 1, 2);
+    const Problem problem = make_problem("mlp:hidden=8", {12}, 1, 2);
     Problem scaled{problem.tail.clone(), problem.activation_shape, problem.smashed};
     const torch::NoGradGuard no_grad;
     for (SmashedBatch& batch : scaled.smashed) batch.activations = batch.activations * factor;
@@ -226,7 +226,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
   }
 
   TEST_CASE("a tail whose gradients are not finite leaves the head as it was") {
-    const Problem problem = make_problem("mlp?hidden=8", {12}, 1, 2);
+    const Problem problem = make_problem("mlp:hidden=8", {12}, 1, 2);
     problem.tail.parameters()[0].tensor.detach().fill_(std::numeric_limits<float>::quiet_NaN());
     const ModelPart head = make_head(problem, "linear");
     const NamedTensors before = snapshot(head.state());
@@ -237,7 +237,7 @@ TEST_SUITE("aggregator/tail/auxiliary_alignment") {
   }
 
   TEST_CASE("misuse throws and says what") {
-    const Problem problem = make_problem("mlp?hidden=8", {12}, 1, 1);
+    const Problem problem = make_problem("mlp:hidden=8", {12}, 1, 1);
     const ModelPart head = make_head(problem, "linear");
     const auto align = [&](const std::vector<SmashedBatch>& smashed, AlignmentOptions options) {
       (void)align_auxiliary_head(head, problem.tail, smashed, options);

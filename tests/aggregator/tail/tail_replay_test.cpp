@@ -15,7 +15,7 @@ using namespace tandem::aggregator;
 namespace {
 
 ModelPart make_tail() {
-  const auto definition = define_model("mlp?hidden=8", {1, 4, 4}, 3);
+  const auto definition = define_model("mlp:hidden=8", {1, 4, 4}, 3);
   return definition->build(5, 1, definition->num_blocks());
 }
 
@@ -115,7 +115,7 @@ TEST_SUITE("aggregator/tail/tail_replay") {
   }
 
   TEST_CASE("no step has fewer examples than batch statistics need") {
-    const auto definition = define_model("resnet18?norm=batch&width=8", {1, 8, 8}, 3);
+    const auto definition = define_model("resnet18:norm=batch,width=8", {1, 8, 8}, 3);
     ModelPart tail = definition->build(5, 4, definition->num_blocks());
     TailTrainer trainer(tail, momentum_sgd());
     torch::manual_seed(1);

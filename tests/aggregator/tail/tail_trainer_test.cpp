@@ -9,7 +9,7 @@ using namespace tandem::aggregator;
 
 namespace {
 
-ModelPart make_tail(const std::string& model = "mlp?hidden=8") {
+ModelPart make_tail(const std::string& model = "mlp:hidden=8") {
   const auto definition = define_model(model, {1, 4, 4}, 3);
   return definition->build(5, 1, definition->num_blocks());
 }
@@ -80,7 +80,7 @@ TEST_SUITE("aggregator/tail/tail_trainer") {
   }
 
   TEST_CASE("a pass that is thrown away does not move batch-norm statistics") {
-    const auto definition = define_model("resnet18?norm=batch&width=8", {1, 8, 8}, 3);
+    const auto definition = define_model("resnet18:norm=batch,width=8", {1, 8, 8}, 3);
     ModelPart with = definition->build(5, 1, 10), without = definition->build(5, 1, 10);
     TailTrainer disturbed(with, sgd()), undisturbed(without, sgd());
     const auto images = [](const std::string& name, double scale) {
@@ -112,7 +112,7 @@ TEST_SUITE("aggregator/tail/tail_trainer") {
 
   TEST_CASE("the halves of a U-shaped step give what one step on the joined loss gives") {
     // The tail of a longer model whose head is a linear layer, which the clients have.
-    const auto definition = define_model("mlp?hidden=8-6", {1, 4, 4}, 3);
+    const auto definition = define_model("mlp:hidden=8-6", {1, 4, 4}, 3);
     ModelPart tail = definition->build(5, 1, 2), whole = definition->build(5, 1, 3);
     const ModelPart head = definition->build(5, 2, 3);
     TailTrainer trainer(tail, sgd());
@@ -139,7 +139,7 @@ TEST_SUITE("aggregator/tail/tail_trainer") {
   }
 
   TEST_CASE("a client whose output gradient is missing does not move a U-shaped tail") {
-    const auto definition = define_model("mlp?hidden=8-6", {1, 4, 4}, 3);
+    const auto definition = define_model("mlp:hidden=8-6", {1, 4, 4}, 3);
     ModelPart with = definition->build(5, 1, 2), without = definition->build(5, 1, 2);
     TailTrainer disturbed(with, sgd()), undisturbed(without, sgd());
     const auto ann = client("ann", 5, 1), bob = client("bob", 3, 2);

@@ -16,7 +16,7 @@ ModelPart build(const std::string& specification, int first, int last, uint64_t 
 
 /// Stem, a residual block with a strided 1x1 convolution beside it, and what is between.
 ModelPart build_resnet(uint64_t seed = 1) {
-  return build("resnet18?width=8", 0, 4, seed);
+  return build("resnet18:width=8", 0, 4, seed);
 }
 
 at::Tensor images(int64_t batch, uint64_t seed) {
@@ -66,7 +66,7 @@ TEST_SUITE("core/model/batch_norm") {
     CHECK(part.batch_norm_state()[4].name == "0.1.num_batches_tracked");
     CHECK(part.batch_norm_state()[0].tensor.is_same(part.parameters()[1].tensor));
     CHECK(part.slice(1, 2).batch_norm_state()[0].name == "1.0.bn1.weight");
-    CHECK(build("resnet18?width=8&norm=group", 0, 4).batch_norm_state().empty());
+    CHECK(build("resnet18:width=8,norm=group", 0, 4).batch_norm_state().empty());
     CHECK(build("cnn", 0, 4).batch_norm_state().empty());
   }
 
@@ -141,9 +141,9 @@ TEST_SUITE("core/model/batch_norm") {
   }
 
   TEST_CASE("freezing changes nothing where norm is by group") {
-    ModelPart part = build("resnet18?width=8&norm=group", 0, 4);
+    ModelPart part = build("resnet18:width=8,norm=group", 0, 4);
     part.freeze_batch_norm();
-    const ModelPart other = build("resnet18?width=8&norm=group", 0, 4);
+    const ModelPart other = build("resnet18:width=8,norm=group", 0, 4);
     for (const NamedTensor& entry : part.parameters()) CHECK(entry.tensor.requires_grad());
     CHECK(at::equal(part.forward(images(2, 1)), other.forward(images(2, 1))));
   }

@@ -58,16 +58,16 @@ NamedTensors gradients(const Case& tested, int64_t batch) {
 
 TEST_SUITE("core/model/gradients") {
   TEST_CASE("every model's gradients at its smallest sizes are those of another implementation") {
-    std::vector<Case> cases{{"mlp?hidden=1", {1}}, {"mlp?hidden=3-2", {1, 2, 2}}, {"cnn", {1, 4, 4}},
+    std::vector<Case> cases{{"mlp:hidden=1", {1}}, {"mlp:hidden=3-2", {1, 2, 2}}, {"cnn", {1, 4, 4}},
                             {"cnn", {3, 5, 4}},    {"lenet5", {1, 4, 4}},         {"lenet5", {3, 5, 7}}};
-    for (const char* model : {"resnet18?width=4", "resnet18?width=8", "resnet18?width=12&norm=group",
-                              "resnet18?width=16", "resnet18?width=20&norm=group"}) {
+    for (const char* model : {"resnet18:width=4", "resnet18:width=8", "resnet18:width=12,norm=group",
+                              "resnet18:width=16", "resnet18:width=20,norm=group"}) {
       cases.push_back({model, {1, 8, 8}});
       cases.push_back({model, {3, 9, 12}});
     }
     // So many pixels that a kernel shares out one image among its threads or passes.
-    cases.push_back({"resnet18?width=4", {1, 64, 64}});
-    cases.push_back({"resnet18?width=8&norm=group", {1, 64, 64}});
+    cases.push_back({"resnet18:width=4", {1, 64, 64}});
+    cases.push_back({"resnet18:width=8,norm=group", {1, 64, 64}});
     const int64_t batch = 3;
     for (const Case& tested : cases) {
       for (const int threads : {1, 2}) {

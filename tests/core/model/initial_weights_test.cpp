@@ -56,7 +56,7 @@ std::string error_of(const NamedTensors& layout, NamedTensors weights,
 
 TEST_SUITE("core/model/initial_weights") {
   TEST_CASE("tensors are taken by name, in whatever order they come") {
-    for (const char* model : {"mlp?hidden=16", "lenet5", "resnet18?width=16"}) {
+    for (const char* model : {"mlp:hidden=16", "lenet5", "resnet18:width=16"}) {
       CAPTURE(model);
       const NamedTensors layout = layout_of(model);
       const NamedTensors weights = weights_like(layout);
@@ -73,7 +73,7 @@ TEST_SUITE("core/model/initial_weights") {
   }
 
   TEST_CASE("other precisions become float32, and it is said") {
-    const NamedTensors layout = layout_of("mlp?hidden=16");
+    const NamedTensors layout = layout_of("mlp:hidden=16");
     const NamedTensors weights = weights_like(layout);
     for (const auto& [type, name] :
          {std::pair{at::kHalf, "float16"}, {at::kBFloat16, "bfloat16"}, {at::kDouble, "float64"}}) {
@@ -90,7 +90,7 @@ TEST_SUITE("core/model/initial_weights") {
   }
 
   TEST_CASE("batch norm's counters come as any whole numbers") {
-    const NamedTensors layout = layout_of("resnet18?width=16");
+    const NamedTensors layout = layout_of("resnet18:width=16");
     const NamedTensors weights = weights_like(layout);
     for (const at::ScalarType type : {at::kInt, at::kShort, at::kByte, at::kFloat, at::kHalf}) {
       NamedTensors stored = weights;
@@ -108,7 +108,7 @@ TEST_SUITE("core/model/initial_weights") {
   }
 
   TEST_CASE("a prefix before all names is taken off, and it is said") {
-    const NamedTensors layout = layout_of("mlp?hidden=16");
+    const NamedTensors layout = layout_of("mlp:hidden=16");
     const NamedTensors weights = weights_like(layout);
     for (const char* prefix : {"module.", "_orig_mod.", "_orig_mod.module.", "net.1."}) {
       NamedTensors stored = weights;
@@ -123,7 +123,7 @@ TEST_SUITE("core/model/initial_weights") {
   }
 
   TEST_CASE("everything that does not fit is listed at once, with the nearest names") {
-    const NamedTensors layout = layout_of("mlp?hidden=16");
+    const NamedTensors layout = layout_of("mlp:hidden=16");
     NamedTensors weights = weights_like(layout);
     weights[0].tensor = weights[0].tensor.t().contiguous();
     weights[1].tensor = at::zeros({17});
@@ -143,7 +143,7 @@ TEST_SUITE("core/model/initial_weights") {
   }
 
   TEST_CASE("long lists are cut short") {
-    const std::string error = error_of(layout_of("resnet18?width=16"), weights_like(layout_of("lenet5")));
+    const std::string error = error_of(layout_of("resnet18:width=16"), weights_like(layout_of("lenet5")));
     CHECK(error.starts_with("the file lacks "));
     CHECK(error.find(" more; the model has no ") != std::string::npos);
     CHECK(error.size() < 800);
@@ -163,7 +163,7 @@ TEST_SUITE("core/model/initial_weights") {
   }
 
   TEST_CASE("values that are not finite are refused with every tensor that holds one") {
-    const NamedTensors layout = layout_of("mlp?hidden=16");
+    const NamedTensors layout = layout_of("mlp:hidden=16");
     NamedTensors weights = weights_like(layout);
     weights[1].tensor[3] = std::numeric_limits<float>::quiet_NaN();
     weights[3].tensor = at::full({10}, 1e300, at::kDouble);

@@ -107,8 +107,8 @@ TEST_SUITE("core/model/model") {
         {"cnn", {{1, 8, 8}, {1, 28, 28}, {3, 32, 32}, {1, 4, 4}}},
         {"lenet5", {{1, 8, 8}, {1, 28, 28}, {3, 32, 32}}},
         {"mlp", {{20}, {1, 8, 8}, {3, 32, 32}}},
-        {"resnet18?width=8&norm=batch", {{1, 8, 8}, {1, 28, 28}, {3, 32, 32}}},
-        {"resnet18?width=8&norm=group", {{1, 8, 8}, {1, 28, 28}, {3, 32, 32}}},
+        {"resnet18:width=8,norm=batch", {{1, 8, 8}, {1, 28, 28}, {3, 32, 32}}},
+        {"resnet18:width=8,norm=group", {{1, 8, 8}, {1, 28, 28}, {3, 32, 32}}},
     };
     for (const Case& c : cases) {
       for (const Shape& shape : c.inputs) {
@@ -134,7 +134,7 @@ TEST_SUITE("core/model/model") {
   }
 
   TEST_CASE("a block's weights depend on the seed and its number only") {
-    const ModelDefinition definition = define("resnet18?width=8", {3, 32, 32});
+    const ModelDefinition definition = define("resnet18:width=8", {3, 32, 32});
     torch::manual_seed(1);
     const ModelPart whole = definition.build(42);
     torch::manual_seed(2);
@@ -178,7 +178,7 @@ TEST_SUITE("core/model/model") {
     CHECK(linear.abs().max().item<double>() > 0.999 / 56.0);
     CHECK(linear.std().item<double>() == doctest::Approx(1.0 / (56.0 * std::sqrt(3.0))).epsilon(0.01));
 
-    const ModelPart stem = define("resnet18?width=8", {3, 32, 32}).build(42, 0, 1);
+    const ModelPart stem = define("resnet18:width=8", {3, 32, 32}).build(42, 0, 1);
     CHECK(at::equal(stem.state()[1].tensor, torch::ones({8})));
     CHECK(at::equal(stem.state()[2].tensor, torch::zeros({8})));
   }
@@ -192,7 +192,7 @@ TEST_SUITE("core/model/model") {
     activations.sum().backward();
     CHECK(cnn.state()[0].tensor.grad().strides().vec() == Shape{9, 1, 3, 1});
 
-    const ModelPart resnet = define("resnet18?width=8", {1, 8, 8}).build(1);
+    const ModelPart resnet = define("resnet18:width=8", {1, 8, 8}).build(1);
     for (const NamedTensor& entry : resnet.parameters()) {
       CAPTURE(entry.name);
       if (entry.tensor.dim() == 4) CHECK(has_channels_last_strides(entry.tensor));
@@ -210,7 +210,7 @@ TEST_SUITE("core/model/model") {
   }
 
   TEST_CASE("parameters require gradients and alias the model") {
-    const ModelPart model = define("mlp?hidden=4", {3}).build(1);
+    const ModelPart model = define("mlp:hidden=4", {3}).build(1);
     for (const NamedTensor& entry : model.parameters()) CHECK(entry.tensor.requires_grad());
     const at::Tensor x = torch::ones({1, 3});
     const torch::NoGradGuard no_grad;
@@ -244,7 +244,7 @@ TEST_SUITE("core/model/model") {
   }
 
   TEST_CASE("set_training switches batch norm between batch and running statistics") {
-    ModelPart stem = define("resnet18?width=8", {3, 32, 32}).build(1, 0, 1);
+    ModelPart stem = define("resnet18:width=8", {3, 32, 32}).build(1, 0, 1);
     const torch::NoGradGuard no_grad;
     const at::Tensor x = random_batch({3, 32, 32}, 4, 3);
     const auto counter = [&] { return stem.buffers()[2].tensor.item<int64_t>(); };
@@ -261,7 +261,7 @@ TEST_SUITE("core/model/model") {
   }
 
   TEST_CASE("load copies in place, whatever the memory format, and keeps the model's") {
-    const ModelDefinition definition = define("resnet18?width=8", {1, 8, 8});
+    const ModelDefinition definition = define("resnet18:width=8", {1, 8, 8});
     ModelPart model = definition.build(1);
     const NamedTensors aliases = model.state();
     NamedTensors other = snapshot(definition.build(2).state());
@@ -294,7 +294,7 @@ TEST_SUITE("core/model/model") {
   }
 
   TEST_CASE("clone shares nothing and computes the same; slice and handles share") {
-    for (const char* specification : {"cnn", "resnet18?width=8", "resnet18?width=8&norm=group"}) {
+    for (const char* specification : {"cnn", "resnet18:width=8", "resnet18:width=8,norm=group"}) {
       CAPTURE(specification);
       ModelPart model = define(specification, {1, 8, 8}).build(1);
       const at::Tensor x = random_batch({1, 8, 8}, 4, 3);

@@ -91,17 +91,17 @@ TEST_SUITE("core/model/model_zoo") {
     CHECK(resnet.block(9).name == "fc");
 
     CHECK(define("mlp", {4}).num_blocks() == 3);
-    CHECK(define("mlp?hidden=7", {4}).num_blocks() == 2);
-    CHECK(define("mlp?hidden=7-6-5", {4}).block(1).output_shape == Shape{6});
+    CHECK(define("mlp:hidden=7", {4}).num_blocks() == 2);
+    CHECK(define("mlp:hidden=7-6-5", {4}).block(1).output_shape == Shape{6});
   }
 
   TEST_CASE("every block's real output has the documented shape, for every supported image size") {
     const std::vector<std::string> specifications{"mlp",
-                                                  "mlp?hidden=16",
+                                                  "mlp:hidden=16",
                                                   "lenet5",
                                                   "cnn",
-                                                  "resnet18?norm=batch&width=8",
-                                                  "resnet18?norm=group&width=8"};
+                                                  "resnet18:norm=batch,width=8",
+                                                  "resnet18:norm=group,width=8"};
     const std::vector<Shape> shapes{{1, 8, 8}, {1, 28, 28}, {3, 32, 32}, {2, 9, 13}};
     const torch::NoGradGuard no_grad;
     for (const std::string& specification : specifications) {
@@ -128,18 +128,18 @@ TEST_SUITE("core/model/model_zoo") {
     CHECK(num_weights(define("mlp", {1, 28, 28}).build(1)) == 200'960 + 32'896 + 1'290);
     // CIFAR-style ResNet-18, ten classes.
     CHECK(num_weights(define("resnet18", {3, 32, 32}).build(1)) == 11'173'962);
-    CHECK(num_weights(define("resnet18?norm=group", {3, 32, 32}).build(1)) == 11'173'962);
+    CHECK(num_weights(define("resnet18:norm=group", {3, 32, 32}).build(1)) == 11'173'962);
   }
 
   TEST_CASE("state has the names and the order of PyTorch's state_dict") {
     CHECK(names(define("cnn", {1, 28, 28}).build(1).state()) ==
           std::vector<std::string>{"0.0.weight", "0.0.bias", "1.0.weight", "1.0.bias", "2.1.weight",
                                    "2.1.bias", "3.0.weight", "3.0.bias"});
-    CHECK(names(define("mlp?hidden=5", {3}).build(1).state()) ==
+    CHECK(names(define("mlp:hidden=5", {3}).build(1).state()) ==
           std::vector<std::string>{"0.0.weight", "0.0.bias", "1.0.weight", "1.0.bias"});
-    CHECK(names(define("mlp?hidden=5", {1, 8, 8}).build(1).parameters())[0] == "0.1.weight");
+    CHECK(names(define("mlp:hidden=5", {1, 8, 8}).build(1).parameters())[0] == "0.1.weight");
 
-    const ModelDefinition resnet = define("resnet18?width=8", {3, 32, 32});
+    const ModelDefinition resnet = define("resnet18:width=8", {3, 32, 32});
     CHECK(names(resnet.build(1, 3, 4).state()) == std::vector<std::string>{
                                                       "3.0.conv1.weight",
                                                       "3.0.bn1.weight",
@@ -163,7 +163,7 @@ TEST_SUITE("core/model/model_zoo") {
     CHECK(names(resnet.build(1, 0, 1).buffers()) ==
           std::vector<std::string>{"0.1.running_mean", "0.1.running_var", "0.1.num_batches_tracked"});
     CHECK(names(resnet.build(1, 9, 10).state()) == std::vector<std::string>{"9.2.weight", "9.2.bias"});
-    CHECK(names(define("resnet18?norm=group&width=8", {3, 32, 32}).build(1, 1, 2).state()) ==
+    CHECK(names(define("resnet18:norm=group,width=8", {3, 32, 32}).build(1, 1, 2).state()) ==
           std::vector<std::string>{"1.0.conv1.weight", "1.0.bn1.weight", "1.0.bn1.bias", "1.0.conv2.weight",
                                    "1.0.bn2.weight", "1.0.bn2.bias"});
   }
@@ -204,7 +204,7 @@ TEST_SUITE("core/model/model_zoo") {
 
   TEST_CASE("mlp flattens images in channel, row, column order") {
     const torch::NoGradGuard no_grad;
-    const ModelPart model = define("mlp?hidden=9", {3, 8, 8}).build(5);
+    const ModelPart model = define("mlp:hidden=9", {3, 8, 8}).build(5);
     const at::Tensor x = random_batch({3, 8, 8}, 4);
     const at::Tensor h =
         at::relu(at::linear(x.flatten(1), plain(model, "0.1.weight"), plain(model, "0.1.bias")));
@@ -217,7 +217,7 @@ TEST_SUITE("core/model/model_zoo") {
     for (const bool group : {false, true}) {
       CAPTURE(group);
       ModelPart block =
-          define(group ? "resnet18?norm=group&width=8" : "resnet18?width=8", {3, 32, 32}).build(5, 3, 4);
+          define(group ? "resnet18:norm=group,width=8" : "resnet18:width=8", {3, 32, 32}).build(5, 3, 4);
       block.set_training(false);
       // The defaults (mean 0, variance 1, weight 1, bias 0) would hide a norm that is left out.
       for (const NamedTensor& entry : block.state()) {
@@ -239,7 +239,7 @@ TEST_SUITE("core/model/model_zoo") {
 
   TEST_CASE("an unstrided basic block adds its input, and the head averages and classifies") {
     const torch::NoGradGuard no_grad;
-    const ModelDefinition definition = define("resnet18?norm=group&width=8", {3, 32, 32});
+    const ModelDefinition definition = define("resnet18:norm=group,width=8", {3, 32, 32});
     const ModelPart block = definition.build(5, 1, 2);
     const at::Tensor x = random_batch({8, 32, 32}, 2);
     at::Tensor y = at::conv2d(x, plain(block, "1.0.conv1.weight"), {}, 1, 1);
@@ -255,38 +255,39 @@ TEST_SUITE("core/model/model_zoo") {
   }
 
   TEST_CASE("uses_batch_statistics is true exactly where batch norm is") {
-    const ModelDefinition batch = define("resnet18?width=8", {3, 32, 32});
+    const ModelDefinition batch = define("resnet18:width=8", {3, 32, 32});
     CHECK(batch.uses_batch_statistics(0, 10));
     CHECK(batch.uses_batch_statistics(8, 10));
     CHECK_FALSE(batch.uses_batch_statistics(9, 10));
-    CHECK_FALSE(define("resnet18?norm=group&width=8", {3, 32, 32}).uses_batch_statistics(0, 10));
+    CHECK_FALSE(define("resnet18:norm=group,width=8", {3, 32, 32}).uses_batch_statistics(0, 10));
     CHECK_FALSE(define("cnn", {1, 28, 28}).uses_batch_statistics(0, 4));
   }
 
   TEST_CASE("an unknown model or key is refused with the nearest known one") {
     CHECK(mistake("cnnn", {1, 28, 28}) ==
           "unknown model \"cnnn\", did you mean cnn? Known models: mlp, lenet5, cnn, resnet18");
-    CHECK(contains(mistake("qqqqqqqqqqq?a=b", {1, 28, 28}),
+    CHECK(contains(mistake("qqqqqqqqqqq:a=b", {1, 28, 28}),
                    "unknown model \"qqqqqqqqqqq\". Known models: mlp"));
-    CHECK(contains(mistake("file:cnn", {1, 28, 28}), "unknown model \"file:cnn\""));
-    const std::string key = mistake("resnet18?widht=8", {3, 32, 32});
+    CHECK(contains(mistake("file:cnn", {1, 28, 28}), "unknown model \"file\""));
+    const std::string key = mistake("resnet18:widht=8", {3, 32, 32});
     CHECK(contains(key, "widht"));
     CHECK(contains(key, "width"));
-    CHECK(contains(mistake("cnn?width=8", {1, 28, 28}), "width"));
+    CHECK(contains(mistake("cnn:width=8", {1, 28, 28}), "width"));
+    CHECK(mistake("mlp?hidden=64", {4}) == "\"mlp?hidden=64\": write mlp:hidden=64");
   }
 
   TEST_CASE("values out of their range are refused") {
-    CHECK(mistake("resnet18?norm=layer", {3, 32, 32}) ==
-          "resnet18?norm must be batch or group, got \"layer\"");
-    CHECK(mistake("resnet18?width=10", {3, 32, 32}) == "resnet18?width must be a multiple of 4, got 10");
-    CHECK(contains(mistake("resnet18?width=0", {3, 32, 32}), "resnet18?width"));
+    CHECK(mistake("resnet18:norm=layer", {3, 32, 32}) ==
+          "resnet18:norm must be batch or group, got \"layer\"");
+    CHECK(mistake("resnet18:width=10", {3, 32, 32}) == "resnet18:width must be a multiple of 4, got 10");
+    CHECK(contains(mistake("resnet18:width=0", {3, 32, 32}), "resnet18:width"));
     for (const char* hidden : {"", "0", "5-", "-5", "a", "5--5", "99999999"}) {
       CAPTURE(hidden);
-      CHECK(contains(mistake(std::string("mlp?hidden=") + hidden, {4}), "mlp?hidden"));
+      CHECK(contains(mistake(std::string("mlp:hidden=") + hidden, {4}), "mlp:hidden"));
     }
     std::string many = "1";
     for (int i = 0; i < 64; ++i) many += "-1";
-    CHECK(contains(mistake("mlp?hidden=" + many, {4}), "mlp?hidden must name at most 64 layers"));
+    CHECK(contains(mistake("mlp:hidden=" + many, {4}), "mlp:hidden must name at most 64 layers"));
     CHECK(mistake("mlp", {4}, 1) == "the number of classes must be 2..1000000, got 1");
   }
 
@@ -299,14 +300,14 @@ TEST_SUITE("core/model/model_zoo") {
     CHECK(mistake("mlp", {28, 28}) == "examples must have shape {C,H,W} or {F}, got 28x28");
     CHECK(mistake("mlp", {1, 0, 28}) == "each dimension of an example must be 1..65536, got shape 1x0x28");
     CHECK(contains(mistake("mlp", {65536, 65536, 65536}), "an example may hold at most 268435456 values"));
-    CHECK(mistake("mlp?hidden=65536", {65536}) ==
+    CHECK(mistake("mlp:hidden=65536", {65536}) ==
           "block fc1 would hold 65536 x 65536 weights, more than 1073741824");
   }
 
   TEST_CASE("the smallest images that are accepted do run") {
     const torch::NoGradGuard no_grad;
     for (const auto& [specification, side] :
-         std::vector<std::pair<std::string, int64_t>>{{"cnn", 4}, {"lenet5", 4}, {"resnet18?width=4", 8}}) {
+         std::vector<std::pair<std::string, int64_t>>{{"cnn", 4}, {"lenet5", 4}, {"resnet18:width=4", 8}}) {
       CAPTURE(specification);
       const ModelPart model = define(specification, {1, side, side}).build(1);
       CHECK(model.forward(random_batch({1, side, side}, 2)).sizes().vec() == Shape{2, 10});

@@ -317,11 +317,11 @@ TEST_SUITE("core/program/flags") {
     fs::create_directories(folder.path / "runs/a");
     Program program;
     const std::string run = (folder.path / "runs/./a/").string();
-    const std::string data = "idx:" + (folder.path / "runs/../data").string() + "?x=1";
+    const std::string data = "idx:" + (folder.path / "runs/../data").string() + ",x=1";
     CHECK(program.parse({"--run-dir", run.c_str(), "--data", data.c_str()}) == std::nullopt);
     const std::string text = program.flags.to_toml(program.run_dir);
     CHECK(text.find("run-dir = \".\"\n") != std::string::npos);
-    CHECK(text.find("data = \"idx:" + (folder.path / "data").string() + "?x=1\"\n") != std::string::npos);
+    CHECK(text.find("data = \"idx:" + (folder.path / "data").string() + ",x=1\"\n") != std::string::npos);
     fs::rename(folder.path / "runs", folder.path / "moved");
     std::ofstream(folder.path / "moved/a/config.toml") << text;
     Program again;
@@ -337,8 +337,9 @@ TEST_SUITE("core/program/flags") {
                                               "idx:" + (folder.path / "data/mnist").string()},
           {"idx:../x", "idx:" + (folder.path.parent_path() / "x").string()},
           {"idx:/data", "idx:/data"},
+          {"idx:a%2Cb,classes=3", "idx:" + (folder.path / "a%2Cb").string() + ",classes=3"},
           {"idx:", "idx:"},
-          {"synthetic:images?examples=6", "synthetic:images?examples=6"},
+          {"synthetic:images,examples=6", "synthetic:images,examples=6"},
           {"nonsense", "nonsense"}}) {
       const std::string file = folder.write("run.toml", "data = \"" + text + "\"\n");
       Program program;

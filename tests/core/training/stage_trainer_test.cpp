@@ -13,7 +13,7 @@ ModelPart make_front() {
   return define_model("cnn", {1, 8, 8}, 3)->build(5, 0, 1);
 }
 ModelPart make_batch_norm() {
-  return define_model("resnet18?width=8", {1, 8, 8}, 3)->build(5, 0, 1);
+  return define_model("resnet18:width=8", {1, 8, 8}, 3)->build(5, 0, 1);
 }
 StageTrainerOptions sgd(uint32_t window = 1) {
   return {.optimizer = {.optimizer = {.learning_rate = 0.1}}, .window = window};

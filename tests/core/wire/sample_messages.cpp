@@ -162,7 +162,7 @@ struct Comparison {
 
 TrainingPlan sample_plan() {
   TrainingPlan plan;
-  plan.model = "resnet18?norm=group";
+  plan.model = "resnet18:norm=group";
   plan.cut = 3;
   plan.head_blocks = 2;
   plan.input_shape = {3, 32, 32};
@@ -188,7 +188,7 @@ TrainingPlan sample_plan() {
   plan.window = 4;
   plan.objective = EdgeObjective::kAligned;
   plan.tail_interval = 5;
-  plan.auxiliary_head = "mlp?hidden=32";
+  plan.auxiliary_head = "mlp:hidden=32";
   plan.batch_norm = BatchNormMode::kLocal;
   plan.proximal_mu = 0.0078125;
   plan.control_variates = true;

@@ -22,7 +22,7 @@ class Bench {
  public:
   enum class HeldOut { kNothing, kEverything };
   explicit Bench(HeldOut held_out = HeldOut::kNothing, bool comes_back = false) {
-    dataset = datasets::open_dataset("synthetic:images?examples=20&classes=3&size=8", datasets::Split::kTrain)
+    dataset = datasets::open_dataset("synthetic:images,examples=20,classes=3,size=8", datasets::Split::kTrain)
                   .value();
     session = std::make_unique<EdgeSession>(
         EdgeSessionOptions{.instance = 11,

@@ -14,7 +14,7 @@ using namespace tandem::edge_client;
 namespace {
 
 std::shared_ptr<const Dataset> examples(int count) {
-  return datasets::open_dataset("synthetic:images?examples=" + std::to_string(count) + "&classes=3&size=8",
+  return datasets::open_dataset("synthetic:images,examples=" + std::to_string(count) + ",classes=3,size=8",
                                 datasets::Split::kTrain)
       .value();
 }

@@ -18,7 +18,7 @@ namespace {
 
 const Dataset& twenty_examples() {
   static const auto dataset =
-      datasets::open_dataset("synthetic:images?examples=20&classes=3&size=8", datasets::Split::kTrain)
+      datasets::open_dataset("synthetic:images,examples=20,classes=3,size=8", datasets::Split::kTrain)
           .value();
   return *dataset;
 }
