@@ -50,6 +50,7 @@ Result<std::unique_ptr<TailTrainer>> Tails::make_replica(const NamedTensors& own
     if (place == nullptr) return Error{ErrorCode::kShapeMismatch, "a tail has no tensor " + kept.name};
     const NamedTensors one{{kept.name, *place}};
     if (auto checked = check_same_layout(one, {kept}); !checked) return checked.error();
+    if (auto checked = check_finite({kept}); !checked) return checked.error();
     copy_values({kept}, one);
   }
   if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded) {
