@@ -4,7 +4,6 @@ it sends, or is sent, crosses the link twice."""
 import tempfile
 import unittest
 
-import at_once
 from processes import Fleet, ShapingProxy
 
 DEVICES = ["slow", "quick"]
@@ -54,8 +53,6 @@ class SlowLink(unittest.TestCase):
                                "2", "--batch-size", "128", "--rounds", "1")
         self.check(fleet, 1)
 
-
-load_tests = at_once.load_tests
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
