@@ -236,15 +236,19 @@ bool Round::waits_for(const TailEntry& entry) const {
   return participants_.at(entry.client).active && !lagging_.contains(entry.client);
 }
 
+bool Round::is_missing(const TailEntry& entry, bool all_lag) const {
+  // Where nobody else is left, those who lag are waited for.
+  const bool awaited = all_lag ? participants_.at(entry.client).active : waits_for(entry);
+  return awaited && !has(entry.client, entry.step);
+}
+
 std::vector<TailEntry> Round::missing(size_t lane) const {
   std::vector<TailEntry> entries;
   if (lane_done(lane)) return entries;
   const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
-  // Where nobody else is left, those who lag are waited for.
   const bool all_lag = only_laggards(lane);
   for (const TailEntry& entry : step) {
-    const bool awaited = all_lag ? participants_.at(entry.client).active : waits_for(entry);
-    if (awaited && !has(entry.client, entry.step)) entries.push_back(entry);
+    if (is_missing(entry, all_lag)) entries.push_back(entry);
   }
   return entries;
 }
@@ -253,10 +257,8 @@ bool Round::ready(size_t lane) const {
   if (lane_done(lane)) return false;
   const TailStep& step = lanes_[lane].steps[lanes_[lane].current];
   const bool all_lag = only_laggards(lane);
-  return std::all_of(step.begin(), step.end(), [&](const TailEntry& entry) {
-    const bool awaited = all_lag ? participants_.at(entry.client).active : waits_for(entry);
-    return !awaited || has(entry.client, entry.step);
-  });
+  return std::none_of(step.begin(), step.end(),
+                      [&](const TailEntry& entry) { return is_missing(entry, all_lag); });
 }
 
 std::vector<ClientId> Round::expected(size_t lane) const {

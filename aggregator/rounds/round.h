@@ -138,6 +138,9 @@ class Round {
   void forget(const ClientId& client, uint32_t step);
   void postpone(size_t lane, const ClientId& client);
   bool waits_for(const TailEntry& entry) const;
+  /// Whether the entry's activations are awaited and not here. `all_lag`: nobody but laggards is left in its
+  /// step.
+  bool is_missing(const TailEntry& entry, bool all_lag) const;
 
   RoundId id_;
   uint32_t steps_;

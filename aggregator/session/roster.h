@@ -90,7 +90,7 @@ class Roster {
   void depart(const ClientId& client, bool awaited = false);
   /// A member as a checkpoint has it.
   void restore(const ClientId& client, Member member);
-  /// Counts a member as present that `restore` brought.
+  /// A member that fell silent, or that `restore` brought, is heard again on its connection: it is present.
   void return_to_place(const ClientId& client);
 
   std::vector<ClientId> present() const;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -31,12 +30,8 @@ Tails::Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, Ba
 }
 
 NamedTensors Tails::own_state(const TailTrainer& replica) const {
-  std::set<std::string> merged;
-  for (const NamedTensor& entry : exchanged()) merged.insert(entry.name);
   NamedTensors state;
-  for (const NamedTensor& entry : replica.tail().state()) {
-    if (!merged.contains(entry.name)) state.push_back({kWeights + entry.name, entry.tensor});
-  }
+  if (batch_norm_ == BatchNormMode::kLocal) append(state, replica.tail().batch_norm_state(), kWeights);
   append(state, replica.optimizer().state(), kOptimizer);
   return state;
 }
@@ -44,15 +39,11 @@ NamedTensors Tails::own_state(const TailTrainer& replica) const {
 Result<std::unique_ptr<TailTrainer>> Tails::make_replica(const NamedTensors& own) const {
   auto replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
   if (own.empty()) return replica;
-  for (const NamedTensor& kept : without_prefix(own, kWeights)) {
-    const NamedTensors state = replica->tail().state();
-    const at::Tensor* place = find_tensor(state, kept.name);
-    if (place == nullptr) return Error{ErrorCode::kShapeMismatch, "a tail has no tensor " + kept.name};
-    const NamedTensors one{{kept.name, *place}};
-    if (auto checked = check_same_layout(one, {kept}); !checked) return checked.error();
-    if (auto checked = check_finite({kept}); !checked) return checked.error();
-    copy_values({kept}, one);
-  }
+  const NamedTensors kept = without_prefix(own, kWeights);
+  const NamedTensors places = named_like(kept, replica->tail().state());
+  if (auto checked = check_same_layout(places, kept); !checked) return checked.error();
+  if (auto checked = check_finite(kept); !checked) return checked.error();
+  copy_values(kept, places);
   if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded) {
     return loaded.error();
   }

@@ -127,8 +127,7 @@ class FieldWriter {
   void array(const char*, const std::vector<uint32_t>& values) { save_numbers(archive_, values); }
   /// At most `most` structs of at least `bytes_each` bytes.
   template <class Struct>
-  void list(const char* field, const std::vector<Struct>& values, uint64_t most, uint64_t bytes_each) {
-    (void)bytes_each;
+  void list(const char* field, const std::vector<Struct>& values, uint64_t most, uint64_t /*bytes_each*/) {
     save_length(archive_, values.size(), most, path(field));
     for (const Struct& value : values) archive_(value);
   }

@@ -28,15 +28,18 @@ DeviceTrainer::DeviceTrainer(DeviceModel model, DeviceTrainerOptions options)
       front_(model_.front,
              {.optimizer = options.optimizer, .compute = options.compute, .window = options.window}),
       head_(trainer_of(model_.head, options)),
-      auxiliary_(trainer_of(model_.auxiliary, options)) {}
+      auxiliary_(trainer_of(model_.auxiliary, options)),
+      stages_{{kFront, &front_}} {
+  if (head_) stages_.push_back({kHead, &*head_});
+  if (auxiliary_) stages_.push_back({kAuxiliary, &*auxiliary_});
+}
 
 Result<void> DeviceTrainer::begin_round(const NamedTensors& merged, const NamedTensors& control) {
   if (auto loaded = model_.load(merged); !loaded) return loaded;
-  if (auto begun = front_.begin_round(control); !begun) return begun;
-  if (head_) {
-    if (auto begun = head_->begin_round(control); !begun) return begun;
+  for (const auto& [prefix, stage] : stages_) {
+    if (auto begun = stage->begin_round(control); !begun) return begun;
   }
-  return auxiliary_ ? auxiliary_->begin_round(control) : Result<void>();
+  return {};
 }
 
 StageTrainer::LossStep DeviceTrainer::train_head(const at::Tensor& outputs, const at::Tensor& labels) {
@@ -55,45 +58,37 @@ DeviceTrainer::LocalStep DeviceTrainer::train_locally(const at::Tensor& inputs, 
 }
 
 NamedTensors DeviceTrainer::end_round() {
-  NamedTensors change = front_.end_round();
-  if (head_) append(change, head_->end_round());
-  if (auxiliary_) append(change, auxiliary_->end_round());
+  NamedTensors change;
+  for (const auto& [prefix, stage] : stages_) append(change, stage->end_round());
   return change;
 }
 
 NamedTensors DeviceTrainer::state() const {
   NamedTensors state;
-  append(state, front_.state(), kFront);
-  if (head_) append(state, head_->state(), kHead);
-  if (auxiliary_) append(state, auxiliary_->state(), kAuxiliary);
+  for (const auto& [prefix, stage] : stages_) append(state, stage->state(), prefix);
   return state;
 }
 
 Result<void> DeviceTrainer::load_state(const NamedTensors& state) {
-  if (auto loaded = front_.load_state(without_prefix(state, kFront)); !loaded) return loaded;
-  if (head_) {
-    if (auto loaded = head_->load_state(without_prefix(state, kHead)); !loaded) return loaded;
+  for (const auto& [prefix, stage] : stages_) {
+    if (auto loaded = stage->load_state(without_prefix(state, prefix)); !loaded) return loaded;
   }
-  return auxiliary_ ? auxiliary_->load_state(without_prefix(state, kAuxiliary)) : Result<void>();
+  return {};
 }
 
 NamedTensors DeviceTrainer::own_state() const {
   NamedTensors state;
   append(state, snapshot(model_.kept()), kKept);
-  append(state, front_.optimizer().state(), kFront);
-  if (head_) append(state, head_->optimizer().state(), kHead);
-  if (auxiliary_) append(state, auxiliary_->optimizer().state(), kAuxiliary);
+  for (const auto& [prefix, stage] : stages_) append(state, stage->optimizer().state(), prefix);
   return state;
 }
 
 Result<void> DeviceTrainer::load_own_state(const NamedTensors& state) {
   if (auto loaded = model_.load_kept(without_prefix(state, kKept)); !loaded) return loaded;
-  if (auto loaded = front_.optimizer().load_state(without_prefix(state, kFront)); !loaded) return loaded;
-  if (head_) {
-    if (auto loaded = head_->optimizer().load_state(without_prefix(state, kHead)); !loaded) return loaded;
+  for (const auto& [prefix, stage] : stages_) {
+    if (auto loaded = stage->optimizer().load_state(without_prefix(state, prefix)); !loaded) return loaded;
   }
-  if (!auxiliary_) return {};
-  return auxiliary_->optimizer().load_state(without_prefix(state, kAuxiliary));
+  return {};
 }
 
 Figures DeviceTrainer::evaluate_head(const at::Tensor& outputs, const at::Tensor& labels) {

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -75,6 +77,8 @@ class DeviceTrainer {
   StageTrainer front_;
   std::optional<StageTrainer> head_;
   std::optional<StageTrainer> auxiliary_;
+  /// The three above, as far as they are there, each with the prefix of its tensors in a state.
+  std::vector<std::pair<const char*, StageTrainer*>> stages_;
   Objective objective_;
 };
 
