@@ -1,0 +1,38 @@
+// The two kinds of problem behind brute_force.h.
+#pragma once
+
+#include <functional>
+
+#include "core/planning/brute_force.h"
+
+namespace tandem::brute_force {
+
+/// Keeps the best of the plans handed in, by the tie rule: within 1e-9 of the best objective fewer devices,
+/// then fewer bytes, then lower ids.
+class Ranking {
+ public:
+  /// `broken` plans only count.
+  void add(Cost cost);
+  /// Counts a beginning that memory does not hold.
+  void refuse_for_memory() { ++counted_.refused_for_memory; }
+  Best best() const;
+
+ private:
+  /// Every plan that obeys all rules and was within 1e-9 of the best when it came.
+  std::vector<Cost> candidates_;
+  double least_ = std::numeric_limits<double>::infinity();
+  Best counted_;
+};
+
+/// What Cost::broken says where memory does not hold the blocks.
+extern const char* const kTooLittleMemory;
+
+/// "Memory fits if the sum <= limit x (1 + 1e-12)"; energy alike.
+bool fits(double sum, double limit);
+
+Best best_chain(const nlohmann::json& problem, const std::string& objective);
+Cost chain_cost_of(const nlohmann::json& problem, const std::string& objective, const nlohmann::json& plan);
+Best best_clients(const nlohmann::json& problem);
+Cost clients_cost_of(const nlohmann::json& problem, const nlohmann::json& plan);
+
+}  // namespace tandem::brute_force
