@@ -63,12 +63,10 @@ function(tandem_reuse_precompiled target from)
   endforeach()
 endfunction()
 
-# tandem_add_module(NAME SOURCES a.cpp ... PUBLIC lib ... PRIVATE lib ...)
-# A static library tandem_NAME, alias tandem::NAME, installed and exported.
-function(tandem_add_module name)
-  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
-  set(target tandem_${name})
-  add_library(${target} STATIC ${arg_SOURCES})
+# tandem_plain_library(TARGET name PUBLIC lib ... PRIVATE lib ...)
+# What the static library TARGET, installed and exported as tandem::name, needs besides its sources.
+function(tandem_plain_library target name)
+  cmake_parse_arguments(arg "" "" "PUBLIC;PRIVATE" ${ARGN})
   add_library(tandem::${name} ALIAS ${target})
   set_target_properties(${target} PROPERTIES
     EXPORT_NAME ${name}
@@ -86,9 +84,18 @@ function(tandem_add_module name)
     target_link_libraries(${target} PRIVATE ${library})
   endforeach()
   tandem_compile_options(${target})
-  tandem_precompile_torch(${target})
   add_dependencies(tandem_programs ${target})
   install(TARGETS ${target} EXPORT TandemTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endfunction()
+
+# tandem_add_module(NAME SOURCES a.cpp ... PUBLIC lib ... PRIVATE lib ...)
+# A static library tandem_NAME, alias tandem::NAME, installed and exported with the folder's headers.
+function(tandem_add_module name)
+  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  set(target tandem_${name})
+  add_library(${target} STATIC ${arg_SOURCES})
+  tandem_plain_library(${target} ${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  tandem_precompile_torch(${target})
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${name}/
           DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem/${name}
           FILES_MATCHING PATTERN "*.h" PATTERN "*_detail.h" EXCLUDE PATTERN "doc" EXCLUDE)

@@ -1,0 +1,164 @@
+#include <algorithm>
+#include <limits>
+
+#include "tandem/core/planning/split_planner_detail.h"
+
+namespace tandem::detail {
+namespace {
+
+constexpr double kTie = 1e-9;
+
+std::vector<size_t> cuts_of(const std::vector<CutOption>& chosen) {
+  std::vector<size_t> cuts;
+  for (const CutOption& option : chosen) cuts.push_back(option.cut);
+  return cuts;
+}
+
+/// Fewer bytes for one client after the other, as long as the step stays as short.
+void break_ties(ServerKind kind, const ClientOptions& options, SplitResult& result) {
+  const double enough = result.value * (1 + kTie);
+  std::vector<CutOption> chosen = chosen_options(options, result.choice);
+  for (size_t i = 0; i < options.size(); ++i) {
+    for (size_t c = 0; c < options[i].size(); ++c) {
+      const CutOption before = chosen[i];
+      const CutOption& other = options[i][c];
+      const bool is_less =
+          other.bytes < before.bytes || (other.bytes == before.bytes && other.cut < before.cut);
+      if (!is_less || other.alone_ms() > enough) continue;
+      chosen[i] = other;
+      if (step_ms(kind, chosen) <= enough) {
+        result.choice[i] = c;
+      } else {
+        chosen[i] = before;
+      }
+    }
+  }
+  result.value = step_ms(kind, chosen);
+}
+
+/// The best plan that differs in one client's cut.
+std::optional<RunnerUp> next_best(ServerKind kind, const ClientOptions& options, const Choice& choice) {
+  std::vector<CutOption> chosen = chosen_options(options, choice);
+  RunnerUp best{std::numeric_limits<double>::infinity(), {}, {}};
+  for (size_t i = 0; i < options.size(); ++i) {
+    const CutOption own = chosen[i];
+    for (const CutOption& other : options[i]) {
+      if (other.cut == own.cut || other.alone_ms() >= best.objective) continue;
+      chosen[i] = other;
+      const double value = step_ms(kind, chosen);
+      if (value < best.objective) best = {value, {}, cuts_of(chosen)};
+    }
+    chosen[i] = own;
+  }
+  if (best.cuts.empty()) return std::nullopt;
+  return best;
+}
+
+/// Fills in what follows from the choice.
+void set_choice(const Problem& problem, const ClientOptions& options, const Choice& choice, Plan& plan) {
+  const std::vector<CutOption> chosen = chosen_options(options, choice);
+  plan.goal = PlanObjective::kRound;
+  plan.objective = step_ms(problem.split()->server, chosen, &plan.order);
+  plan.cuts = cuts_of(chosen);
+  plan.memory_bytes = split_memory(problem, plan.cuts);
+  plan.terms.step_ms = *plan.objective;
+  plan.terms.round_ms = round_ms(problem, plan.cuts, *plan.objective);
+  for (const CutOption& option : chosen) {
+    plan.terms.compute_ms += option.compute_ms;
+    plan.terms.transfer_ms += option.transfer_ms;
+  }
+}
+
+bool has_empty(const ClientOptions& options) {
+  return std::any_of(options.begin(), options.end(), [](const auto& list) { return list.empty(); });
+}
+
+}  // namespace
+
+Choice choose_alone(const ClientOptions& options) {
+  Choice choice;
+  for (const auto& list : options) {
+    size_t best = 0;
+    for (size_t c = 1; c < list.size(); ++c) {
+      const double time = list[c].alone_ms();
+      const double least = list[best].alone_ms();
+      const bool is_tie = time <= least * (1 + kTie) && least <= time * (1 + kTie);
+      if (is_tie ? list[c].bytes < list[best].bytes : time < least) best = c;
+    }
+    choice.push_back(best);
+  }
+  return choice;
+}
+
+std::optional<Choice> choose_common(ServerKind kind, const ClientOptions& options) {
+  std::optional<Choice> best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const CutOption& first : options[0]) {
+    Choice choice;
+    for (const auto& list : options) {
+      const auto found = std::find_if(list.begin(), list.end(),
+                                      [&](const CutOption& option) { return option.cut == first.cut; });
+      if (found == list.end()) break;
+      choice.push_back(static_cast<size_t>(found - list.begin()));
+    }
+    if (choice.size() < options.size()) continue;
+    const double value = step_ms(kind, chosen_options(options, choice));
+    if (value >= least * (1 - kTie)) continue;
+    least = value;
+    best = std::move(choice);
+  }
+  return best;
+}
+
+std::optional<Choice> choose_solo(const ClientOptions& options, size_t blocks) {
+  Choice choice;
+  for (const auto& list : options) {
+    if (list.back().cut != blocks) return std::nullopt;
+    choice.push_back(list.size() - 1);
+  }
+  return choice;
+}
+
+Plan plan_split(const Problem& problem) {
+  Plan plan;
+  plan.goal = PlanObjective::kRound;
+  const ClientOptions options = cut_options(problem);
+  if (has_empty(options)) {
+    plan.reason = split_infeasible_reason(problem);
+    return plan;
+  }
+  const ServerKind kind = problem.split()->server;
+  SplitResult result =
+      kind == ServerKind::kSequential ? plan_sequential(options) : plan_parallel_server(kind, options);
+  const bool proved = result.lower_bound >= result.value * (1 - kTie);
+  break_ties(kind, options, result);
+  set_choice(problem, options, result.choice, plan);
+  plan.status = proved ? PlanStatus::kOptimal : PlanStatus::kWithinGap;
+  plan.lower_bound = proved ? *plan.objective : result.lower_bound;
+  plan.runner_up = next_best(kind, options, result.choice);
+  if (kind != ServerKind::kSequential) plan.order.clear();
+  return plan;
+}
+
+const std::vector<std::string>& split_baseline_names() {
+  static const std::vector<std::string> names{"solo", "neurosurgeon", "common"};
+  return names;
+}
+
+Plan plan_split_baseline(const Problem& problem, const std::string& name) {
+  Plan plan;
+  plan.goal = PlanObjective::kRound;
+  const ClientOptions options = cut_options(problem);
+  std::optional<Choice> choice;
+  if (!has_empty(options)) {
+    if (name == "solo") choice = choose_solo(options, problem.size());
+    if (name == "neurosurgeon") choice = choose_alone(options);
+    if (name == "common") choice = choose_common(problem.split()->server, options);
+  }
+  if (!choice) return plan;
+  set_choice(problem, options, *choice, plan);
+  plan.status = PlanStatus::kHeuristic;
+  return plan;
+}
+
+}  // namespace tandem::detail
