@@ -31,7 +31,11 @@ class ChainPlanner {
   SearchResult find_best() {
     Candidate start;
     for (Stages& stages : simple_plans(problem_)) offer(std::move(stages), start);
-    improve(start, search_contiguous(model_, weights_, {.threshold = start.value, .beam = kBeam}, tables_));
+    improve(start, search_contiguous(model_, weights_,
+                                     {.threshold = start.value, .beam = kBeam, .rough = true}, tables_));
+    if (weights_.latency > 0 && weights_.bottleneck > 0) {  // the hardest case: the less there is to search the better
+      improve(start, search_contiguous(model_, weights_, {.threshold = start.value, .beam = kBeam}, tables_));
+    }
     if (!problem_.chain()->contiguous) {
       improve(start, search_contiguous(model_, weights_,
                                        {.threshold = start.value, .most_labels = kFewerLabels}, tables_));

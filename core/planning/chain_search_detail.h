@@ -18,6 +18,8 @@ struct SearchGoal {
   /// Goes on from only so many beginnings with the same number of blocks, unless it is 0: then the search is quick
   /// and its answer a plan, no proof.
   size_t beam = 0;
+  /// Makes do with rough bounds, which take less time than good ones.
+  bool rough = false;
   /// Gives up beyond so many labels.
   size_t most_labels = 4'000'000;
 };
@@ -37,8 +39,8 @@ class SearchTables {
  public:
   explicit SearchTables(const ChainModel& model) : used_(model) {}
 
-  /// Makes the bounds for plans up to `threshold`, if there are none yet; `quick`: rough ones.
-  void prepare(const ChainModel& model, const ChainWeights& weights, double threshold, bool quick);
+  /// Makes the bounds for plans up to `threshold`, if there are none yet.
+  void prepare(const ChainModel& model, const ChainWeights& weights, double threshold, bool rough);
   UsedCounts& used() { return used_; }
   const CompletionTable& completions() const { return *completions_; }
 

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "tandem/core/planning/choice_bound_detail.h"
 #include "tandem/core/planning/matrix_game_detail.h"
@@ -8,10 +10,13 @@
 namespace tandem::detail {
 namespace {
 
-constexpr size_t kMostRounds = 80;
-constexpr double kCloseEnough = 1e-4;
+constexpr size_t kMostRounds = 60;
+constexpr size_t kMostBisections = 14;
+constexpr double kCloseEnough = 2e-4;
+/// Weights sum to 1 up to this.
+constexpr double kRounding = 1e-12;
 
-/// The work of all jobs with release >= a and tail >= b has to fit between a and T - b.
+/// Between a and T - b.
 struct Interval {
   double a = 0;
   double b = 0;
@@ -24,35 +29,61 @@ struct MixedJob {
   double work;
 };
 
+/// The game for one T after the other. Intervals and choices stay from one to the next.
 class ChoiceGame {
  public:
-  ChoiceGame(const ClientOptions& options, double start) : options_(options), bound_(start) {
-    add_interval(smallest_interval());
-    Choice least;
-    for (const auto& list : options_) {
-      least.push_back(static_cast<size_t>(
-          std::min_element(list.begin(), list.end(),
-                           [](const CutOption& a, const CutOption& b) { return a.server_ms < b.server_ms; }) -
-          list.begin()));
-    }
-    add_choice(least);
-  }
+  explicit ChoiceGame(const ClientOptions& options) : options_(options) {}
 
-  ChoiceBound run() {
-    GameSolution mix;
+  /// Whether no choice of cuts has a step of `time` or less. False where that is not known.
+  bool refutes(double time) {
+    time_ = time;
+    if (!begin()) return true;
     for (size_t round = 0; round < kMostRounds; ++round) {
-      mix = solve_game(payoff_);
-      const Choice answer = best_choice(mix.rows);
+      const GameSolution mix = solve_game(payoff_);
+      double value = 0;
+      const Choice answer = best_choice(mix.rows, value);
+      if (value > time_ * kRounding) return true;
       const auto [interval, worst] = worst_interval(mix.columns);
-      if (worst <= bound_ * (1 + kCloseEnough)) break;
+      mix_ = choices_by(mix.columns);
+      if (worst <= time_ * kRounding) return false;
       const bool is_new_interval = add_interval(interval);
       const bool is_new_choice = add_choice(answer);
-      if (!is_new_interval && !is_new_choice) break;
+      if (!is_new_interval && !is_new_choice) return false;
     }
-    return {bound_, choices_by(solve_game(payoff_).columns)};
+    return false;
   }
 
+  /// The choices of the last mix that could not be refuted, the heaviest first.
+  const std::vector<Choice>& mix() const { return mix_; }
+
  private:
+  bool is_permitted(const CutOption& option) const { return option.alone_ms() <= time_; }
+
+  /// Takes out what has no meaning for this T. False where a client has no cut left.
+  bool begin() {
+    Choice least;
+    for (const auto& list : options_) {
+      std::optional<size_t> best;
+      for (size_t c = 0; c < list.size(); ++c) {
+        if (is_permitted(list[c]) && (!best || list[c].server_ms < list[*best].server_ms)) best = c;
+      }
+      if (!best) return false;
+      least.push_back(*best);
+    }
+    std::erase_if(intervals_, [&](const Interval& interval) { return interval.a + interval.b > time_; });
+    std::erase_if(choices_, [&](const Choice& choice) {
+      for (size_t i = 0; i < choice.size(); ++i) {
+        if (!is_permitted(options_[i][choice[i]])) return true;
+      }
+      return false;
+    });
+    payoff_.clear();
+    for (const Interval& interval : std::exchange(intervals_, {})) add_interval(interval);
+    add_interval(smallest_interval());
+    add_choice(least);
+    return true;
+  }
+
   Interval smallest_interval() const {
     Interval all{options_[0][0].before_ms, options_[0][0].after_ms};
     for (const auto& list : options_) {
@@ -69,7 +100,7 @@ class ChoiceGame {
   }
 
   double payoff_of(const Interval& interval, const Choice& choice) const {
-    double sum = interval.a + interval.b;
+    double sum = interval.a + interval.b - time_;
     for (size_t i = 0; i < choice.size(); ++i) {
       const CutOption& option = options_[i][choice[i]];
       if (is_inside(option, interval)) sum += option.server_ms;
@@ -94,15 +125,18 @@ class ChoiceGame {
     return true;
   }
 
-  /// The cheapest choice against weighted intervals. What it costs is a lower bound, whatever the weights.
-  Choice best_choice(const std::vector<double>& weights) {
-    double value = 0;
-    for (size_t r = 0; r < intervals_.size(); ++r) value += weights[r] * (intervals_[r].a + intervals_[r].b);
+  /// The choice that puts the least work into weighted intervals, and by how much that is too much.
+  Choice best_choice(const std::vector<double>& weights, double& value) const {
+    value = 0;
+    for (size_t r = 0; r < intervals_.size(); ++r) {
+      value += weights[r] * (intervals_[r].a + intervals_[r].b - time_);
+    }
     Choice choice;
     for (const auto& list : options_) {
       size_t best = 0;
       double least = -1;
       for (size_t c = 0; c < list.size(); ++c) {
+        if (!is_permitted(list[c])) continue;
         double weight = 0;
         for (size_t r = 0; r < intervals_.size(); ++r) {
           if (is_inside(list[c], intervals_[r])) weight += weights[r];
@@ -115,8 +149,6 @@ class ChoiceGame {
       choice.push_back(best);
       value += least;
     }
-    // Against rounding: weights sum to 1 up to 1e-15, and a bound must not exceed the optimum.
-    bound_ = std::max(bound_, value * (1 - 1e-12));
     return choice;
   }
 
@@ -136,8 +168,7 @@ class ChoiceGame {
     return jobs;
   }
 
-  /// The interval that is fullest with the mix, of those with a + b <= bound_: for these T >= a + b is known, so
-  /// that they hold for choices with no job inside too.
+  /// The interval into which the mix puts the most work too much.
   std::pair<Interval, double> worst_interval(const std::vector<double>& weights) const {
     std::vector<MixedJob> jobs = mixed_jobs(weights);
     std::vector<double> tails;
@@ -147,7 +178,7 @@ class ChoiceGame {
     std::sort(jobs.begin(), jobs.end(),
               [](const MixedJob& a, const MixedJob& b) { return a.release > b.release; });
     std::vector<double> work(tails.size(), 0.0);
-    std::pair<Interval, double> worst{intervals_[0], 0};
+    std::pair<Interval, double> worst{intervals_[0], -time_};
     for (size_t j = 0; j < jobs.size(); ++j) {
       const auto at = std::lower_bound(tails.begin(), tails.end(), jobs[j].tail) - tails.begin();
       work[static_cast<size_t>(at)] += jobs[j].work;
@@ -156,9 +187,8 @@ class ChoiceGame {
       for (size_t t = tails.size(); t-- > 0;) {
         inside += work[t];
         const double ends = jobs[j].release + tails[t];
-        if (ends <= bound_ && ends + inside > worst.second) {
-          worst = {{jobs[j].release, tails[t]}, ends + inside};
-        }
+        if (ends > time_ || ends + inside - time_ <= worst.second) continue;
+        worst = {{jobs[j].release, tails[t]}, ends + inside - time_};
       }
     }
     return worst;
@@ -176,14 +206,15 @@ class ChoiceGame {
   }
 
   const ClientOptions& options_;
-  double bound_;
+  double time_ = 0;
+  std::vector<Choice> mix_;
   std::vector<Interval> intervals_;
   std::vector<Choice> choices_;
   std::vector<std::vector<double>> payoff_;
 };
 
-/// Each client alone, and the server busy with the least work from the first release to the last tail.
-double simple_bound(const ClientOptions& options) {
+/// The longest that a client takes by itself.
+double alone_bound(const ClientOptions& options) {
   double alone = 0;
   for (const auto& list : options) {
     double least = list[0].alone_ms();
@@ -196,20 +227,19 @@ double simple_bound(const ClientOptions& options) {
 }  // namespace
 
 ChoiceBound bound_choices(const ClientOptions& options, double upper) {
-  ClientOptions kept(options.size());
-  std::vector<std::vector<size_t>> positions(options.size());
-  for (size_t i = 0; i < options.size(); ++i) {
-    for (size_t c = 0; c < options[i].size(); ++c) {
-      if (options[i][c].alone_ms() >= upper) continue;
-      kept[i].push_back(options[i][c]);
-      positions[i].push_back(c);
+  ChoiceGame game(options);
+  ChoiceBound result{std::min(alone_bound(options), upper), {}};
+  double high = upper * (1 - kRounding);
+  if (result.bound >= high || game.refutes(high)) return {upper, {}};
+  result.choices = game.mix();
+  for (size_t i = 0; i < kMostBisections && high - result.bound > kCloseEnough * high; ++i) {
+    const double middle = result.bound + (high - result.bound) / 2;
+    if (game.refutes(middle)) {
+      result.bound = middle;
+    } else {
+      high = middle;
+      result.choices = game.mix();
     }
-    if (kept[i].empty()) return {upper, {}};  // with any of its cuts this client alone takes that long
-  }
-  ChoiceBound result = ChoiceGame(kept, simple_bound(kept)).run();
-  result.bound = std::min(result.bound, upper);
-  for (Choice& choice : result.choices) {
-    for (size_t i = 0; i < choice.size(); ++i) choice[i] = positions[i][choice[i]];
   }
   return result;
 }

@@ -17,10 +17,10 @@ struct ChoiceBound {
 };
 
 /// A lower bound of the step with a sequential server, over all choices of cuts and all orders that are below
-/// `upper`. All clients whose jobs begin at a or later and have tails of at least b fit between a and T - b, so
-/// for each pair (a, b): T >= a + b + their server times. The bound lets each client mix its cuts and weighs the
-/// pairs so that the best mix is as bad as possible: a linear program, solved as a matrix game between pairs and
-/// choices to which both sides add their best answers.
+/// `upper`. In a step of T all clients whose jobs begin at a or later and have tails of at least b are served
+/// between a and T - b. A T is refuted if the intervals can be weighed so that each client, whichever cut it has,
+/// puts more work into them than they hold: a linear program, solved as a matrix game between intervals and
+/// choices, to which both sides add their best answers. The bound is the largest T refuted, found by bisection.
 ChoiceBound bound_choices(const ClientOptions& options, double upper);
 
 }  // namespace tandem::detail

@@ -14,6 +14,8 @@ constexpr double kMostTableSteps = 2e7;
 constexpr int kMostRounds = 5;
 constexpr int kQuickRounds = 2;
 constexpr double kWorthwhile = 0.95;
+/// Bounds for plans up to a threshold do for a lower one that is as near as this.
+constexpr double kNear = 0.98;
 
 }  // namespace
 
@@ -240,18 +242,18 @@ SearchResult ContiguousSearch::stopped(uint32_t done) const {
   return result;
 }
 
-void SearchTables::prepare(const ChainModel& model, const ChainWeights& weights, double threshold, bool quick) {
-  const bool has_tighter = weights.bottleneck > 0 && threshold < threshold_;
-  if (completions_ && !quick && by_counts_ && threshold <= threshold_ && !has_tighter) return;
+void SearchTables::prepare(const ChainModel& model, const ChainWeights& weights, double threshold, bool rough) {
+  const bool has_tighter = weights.bottleneck > 0 && threshold < kNear * threshold_;
+  if (completions_ && !rough && by_counts_ && threshold <= threshold_ && !has_tighter) return;
   // The least latency bounds the bottleneck, and with that bound the latency is longer.
   double cap = weights.bottleneck > 0 ? threshold / weights.bottleneck * (1 + kRounding) : kNever;
   by_counts_ = false;
   completions_.emplace(model, used_, weights, threshold, cap, 0);
   for (int round = 0; round < kMostRounds; ++round) {
     const double next = largest_bottleneck(*completions_, weights, threshold);
-    if (by_counts_ || quick ? !(next < cap * kWorthwhile) : false) break;
+    if ((by_counts_ || rough) && !(next < cap * kWorthwhile)) break;
     cap = std::min(cap, next);
-    by_counts_ = !quick && round + 1 >= kQuickRounds;
+    by_counts_ = !rough && round + 1 >= kQuickRounds;
     completions_.emplace(model, used_, weights, threshold, cap, by_counts_ ? kMostTableSteps : 0);
   }
   threshold_ = threshold;
@@ -259,7 +261,7 @@ void SearchTables::prepare(const ChainModel& model, const ChainWeights& weights,
 
 SearchResult search_contiguous(const ChainModel& model, const ChainWeights& weights, const SearchGoal& goal,
                                SearchTables& tables) {
-  tables.prepare(model, weights, goal.threshold, goal.beam > 0);
+  tables.prepare(model, weights, goal.threshold, goal.rough);
   return ContiguousSearch(model, tables.used(), tables.completions(), weights, goal).run();
 }
 

@@ -1,13 +1,19 @@
 #include "tandem/core/planning/one_machine.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <queue>
 #include <utility>
 
 namespace tandem {
 namespace {
+
+/// A search looks at no more nodes than this, each of which looks at every job.
+constexpr size_t kMostSteps = 40'000;
+constexpr size_t kMostNodes = 20'000;
+constexpr size_t kFewestNodes = 200;
+/// Sums of the same times in another order differ by less.
+constexpr double kRounding = 1e-12;
 
 /// Job numbers by release, ties by number.
 std::vector<size_t> by_release(const std::vector<MachineJob>& jobs) {
@@ -137,13 +143,15 @@ double jackson_bound(const std::vector<MachineJob>& jobs) {
   return bound;
 }
 
-MachineSchedule best_schedule(const std::vector<MachineJob>& jobs, size_t most_nodes) {
+MachineSchedule best_schedule(const std::vector<MachineJob>& jobs, double upper) {
+  const size_t most_nodes = std::clamp<size_t>(kMostSteps / jobs.size(), kFewestNodes, kMostNodes);
   MachineSchedule best = schrage_schedule(jobs);
   best.lower_bound = jackson_bound(jobs);
   std::priority_queue<Node, std::vector<Node>, LargerBound> open;
   open.push({best.lower_bound, jobs});
-  for (size_t nodes = 0; !open.empty() && open.top().bound < best.makespan; ++nodes) {
-    if (nodes == most_nodes) {
+  const auto limit = [&] { return std::min(best.makespan, upper) * (1 - kRounding); };
+  for (; !open.empty() && open.top().bound < limit(); ++best.nodes) {
+    if (best.nodes == most_nodes) {
       best.lower_bound = open.top().bound;
       return best;
     }
@@ -172,10 +180,10 @@ MachineSchedule best_schedule(const std::vector<MachineJob>& jobs, size_t most_n
     first.tail = std::max(first.tail, after.time + after.tail);
     for (Node* child : {&later, &earlier}) {
       child->bound = std::max(node.bound, jackson_bound(child->jobs));
-      if (child->bound < best.makespan) open.push(std::move(*child));
+      if (child->bound < limit()) open.push(std::move(*child));
     }
   }
-  best.lower_bound = best.makespan;
+  best.lower_bound = std::min(best.makespan, std::max(upper, best.lower_bound));
   return best;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <vector>
 
 namespace tandem {
@@ -18,6 +19,7 @@ struct MachineSchedule {
   std::vector<size_t> order;
   double makespan = 0;
   double lower_bound = 0;  ///< of every order; equal to the makespan where the order is proved to be the best
+  size_t nodes = 0;        ///< that the search looked at
 };
 
 /// The makespan of the jobs in this order.
@@ -30,7 +32,9 @@ MachineSchedule schrage_schedule(const std::vector<MachineJob>& jobs);
 double jackson_bound(const std::vector<MachineJob>& jobs);
 
 /// The best order, by Carlier's branch and bound (European Journal of Operational Research 11, 1982). It gives up
-/// after `most_nodes` nodes, with the best order so far and a lower bound.
-MachineSchedule best_schedule(const std::vector<MachineJob>& jobs, size_t most_nodes = 20'000);
+/// after some nodes, fewer where there are many jobs, with the best order so far and a lower bound. Orders of
+/// `upper` or more are of no interest: there it may stop with any order and a lower bound of at least `upper`.
+MachineSchedule best_schedule(const std::vector<MachineJob>& jobs,
+                              double upper = std::numeric_limits<double>::infinity());
 
 }  // namespace tandem

@@ -10,9 +10,8 @@ namespace tandem::detail {
 namespace {
 
 /// A search spends about this many steps, each of which looks at one job.
-constexpr size_t kDescentSteps = 900'000;
-constexpr size_t kBranchSteps = 6'000'000;
-constexpr size_t kMostNodes = 2'000;  ///< of Carlier's search within another search
+constexpr size_t kDescentSteps = 600'000;
+constexpr size_t kBranchSteps = 1'200'000;
 constexpr double kSame = 1e-12;
 
 MachineJob job_of(const CutOption& option) {
@@ -35,8 +34,9 @@ class Descent {
         better |= improve_client(i, choice, jobs, value, steps);
       }
     }
-    const MachineSchedule exact = best_schedule(jobs, kMostNodes);
-    if (!best_.choice.empty() && exact.makespan >= best_.value) return;
+    const bool is_first = best_.choice.empty();
+    const MachineSchedule exact = is_first ? best_schedule(jobs) : best_schedule(jobs, best_.value);
+    if (!is_first && exact.makespan >= best_.value) return;
     best_.choice = std::move(choice);
     best_.value = exact.makespan;
   }
@@ -133,8 +133,9 @@ class CutSearch {
   }
 
   void finish(const Choice& choice) {
-    const MachineSchedule schedule = best_schedule(jobs_);
-    if (schedule.lower_bound < schedule.makespan) cut_off_ = std::min(cut_off_, schedule.lower_bound);
+    const MachineSchedule schedule = best_schedule(jobs_, best_.value);
+    nodes_left_ -= std::min(nodes_left_, schedule.nodes);
+    if (schedule.lower_bound < limit()) cut_off_ = std::min(cut_off_, schedule.lower_bound);
     if (schedule.makespan >= best_.value) return;
     best_.choice = choice;
     best_.value = schedule.makespan;

@@ -72,10 +72,14 @@ double joined_ms(const std::vector<CutOption>& chosen) {
          largest(chosen, [](const CutOption& option) { return option.after_ms; });
 }
 
-double sequential_ms(const std::vector<CutOption>& chosen, std::vector<size_t>* order) {
+std::vector<MachineJob> jobs_of(const std::vector<CutOption>& chosen) {
   std::vector<MachineJob> jobs;
   for (const CutOption& option : chosen) jobs.push_back({option.before_ms, option.server_ms, option.after_ms});
-  MachineSchedule schedule = best_schedule(jobs);
+  return jobs;
+}
+
+double sequential_ms(const std::vector<CutOption>& chosen, std::vector<size_t>* order) {
+  MachineSchedule schedule = best_schedule(jobs_of(chosen));
   if (order) *order = std::move(schedule.order);
   return schedule.makespan;
 }
@@ -146,6 +150,10 @@ double step_ms(ServerKind kind, const std::vector<CutOption>& chosen, std::vecto
     case ServerKind::kUncontended: break;
   }
   return largest(chosen, [](const CutOption& option) { return option.alone_ms(); });
+}
+
+double quick_step_ms(ServerKind kind, const std::vector<CutOption>& chosen) {
+  return kind == ServerKind::kSequential ? schrage_schedule(jobs_of(chosen)).makespan : step_ms(kind, chosen);
 }
 
 std::vector<double> split_memory(const Problem& problem, const std::vector<size_t>& cuts) {

@@ -26,31 +26,34 @@ void break_ties(ServerKind kind, const ClientOptions& options, SplitResult& resu
           other.bytes < before.bytes || (other.bytes == before.bytes && other.cut < before.cut);
       if (!is_less || other.alone_ms() > enough) continue;
       chosen[i] = other;
-      if (step_ms(kind, chosen) <= enough) {
+      if (quick_step_ms(kind, chosen) <= enough) {
         result.choice[i] = c;
       } else {
         chosen[i] = before;
       }
     }
   }
-  result.value = step_ms(kind, chosen);
 }
 
 /// The best plan that differs in one client's cut.
 std::optional<RunnerUp> next_best(ServerKind kind, const ClientOptions& options, const Choice& choice) {
   std::vector<CutOption> chosen = chosen_options(options, choice);
+  std::vector<CutOption> best_choice;
   RunnerUp best{std::numeric_limits<double>::infinity(), {}, {}};
   for (size_t i = 0; i < options.size(); ++i) {
     const CutOption own = chosen[i];
     for (const CutOption& other : options[i]) {
       if (other.cut == own.cut || other.alone_ms() >= best.objective) continue;
       chosen[i] = other;
-      const double value = step_ms(kind, chosen);
-      if (value < best.objective) best = {value, {}, cuts_of(chosen)};
+      const double value = quick_step_ms(kind, chosen);
+      if (value >= best.objective) continue;
+      best = {value, {}, cuts_of(chosen)};
+      best_choice = chosen;
     }
     chosen[i] = own;
   }
   if (best.cuts.empty()) return std::nullopt;
+  best.objective = step_ms(kind, best_choice);
   return best;
 }
 
