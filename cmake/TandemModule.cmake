@@ -130,24 +130,35 @@ if(TANDEM_BUILD_TESTS)
     tandem_test_options(${target})
   endforeach()
   target_precompile_headers(tandem_test_pch PRIVATE ${PROJECT_SOURCE_DIR}/tests/support/test.h)
+  # For tests of libraries that do without LibTorch: loading it takes longer than all of them.
+  add_library(tandem_plain_test_main OBJECT ${PROJECT_SOURCE_DIR}/tests/support/plain_main.cpp)
+  target_compile_features(tandem_plain_test_main PRIVATE cxx_std_20)
+  target_include_directories(tandem_plain_test_main PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(tandem_plain_test_main PRIVATE doctest::doctest)
+  tandem_test_options(tandem_plain_test_main)
 endif()
 
-# tandem_add_test(core_wire SOURCES ... LIBRARIES tandem::core [TIMEOUT seconds] [LABELS tsan ...])
+# tandem_add_test(core_wire SOURCES ... LIBRARIES tandem::core [TIMEOUT seconds] [LABELS tsan ...] [PLAIN])
 # One doctest binary for one module, run by ctest under a timeout, beside others: threads that wait for work sleep.
 # The label "tsan" says that the binary runs no LibTorch kernel, so that ThreadSanitizer can judge it (see
 # tests/support/tsan.supp).
-# Each label L has a target tests_L that builds what carries it.
+# Each label L has a target tests_L that builds what carries it. PLAIN: the test includes support/plain_test.h and
+# links nothing of LibTorch.
 function(tandem_add_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "PLAIN" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
   set(target test_${name})
   add_executable(${target} ${arg_SOURCES})
-  target_link_libraries(${target} PRIVATE tandem_test_main ${arg_LIBRARIES} doctest::doctest)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   tandem_test_options(${target})
-  tandem_reuse_precompiled(${target} tandem_test_pch)
+  if(arg_PLAIN)
+    target_link_libraries(${target} PRIVATE tandem_plain_test_main ${arg_LIBRARIES} doctest::doctest)
+  else()
+    target_link_libraries(${target} PRIVATE tandem_test_main ${arg_LIBRARIES} doctest::doctest)
+    tandem_reuse_precompiled(${target} tandem_test_pch)
+  endif()
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(TANDEM_SANITIZE)
     math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")

@@ -7,6 +7,7 @@ namespace tandem::tools {
 int provision_command(int argc, const char* const* argv);
 int devices_command(int argc, const char* const* argv);
 int simulate_command(int argc, const char* const* argv);
+int plan_command(int argc, const char* const* argv);
 int report_command(int argc, const char* const* argv);
 int seal_key_command(int argc, const char* const* argv);
 int unseal_command(int argc, const char* const* argv);

@@ -23,6 +23,7 @@ constexpr Command kCommands[] = {
     {"devices", "add, revoke and list devices, also while the aggregator runs",
      tandem::tools::devices_command},
     {"simulate", "run an aggregator and many edges in one process", tandem::tools::simulate_command},
+    {"plan", "decide which blocks of a model run where", tandem::tools::plan_command},
     {"report", "write report.html of a run directory again", tandem::tools::report_command},
     {"seal-key", "make a key that seals checkpoints", tandem::tools::seal_key_command},
     {"unseal", "read a sealed checkpoint", tandem::tools::unseal_command},

@@ -39,12 +39,12 @@ bool fits(double sum, double limit) {
 }
 
 void Ranking::add(Cost cost) {
+  if (filter_ && !filter_(cost.ids)) return;
   ++counted_.plans;
   if (!cost.broken.empty()) {
     counted_.refused_for_memory += cost.broken.starts_with(kTooLittleMemory);
     return;
   }
-  counted_.second = std::min(counted_.second, std::max(cost.objective, least_));
   if (cost.objective > least_ && !close(cost.objective, least_)) return;
   least_ = std::min(least_, cost.objective);
   candidates_.push_back(std::move(cost));
@@ -68,9 +68,13 @@ Best Ranking::best() const {
   return best;
 }
 
-Best best_plan(const nlohmann::json& problem, const std::string& objective) {
+Best best_plan(const nlohmann::json& problem, const std::string& objective, const Filter& filter) {
   if (is_clients(problem) != (objective == "round")) throw std::invalid_argument("objective: " + objective);
-  return is_clients(problem) ? best_clients(problem) : best_chain(problem, objective);
+  return is_clients(problem) ? best_clients(problem, filter) : best_chain(problem, objective, filter);
+}
+
+std::vector<int> up_to_equal_devices(const nlohmann::json& problem, const std::vector<int>& ids) {
+  return is_clients(problem) ? ids : chain_up_to_equal_devices(problem, ids);
 }
 
 Cost cost_of(const nlohmann::json& problem, const std::string& objective, const nlohmann::json& plan) {

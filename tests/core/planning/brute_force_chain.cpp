@@ -177,12 +177,12 @@ Cost cost_of_assignment(const Chain& chain, const std::string& objective, const 
   add_compute(chain, assignment, loads, cost);
   add_transfers(chain, assignment, loads, cost);
   const double latency = cost.compute_ms + cost.transfer_ms + cost.return_ms;
-  const double bottleneck = loads.forward.busiest() + loads.backward.busiest();
+  cost.bottleneck_ms = loads.forward.busiest() + loads.backward.busiest();
   if (objective == "latency") cost.objective = latency;
-  if (objective == "throughput") cost.objective = bottleneck;
-  if (objective == "pipeline") cost.objective = latency + (chain.micro_batches - 1) * bottleneck;
-  cost.ids = stages_of(assignment);
-  cost.devices = static_cast<int>(std::set<int>(cost.ids.begin(), cost.ids.end()).size());
+  if (objective == "throughput") cost.objective = cost.bottleneck_ms;
+  if (objective == "pipeline") cost.objective = latency + (chain.micro_batches - 1) * cost.bottleneck_ms;
+  cost.ids = assignment;
+  cost.devices = static_cast<int>(std::set<int>(assignment.begin(), assignment.end()).size());
   return cost;
 }
 
@@ -255,6 +255,7 @@ void try_all(const Chain& chain, const std::string& objective, Assignment& prefi
   if (block == chain.blocks) {
     std::string broken = broken_rule(chain, prefix);
     Cost cost;
+    cost.ids = prefix;
     if (broken.empty()) cost = cost_of_assignment(chain, objective, prefix);
     cost.broken = std::move(broken);
     ranking.add(std::move(cost));
@@ -275,6 +276,27 @@ void try_all(const Chain& chain, const std::string& objective, Assignment& prefi
   }
 }
 
+bool same_link(const Link& a, const Link& b) {
+  return a.bytes_per_ms == b.bytes_per_ms && a.latency_ms == b.latency_ms;
+}
+
+/// Whether nothing changes when the devices `a` and `b` change places.
+bool are_equal(const Chain& chain, int a, int b) {
+  const Device &one = chain.devices[a], &other = chain.devices[b];
+  if (a == chain.source || b == chain.source) return a == b;
+  if (one.memory_bytes != other.memory_bytes || one.forward_ms != other.forward_ms ||
+      one.backward_ms != other.backward_ms || one.energy_mj != other.energy_mj ||
+      one.max_energy_mj != other.max_energy_mj || !same_link(chain.links[a][b], chain.links[b][a])) {
+    return false;
+  }
+  for (int i = 0; i < static_cast<int>(chain.devices.size()); ++i) {
+    if (i == a || i == b) continue;
+    if (!same_link(chain.links[a][i], chain.links[b][i])) return false;
+    if (!same_link(chain.links[i][a], chain.links[i][b])) return false;
+  }
+  return true;
+}
+
 /// Returns what is wrong with the list of stages; fills `assignment` if nothing is.
 std::string read_stages(const Chain& chain, const json& plan, Assignment& assignment) {
   if (!plan.contains("stages") || !plan["stages"].is_array()) return "no list of stages";
@@ -292,13 +314,29 @@ std::string read_stages(const Chain& chain, const json& plan, Assignment& assign
 
 }  // namespace
 
-Best best_chain(const json& problem, const std::string& objective) {
+Best best_chain(const json& problem, const std::string& objective, const Filter& filter) {
   const Chain chain = read_chain(problem);
-  Ranking ranking;
+  Ranking ranking(filter);
   Assignment prefix;
   Numbers held(chain.devices.size());
   try_all(chain, objective, prefix, held, ranking);
   return ranking.best();
+}
+
+std::vector<int> chain_up_to_equal_devices(const json& problem, const std::vector<int>& ids) {
+  const Chain chain = read_chain(problem);
+  const int count = static_cast<int>(chain.devices.size());
+  std::vector<int> renamed(count, -1), taken(count, 0);
+  Assignment result;
+  for (const int device : ids) {
+    for (int i = 0; i < count && renamed[device] < 0; ++i) {
+      if (taken[i] == 1 || !are_equal(chain, device, i)) continue;
+      renamed[device] = i;
+      taken[i] = 1;
+    }
+    result.push_back(renamed[device]);
+  }
+  return result;
 }
 
 Cost chain_cost_of(const json& problem, const std::string& objective, const json& plan) {

@@ -50,8 +50,6 @@ struct Visit {
   double head = 0;
   double server = 0;
   double tail = 0;
-  /// False if the client holds every block: then it does not queue.
-  bool visits = true;
 };
 
 void read_participant(const json& from, size_t blocks, Participant& to) {
@@ -115,8 +113,7 @@ Visit visit(const Clients& problem, const Client& client, int cut) {
   Visit times;
   times.head = sum(client.forward_ms, 0, cut);
   times.tail = sum(client.backward_ms, 0, cut) + sum(client.optimiser_ms, 0, cut);
-  times.visits = cut < blocks;
-  if (!times.visits) return times;
+  if (cut == blocks) return times;
   times.head += client.latency_ms + bytes / client.up_bytes_per_ms;
   times.server = sum(server.forward_ms, cut, blocks) + sum(server.backward_ms, cut, blocks) +
                  sum(server.optimiser_ms, cut, blocks);
@@ -128,7 +125,8 @@ Visit visit(const Clients& problem, const Client& client, int cut) {
   return times;
 }
 
-/// The longest that a client needs after its turn at the server, if turns are taken in this order.
+/// When the last client is done if they take their turns in this order. A client with every block takes one
+/// too, of no time: the definition excepts nobody.
 double makespan(const std::vector<Visit>& visits, const std::vector<int>& order) {
   double clock = 0, end = 0;
   for (const int client : order) {
@@ -136,23 +134,12 @@ double makespan(const std::vector<Visit>& visits, const std::vector<int>& order)
     clock = std::max(clock, one.head) + one.server;
     end = std::max(end, clock + one.tail);
   }
-  for (const Visit& one : visits) {
-    if (!one.visits) end = std::max(end, one.head + one.tail);
-  }
   return end;
 }
 
-/// Those who visit the server, in the order of the file.
-std::vector<int> visitors(const std::vector<Visit>& visits) {
-  std::vector<int> order;
-  for (size_t i = 0; i < visits.size(); ++i) {
-    if (visits[i].visits) order.push_back(static_cast<int>(i));
-  }
-  return order;
-}
-
 double sequential(const std::vector<Visit>& visits) {
-  std::vector<int> order = visitors(visits);
+  std::vector<int> order(visits.size());
+  std::iota(order.begin(), order.end(), 0);
   double least = makespan(visits, order);
   while (std::next_permutation(order.begin(), order.end())) least = std::min(least, makespan(visits, order));
   return least;
@@ -242,9 +229,10 @@ std::string broken_rule(const Clients& problem, const std::vector<int>& cuts) {
 Cost cost_without_time(const Clients& problem, const std::vector<int>& cuts) {
   Cost cost;
   cost.ids = cuts;
+  // Every client takes part, whatever it holds.
+  cost.devices = static_cast<int>(cuts.size());
   bool aggregator = false;
   for (const int cut : cuts) {
-    cost.devices += cut > 0;
     aggregator = aggregator || cut < problem.blocks;
     const double bytes = travelling_bytes(problem, cut);
     cost.forward_bytes += bytes;
@@ -281,17 +269,17 @@ std::string read_cuts(const Clients& problem, const json& plan, std::vector<int>
   return "";
 }
 
-/// The order names everybody who visits the server once; others may be in it and do not count.
-std::string read_order(const Clients& problem, const json& plan, const std::vector<Visit>& visits,
-                       std::vector<int>& order) {
-  std::set<std::string> seen;
+/// The order names every client once.
+std::string read_order(const Clients& problem, const json& plan, std::vector<int>& order) {
+  std::set<std::string> left;
+  for (const Client& client : problem.clients) left.insert(client.name);
   for (const json& name : plan["order"]) {
-    if (!seen.insert(name).second) return "twice in the order: " + name.dump();
+    if (left.erase(name) == 0) return "in the order: " + name.dump();
     for (size_t i = 0; i < problem.clients.size(); ++i) {
-      if (problem.clients[i].name == name && visits[i].visits) order.push_back(static_cast<int>(i));
+      if (problem.clients[i].name == name) order.push_back(static_cast<int>(i));
     }
   }
-  return order.size() == visitors(visits).size() ? "" : "a client that visits the server is not in the order";
+  return left.empty() ? "" : "not in the order: " + *left.begin();
 }
 
 void fill_memory(const Clients& problem, const std::vector<int>& cuts, Cost& cost) {
@@ -302,23 +290,41 @@ void fill_memory(const Clients& problem, const std::vector<int>& cuts, Cost& cos
   cost.memory_bytes["aggregator"] = sum(problem.memory_bytes, least, problem.blocks);
 }
 
-/// The weights of a front travel up and down once a round.
+/// Everybody's sums, at the same time or not.
+void fill_terms(const Clients& problem, const std::vector<int>& cuts, Cost& cost) {
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    const Client& client = problem.clients[i];
+    const Visit times = visit(problem, client, cuts[i]);
+    const double front = sum(client.forward_ms, 0, cuts[i]) + sum(client.backward_ms, 0, cuts[i]) +
+                         sum(client.optimiser_ms, 0, cuts[i]);
+    const double bytes = travelling_bytes(problem, cuts[i]);
+    cost.compute_ms += front + times.server;
+    if (cuts[i] < problem.blocks) cost.transfer_ms += client.latency_ms + bytes / client.up_bytes_per_ms;
+    if (cuts[i] < problem.blocks && cuts[i] > 0) {
+      cost.transfer_ms += client.latency_ms + bytes / client.down_bytes_per_ms;
+    }
+  }
+}
+
+/// The weights of a front travel up and down once a round, each way as one transfer.
 void fill_round(const Clients& problem, const std::vector<int>& cuts, Cost& cost) {
   double steps = 0, exchange = 0;
   for (size_t i = 0; i < cuts.size(); ++i) {
     const Client& client = problem.clients[i];
-    const double bytes = sum(problem.parameter_bytes, 0, cuts[i]);
     steps = std::max(steps, client.steps);
-    exchange = std::max(exchange, bytes / client.up_bytes_per_ms + bytes / client.down_bytes_per_ms);
+    if (cuts[i] == 0) continue;
+    const double bytes = sum(problem.parameter_bytes, 0, cuts[i]);
+    exchange = std::max(
+        exchange, 2 * client.latency_ms + bytes / client.up_bytes_per_ms + bytes / client.down_bytes_per_ms);
   }
   cost.round_ms = steps * cost.objective + exchange;
 }
 
 }  // namespace
 
-Best best_clients(const json& problem) {
+Best best_clients(const json& problem, const Filter& filter) {
   const Clients read = read_clients(problem);
-  Ranking ranking;
+  Ranking ranking(filter);
   std::vector<int> cuts;
   try_all(read, cuts, ranking);
   return ranking.best();
@@ -332,12 +338,13 @@ Cost clients_cost_of(const json& problem, const json& plan) {
   if (!malformed.broken.empty()) return malformed;
   const std::vector<Visit> visits = visits_of(read, cuts);
   const bool ordered = read.server == "sequential" && plan.contains("order");
-  if (ordered) malformed.broken = read_order(read, plan, visits, order);
+  if (ordered) malformed.broken = read_order(read, plan, order);
   if (!malformed.broken.empty()) return malformed;
   Cost cost = cost_without_time(read, cuts);
   cost.broken = broken_rule(read, cuts);
   cost.objective = ordered ? makespan(visits, order) : step_time(read.server, visits);
   fill_memory(read, cuts, cost);
+  fill_terms(read, cuts, cost);
   fill_round(read, cuts, cost);
   return cost;
 }
