@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -81,6 +82,18 @@ Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
   return edges;
 }
 
+/// Gives exactly the simulated clients their cuts.
+Result<void> settle_cuts(aggregator::SessionOptions& options, const std::vector<VirtualEdge>& edges) {
+  if (!options.cuts) return {};
+  std::vector<ClientId> clients;
+  for (const VirtualEdge& edge : edges) clients.push_back({edge.name});
+  const auto cuts = options.cuts->of_clients(clients);
+  if (!cuts) return Error{cuts.error().code, "--cut: " + cuts.error().message};
+  options.cuts = cuts->equal() ? std::nullopt : std::optional(*cuts);
+  options.plan.cut = cuts->highest();
+  return {};
+}
+
 Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   auto options = flags.training.session_options();
   if (!options) return options.error();
@@ -96,6 +109,7 @@ Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   }
   auto edges = make_edges(flags);
   if (!edges) return edges.error();
+  if (auto settled = settle_cuts(*options, *edges); !settled) return settled.error();
   const DataDescription data = edges->front().dataset->describe();
   if (auto checked = aggregator::check_given(options->plan, data, "--data"); !checked) return checked.error();
   if (flags.training.resume && flags.training.checkpoint_steps == 0) {

@@ -112,7 +112,10 @@ int passes_that_catch_up(uint32_t tail_interval) {
 void TrainingFlags::add_to(Flags& flags) {
   flags.group("Model and data");
   flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp:hidden=256-128");
-  flags.add("cut", cut, "Blocks on the edge: blocks before the cut are the front, the others the tail");
+  flags.add(
+      "cut", cut,
+      "Blocks on the edge: blocks before the cut are the front, the others the tail. NAME=N,...,*=N gives "
+      "clients cuts of their own");
   flags.add("head-blocks", head_blocks,
             "U-shaped: so many last blocks and the loss are on the edge too, and labels stay there");
   flags.add("num-classes", num_classes,
@@ -227,7 +230,10 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   SessionOptions options;
   TrainingPlan& plan = options.plan;
   plan.model = model;
-  plan.cut = cut;
+  const auto cuts = ClientCuts::parse(cut);
+  if (!cuts) return Error{cuts.error().code, "--cut: " + cuts.error().message};
+  plan.cut = cuts->highest();
+  if (!cuts->equal()) options.cuts = *cuts;
   plan.head_blocks = head_blocks;
   plan.tail_interval = tail_interval;
   plan.auxiliary_head = auxiliary_head;

@@ -16,7 +16,7 @@ namespace tandem::aggregator {
 /// The flags that say what is trained and how: those of tandem-aggregator and tandem simulate alike.
 struct TrainingFlags {
   std::string model = "cnn";
-  int32_t cut = 1;
+  std::string cut = "1";
   int32_t head_blocks = 0;
   std::string algorithm = "parallel";
   std::string strategy = "fedavg";

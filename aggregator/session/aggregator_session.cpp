@@ -51,14 +51,18 @@ std::string AggregatorSession::failure_text(const Error& error) {
 int64_t AggregatorSession::largest_message() const {
   if (model_ == nullptr) return 0;
   constexpr int64_t kFraming = 1 << 20;
-  const TrafficModel traffic = traffic_model(*model_, options_.plan);
-  // A rest too small to stand alone joins the batch before it.
-  int64_t examples = 2 * int64_t{options_.batch_size} + 2;
-  if (model_->split.has_tail()) {
-    examples = std::max(examples, evaluation_batch_size(model_->definition, model_->split));
+  int64_t largest = 0;
+  for (const ModelPartition& partition : model_->partitions.distinct()) {
+    const TrafficModel traffic = traffic_model(*model_, options_.plan, partition);
+    // A rest too small to stand alone joins the batch before it.
+    int64_t examples = 2 * int64_t{options_.batch_size} + 2;
+    if (partition.tail()) {
+      examples = std::max(examples, partition.evaluation_batch_size(model_->definition));
+    }
+    const int64_t batch = examples * (std::max(traffic.activation_bytes, traffic.output_bytes) + 8);
+    largest = std::max({largest, batch, traffic.weight_bytes + traffic.control_up_bytes});
   }
-  const int64_t batch = examples * (std::max(traffic.activation_bytes, traffic.output_bytes) + 8);
-  return std::max(batch, traffic.weight_bytes + traffic.control_up_bytes) + kFraming;
+  return largest + kFraming;
 }
 
 NamedTensors AggregatorSession::weights() const {
@@ -360,10 +364,10 @@ void AggregatorSession::begin_finish() {
 
 void AggregatorSession::send_finish(const ClientId& client) {
   const TrainingFigures& figures = training_->figures();
-  messenger_.send(
-      client,
-      wire::Finish{value_or_nan(figures.eval_loss), value_or_nan(figures.eval_accuracy), final_weights_},
-      sequence());
+  messenger_.send(client,
+                  wire::Finish{value_or_nan(figures.eval_loss), value_or_nan(figures.eval_accuracy),
+                               model_->held_by(model_->partitions.of(client), final_weights_)},
+                  sequence());
 }
 
 }  // namespace tandem::aggregator

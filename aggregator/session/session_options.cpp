@@ -63,6 +63,39 @@ void check_strategy(const SessionOptions& options) {
   }
 }
 
+/// What is not defined for clients of different cuts.
+void check_cuts(const SessionOptions& options) {
+  if (!options.cuts || options.cuts->equal()) return;
+  const TrainingPlan& plan = options.plan;
+  const auto refuse = [](const std::string& setting, const std::string& reason) {
+    throw std::invalid_argument("different cuts (--cut) cannot be combined with " + setting + ": " + reason);
+  };
+  if (plan.algorithm == Algorithm::kRelay) {
+    refuse("--algorithm relay", "the front passes from device to device, so all need the same one");
+  }
+  if (plan.algorithm == Algorithm::kFederated) {
+    refuse("--algorithm federated", "the whole model is on every device");
+  }
+  if (plan.objective != EdgeObjective::kEndToEnd) {
+    refuse("--edge-objective local or aligned", "the auxiliary heads would differ and could not be merged");
+  }
+  if (plan.u_shaped()) {
+    refuse("--head-blocks", "a U-shaped step joins clients between the same two cuts");
+  }
+  if (plan.window > 1) {
+    refuse("--window " + std::to_string(plan.window),
+           "a stage that sits steps out has other stale gradients");
+  }
+  if (plan.batch_norm == BatchNormMode::kLocal) {
+    refuse("--batch-norm local", "a block's copy on the aggregator belongs to no device");
+  }
+  const std::string name = strategy_traits(options.strategy)->name;
+  if (name != "fedavg" && name != "fedprox") {
+    refuse("--strategy " + name,
+           "its merge of blocks that only some devices hold is not defined; choose fedavg or fedprox");
+  }
+}
+
 }  // namespace
 
 RoundPlannerOptions planner_options(const SessionOptions& options, uint32_t minimum_batch) {
@@ -119,10 +152,18 @@ SessionOptions SessionOptions::validated() const {
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));
   check_participation(*this);
   check_strategy(*this);
+  check_cuts(*this);
   SessionOptions checked = *this;
+  if (cuts) checked.plan.cut = cuts->highest();
   checked.plan.optimizer = plan.optimizer.validated();
   checked.plan.lr_schedule = plan.lr_schedule.validated();
   return checked;
+}
+
+TrainingPlan SessionOptions::plan_of(const ClientId& client) const {
+  TrainingPlan own = plan;
+  if (cuts) own.cut = cuts->of(client);
+  return own;
 }
 
 }  // namespace tandem::aggregator

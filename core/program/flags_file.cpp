@@ -73,6 +73,8 @@ struct NodeTexts {
   using Answer = std::optional<Texts>;
 
   Answer operator()(const std::string*) const {
+    // A text that may be a number alone, such as that of --cut.
+    if (node.is_integer()) return Texts{number_text(node.as_integer()->get())};
     return node.is_string() ? Answer(Texts{node.as_string()->get()}) : std::nullopt;
   }
   Answer operator()(const Path*) const {

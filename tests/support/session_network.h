@@ -293,6 +293,7 @@ struct Flow {
   EdgeObjective objective = EdgeObjective::kEndToEnd;
   uint32_t tail_interval = 1;
   uint32_t window = 1;
+  std::string cuts = "1";
 };
 
 inline std::vector<Flow> all_flows() {
@@ -313,7 +314,10 @@ inline std::vector<Flow> all_flows() {
           {"splitfed-v2 aligned", "splitfed-v2", 0, EdgeObjective::kAligned},
           {"parallel window 3", "parallel", 0, EdgeObjective::kEndToEnd, 1, 3},
           {"splitfed-v1 window 2", "splitfed-v1", 0, EdgeObjective::kEndToEnd, 1, 2},
-          {"splitfed-v2 local window 2", "splitfed-v2", 0, kLocal, 1, 2}};
+          {"splitfed-v2 local window 2", "splitfed-v2", 0, kLocal, 1, 2},
+          {"parallel cuts", "parallel", 0, EdgeObjective::kEndToEnd, 1, 1, "client-1=3,client-2=1,*=2"},
+          {"splitfed-v1 cuts", "splitfed-v1", 0, EdgeObjective::kEndToEnd, 1, 1, "client-1=1,*=2"},
+          {"splitfed-v2 cuts", "splitfed-v2", 0, EdgeObjective::kEndToEnd, 1, 1, "client-2=1,*=3"}};
 }
 
 inline aggregator::SessionOptions flow_options(const Flow& flow, int clients = 3) {
@@ -324,6 +328,7 @@ inline aggregator::SessionOptions flow_options(const Flow& flow, int clients = 3
   options.plan.tail_interval = flow.tail_interval;
   if (flow.objective == EdgeObjective::kAligned) options.alignment.tail_epochs = 1;
   options.plan.window = flow.window;
+  if (const auto cuts = ClientCuts::parse(flow.cuts).value(); !cuts.equal()) options.cuts = cuts;
   options.batch_size = flow.algorithm == "parallel" ? 24 : 8;
   options.min_clients = 1;
   return options;

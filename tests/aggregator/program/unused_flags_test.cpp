@@ -186,12 +186,13 @@ TEST_SUITE("aggregator/program/unused_flags") {
       "the cut may stay when algorithms are compared: with federated it is taken, and said to do nothing") {
     const Change change = [](auto& flags) {
       flags.algorithm = "federated";
-      flags.cut = 2;
+      flags.cut = "2";
     };
     CHECK(refusal_of(change) == "");
     CHECK(aggregator::harmless_unused_flag(flags_with(change)) ==
           "--cut 2 does nothing with --algorithm federated: the whole model is on the device; leave it out");
-    CHECK_FALSE(aggregator::harmless_unused_flag(flags_with([](auto& flags) { flags.cut = 2; })).has_value());
+    CHECK_FALSE(
+        aggregator::harmless_unused_flag(flags_with([](auto& flags) { flags.cut = "2"; })).has_value());
     CHECK_FALSE(aggregator::harmless_unused_flag(flags_with([](auto& flags) {
                   flags.algorithm = "federated";
                 })).has_value());
