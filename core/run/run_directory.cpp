@@ -22,14 +22,6 @@
 #include "tandem/core/storage/file_writer_detail.h"
 
 namespace tandem {
-
-std::string RunSummary::cut_text() const {
-  if (cuts.empty()) return "cut " + std::to_string(cut);
-  std::string text = "cuts";
-  for (const int each : cuts) text += (each == cuts.front() ? " " : ", ") + std::to_string(each);
-  return text;
-}
-
 namespace {
 
 using Clock = std::chrono::steady_clock;

@@ -79,7 +79,12 @@ struct RunSummary {
   std::vector<int> cuts;
 
   /// Returns "cut 2", or "cuts 1, 2" where clients have different ones.
-  std::string cut_text() const;
+  std::string cut_text() const {
+    if (cuts.empty()) return "cut " + std::to_string(cut);
+    std::string text = "cuts";
+    for (const int each : cuts) text += (each == cuts.front() ? " " : ", ") + std::to_string(each);
+    return text;
+  }
 };
 
 /// The files a run leaves behind, written by one thread (the trainer). metrics.jsonl grows line by line
