@@ -37,9 +37,9 @@ void EdgeFlags::add_to(Flags& flags) {
 
   flags.group("Machine and files");
   flags.add("device", device, "cpu, cuda or cuda:N");
-  flags.add(
-      "threads", threads,
-      "Threads of one tensor operation; 0: as many as cores that this program may use (affinity, CPU quota)");
+  flags.add("threads", threads,
+            "Threads of one tensor operation; 0: one less than the cores that this program may use "
+            "(affinity, CPU quota)");
   flags.add("prefetch", prefetch, "Batches prepared ahead");
   flags.add_path(
       "run-dir", run_dir,
