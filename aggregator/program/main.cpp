@@ -20,6 +20,7 @@
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/base/running_clock.h"
 #include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/profile_command.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/run/address_file.h"
 #include "tandem/core/training/compute_device.h"
@@ -111,6 +112,13 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
 int main(int argc, char** argv) {
   using namespace tandem;
   open_standard_descriptors();
+  if (argc > 1 && std::string_view(argv[1]) == "profile") {
+    return profile_command("tandem-aggregator", "aggregator", argc - 1, argv + 1,
+                           [](const std::string& text) {
+                             const auto data = datasets::open_dataset(text, datasets::Split::kTrain);
+                             return data ? Result<DataDescription>((*data)->describe()) : data.error();
+                           });
+  }
   Flags flags("tandem-aggregator", "Trains the tail of a split model and merges the fronts of its clients.");
   aggregator::TrainingFlags training;
   aggregator::NetworkFlags network;

@@ -12,6 +12,7 @@
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/base/running_clock.h"
 #include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/profile_command.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/run/patient_write.h"
 #include "tandem/core/run/progress.h"
@@ -130,6 +131,12 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
 int main(int argc, char** argv) {
   using namespace tandem;
   open_standard_descriptors();
+  if (argc > 1 && std::string_view(argv[1]) == "profile") {
+    return profile_command("tandem-edge", "client", argc - 1, argv + 1, [](const std::string& text) {
+      const auto data = datasets::open_dataset(text, datasets::Split::kTrain);
+      return data ? Result<DataDescription>((*data)->describe()) : data.error();
+    });
+  }
   Flags flags("tandem-edge", "Trains the front of a split model on this device's own data.");
   edge_client::EdgeFlags edge;
   edge.add_to(flags);

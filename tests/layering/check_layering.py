@@ -20,7 +20,8 @@ LAYERS = {
     "aggregator": {"core", "aggregator"},
 }
 # The rooms of core, from the ground floor up: a file includes what lies in its own room or below it.
-CORE_FLOORS = ("base", "data", "model", "partition", "training", "wire", "storage", "transport", "run", "program")
+CORE_FLOORS = ("base", "data", "model", "partition", "training", "wire", "storage", "transport", "run",
+               "profiling", "program")
 # The programs hand data sets and augmenters to the libraries that must not know them.
 MAINS = {"edge_client/program/main.cpp", "aggregator/program/main.cpp"}
 JOINERS = ("tools", "examples", "tests")
