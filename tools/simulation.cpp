@@ -36,7 +36,16 @@ void parallel_for(size_t count, int workers, int threads, const std::function<vo
 
 }  // namespace
 
-struct Simulation::Edge {
+struct Simulation::Edge : ClientTransport {
+  bool send(wire::Frames frames) override {
+    const size_t index = connection.value - 1;
+    if (!network->filter || network->filter(index, true, frames)) to_aggregator.push_back(std::move(frames));
+    return true;
+  }
+  /// What is sent has left at once.
+  LinkState link() const override { return {.sent_until = aggregator::TimePoint::max()}; }
+
+  const Simulation* network = nullptr;
   ClientId client;
   ConnectionId connection;
   std::shared_ptr<const Dataset> dataset;
@@ -55,13 +64,7 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
     : options_(simulation), arrival_(derive_seed(simulation.arrival_seed, RandomPurpose::kNetwork, {})) {
   session_ = std::make_unique<aggregator::AggregatorSession>(
       std::move(options), aggregator::SessionDependencies{
-                              .send =
-                                  [this](ConnectionId to, wire::Frames frames) {
-                                    const size_t index = to.value - 1;
-                                    if (!edges_[index]->alive || (filter && !filter(index, false, frames)))
-                                      return;
-                                    edges_[index]->to_edge.push_back(std::move(frames));
-                                  },
+                              .transport = this,
                               .observer = &observer,
                               .eval_data = eval_data,
                               .make_augmenter = augment::build_pipeline,
@@ -75,15 +78,12 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
     edge->dataset = std::move(described.dataset);
     edge->held_out = std::move(described.held_out);
     edge->checkpoints = std::move(described.checkpoints);
+    edge->network = this;
     Edge* self = edge.get();
     const size_t index = edges_.size();
     edge->session = std::make_unique<edge_client::EdgeSession>(
         edge_client::EdgeSessionOptions{.instance = index + 1, .prefetch = 0},
-        edge_client::EdgeSessionDependencies{.send =
-                                                 [this, self, index](wire::Frames frames) {
-                                                   if (filter && !filter(index, true, frames)) return;
-                                                   self->to_aggregator.push_back(std::move(frames));
-                                                 },
+        edge_client::EdgeSessionDependencies{.transport = self,
                                              .dataset = self->dataset.get(),
                                              .held_out = self->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
@@ -95,6 +95,13 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
 }
 
 Simulation::~Simulation() = default;
+
+bool Simulation::send(ConnectionId to, wire::Frames frames) {
+  const size_t index = to.value - 1;
+  if (edges_[index]->alive && (!filter || filter(index, false, frames)))
+    edges_[index]->to_edge.push_back(std::move(frames));
+  return true;
+}
 
 edge_client::EdgeSession& Simulation::edge(size_t index) {
   return *edges_.at(index)->session;

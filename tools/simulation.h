@@ -11,6 +11,7 @@
 #include "tandem/aggregator/session/aggregator_session.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/data/dataset.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/edge_client/session/edge_session.h"
 #include "tandem/edge_client/training/model_pool.h"
 
@@ -42,13 +43,13 @@ struct VirtualEdge {
 /// and decodes every message as a socket would. Time passes as it does, but deadlines are looked at only
 /// when nobody has anything to do, and then time skips to the next one: none fires because this machine is
 /// slow, and waiting for a client that is gone takes no time.
-class Simulation {
+class Simulation : private ServerTransport {
  public:
   /// `checkpoints`: where the aggregator keeps the run; null for nowhere.
   Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer, const Dataset* eval_data,
              std::optional<InitialWeights> initial_weights, std::vector<VirtualEdge> edges,
              SimulationOptions simulation, CheckpointStorage* checkpoints = nullptr);
-  ~Simulation();
+  ~Simulation() override;
 
   /// Connects every edge and delivers messages until the run is done, or `should_stop`. Returns the
   /// session's failure, or the first edge's that is not explained by it.
@@ -73,6 +74,7 @@ class Simulation {
  private:
   struct Edge;
 
+  bool send(ConnectionId to, wire::Frames frames) override;
   aggregator::TimePoint now() const { return std::chrono::steady_clock::now() + skipped_; }
   void skip_to_next_deadline(aggregator::TimePoint deadline);
   void deliver_to_edges();

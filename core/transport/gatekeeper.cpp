@@ -61,7 +61,7 @@ std::string peer_of(int descriptor) {
 }
 
 /// Shuts the descriptor's connection down if it still is that one.
-void shut_down(int descriptor, uint64_t cookie) {
+void shut_down_descriptor(int descriptor, uint64_t cookie) {
   // libzmq may close the descriptor, and somebody may be given its number, at any moment; a duplicate stays
   // with the connection it was made of.
   const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
@@ -385,8 +385,15 @@ void Gatekeeper::cut_off(const MessageSource& source, const std::string& why, Ti
   if (found->second.source.connection == source.connection) cut(found->second, why, now);
 }
 
+void Gatekeeper::shut_down(ConnectionId id) const {
+  for (const auto& [descriptor, connection] : connections_) {
+    if (connection.source.connection == id && !connection.source.name.empty())
+      shut_down_descriptor(descriptor, connection.cookie);
+  }
+}
+
 void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint now) {
-  shut_down(connection.descriptor, connection.cookie);
+  shut_down_descriptor(connection.descriptor, connection.cookie);
   no_longer_open(connection);
   connection.cut = true;
   ++cut_;

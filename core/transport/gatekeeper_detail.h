@@ -103,6 +103,8 @@ class Gatekeeper {
   void keep_only(const DeviceList& devices, TimePoint now);
   /// The connection a message came from.
   void cut_off(const MessageSource& source, const std::string& why, TimePoint now);
+  /// Ends the connection of this id, if it has delivered a message, and holds nothing against its peer.
+  void shut_down(ConnectionId id) const;
 
   /// Connections that are open and not cut off.
   size_t connections() const { return open_; }

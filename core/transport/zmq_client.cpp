@@ -17,9 +17,9 @@
 
 #include "tandem/core/base/endpoint.h"
 #include "tandem/core/base/mailbox.h"
-#include "tandem/core/base/random.h"
 #include "tandem/core/base/running_clock.h"
 #include "tandem/core/transport/client_link_detail.h"
+#include "tandem/core/transport/keepalive_timer_detail.h"
 #include "tandem/core/transport/reconnect_backoff.h"
 #include "tandem/core/transport/server_addresses_detail.h"
 #include "tandem/core/transport/zmq_detail.h"
@@ -56,8 +56,8 @@ Result<void> check(const ZmqClientOptions& options) {
   if (!endpoint) return endpoint.error();
   if (options.max_frame_bytes < 1) return invalid("ZmqClientOptions.max_frame_bytes must be >= 1");
   if (options.high_water_mark < 1) return invalid("ZmqClientOptions.high_water_mark must be >= 1");
-  if (std::min({options.reconnect_first, options.reconnect_max, options.heartbeat_interval,
-                options.keepalive_interval}) < milliseconds(1))
+  if (std::min({options.reconnect_first, options.reconnect_max, options.heartbeat_interval}) <
+      milliseconds(1))
     return invalid("ZmqClientOptions: intervals must be >= 1 ms");
   if (options.insecure) {
     if (!endpoint->is_loopback())
@@ -133,14 +133,14 @@ std::optional<MonitorEvent> next_event(zmq::socket_t& monitor) {
 }  // namespace
 
 struct ZmqClient::Impl {
-  Impl(ZmqClientOptions client_options, Handler event_handler)
+  explicit Impl(ZmqClientOptions client_options)
       : options(std::move(client_options)),
-        handler(std::move(event_handler)),
         server(parse_endpoint("endpoint", options.endpoint, EndpointUse::kConnect).value()),
         addresses(server, options.insecure, [this] { wake.signal(); }),
         backoff(options.reconnect_first, options.reconnect_max, std::random_device{}()) {}
   ~Impl() { stop(milliseconds(0)); }
 
+  Result<void> start(Handler event_handler, Keepalive keepalive);
   bool send(wire::Frames frames);
   void stop(milliseconds linger);
   std::string doing() const;
@@ -173,22 +173,19 @@ struct ZmqClient::Impl {
   void discard_outgoing();
   void emit(ClientEvent event);
   bool ready() const { return attempt && attempt->ready; }
-  std::optional<Outgoing> next_outgoing();
   void watch_link();
-  void begin_faults();
-  void end_faults();
-  void disturb();
-  void deliver_disturbed(Clock::time_point due);
+  void cut_when_wanted();
 
   const ZmqClientOptions options;
-  const Handler handler;
   const TcpEndpoint server;
+  Handler handler;  // set before the thread runs
 
   zmq::context_t context;  // outlives the sockets
   detail::WakeUp wake;
   Mailbox<Outgoing> outbox{kOutboxMessages};
   std::atomic<milliseconds> linger{milliseconds(0)};
   std::atomic<std::thread::id> network_thread;
+  std::atomic<bool> cut_wanted{false};
   std::mutex stop_mutex;
 
   // The network thread's own.
@@ -200,22 +197,27 @@ struct ZmqClient::Impl {
   Clock::time_point next_attempt = Clock::now();
   Clock::time_point connected_at;
   ReconnectBackoff backoff;
-  Clock::time_point next_keepalive;
-  std::optional<Outgoing> held;         // out of the outbox, waits for the socket
-  detail::ClientLink link;              // of the attempt
-  std::optional<FaultInjector> faults;  // of this connection; none without options.fault
-  FaultCounts counts;
-  bool closing = false;  // nothing is delayed any more
+  std::optional<detail::KeepaliveTimer> keepalive;  // set before the thread runs
+  std::optional<Outgoing> held;                     // out of the outbox, waits for the socket
+  detail::ClientLink link;                          // of the attempt
 
   mutable std::mutex doing_mutex;
   std::string doing_what;         // guarded by doing_mutex
   Clock::time_point doing_since;  // guarded by doing_mutex
 
-  mutable std::mutex counts_mutex;
-  FaultCounts published_counts;  // guarded by counts_mutex
-
   std::thread thread;
 };
+
+Result<void> ZmqClient::Impl::start(Handler event_handler, Keepalive what) {
+  handler = std::move(event_handler);
+  keepalive.emplace(std::move(what));
+  try {
+    thread = std::thread(&Impl::run, this);
+    return {};
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kNetwork, std::string("cannot start the client: ") + error.what()};
+  }
+}
 
 bool ZmqClient::Impl::send(wire::Frames frames) {
   if (frames.empty()) throw std::invalid_argument("ZmqClient::send: a message has at least one frame");
@@ -245,9 +247,6 @@ void ZmqClient::Impl::stop(milliseconds how_long) {
 void ZmqClient::Impl::run() {
   detail::block_signals_on_this_thread();
   network_thread = std::this_thread::get_id();
-  if (options.fault.any())
-    spdlog::warn("--fault: this run disturbs its own messages: {} (seed {})", options.fault.text(),
-                 options.fault.seed);
   try {
     serve();
     close();
@@ -257,8 +256,6 @@ void ZmqClient::Impl::run() {
     emit(client_event::Disconnected{});
   }
   outbox.close();
-  end_faults();
-  if (options.fault.any()) spdlog::warn("--fault: {}", counts.text());
 }
 
 void ZmqClient::Impl::serve() {
@@ -268,7 +265,7 @@ void ZmqClient::Impl::serve() {
     wake.clear();
     watch();
     receive(kReceiveBurst);
-    disturb();
+    cut_when_wanted();
     watch_link();
     send_keepalive();
   }
@@ -283,7 +280,6 @@ void ZmqClient::Impl::watch_link() {
 
 void ZmqClient::Impl::close() {
   const auto deadline = Clock::now() + linger.load();
-  closing = true;
   send_outgoing();
   while (held && ready() && Clock::now() < deadline) {
     const auto rest = std::chrono::ceil<milliseconds>(deadline - Clock::now());
@@ -303,9 +299,7 @@ milliseconds ZmqClient::Impl::poll_timeout() const {
   auto until = next_attempt;
   if (in_cycle) until = addresses.has_more() ? Clock::now() : addresses.ask_again_at();
   if (ready()) {
-    until = options.keepalive.empty() ? Clock::time_point::max() : next_keepalive;
-    if (faults) until = std::min(until, faults->next_due());
-    until = std::min(until, Clock::now() + detail::TransferMeter::kInterval);
+    until = std::min(keepalive->next_due(), Clock::now() + detail::TransferMeter::kInterval);
   } else if (attempt) {
     until = attempt->deadline;
   }
@@ -417,9 +411,9 @@ void ZmqClient::Impl::connected() {
   addresses.worked();
   now_doing("");
   connected_at = Clock::now();
-  next_keepalive = connected_at + options.keepalive_interval;
+  keepalive->restart(connected_at);
+  cut_wanted = false;
   discard_outgoing();
-  begin_faults();
   link.established(RunningClock::now());
   emit(client_event::Connected{});
 }
@@ -427,7 +421,6 @@ void ZmqClient::Impl::connected() {
 void ZmqClient::Impl::disconnected() {
   if (!ready()) return broken_off();
   receive(std::numeric_limits<int>::max());  // what came before the end, such as a Bye
-  deliver_disturbed(Clock::time_point::max());
   lost();
 }
 
@@ -450,7 +443,6 @@ void ZmqClient::Impl::broken_off() {
 
 void ZmqClient::Impl::lost() {
   link.ended();
-  end_faults();
   attempt.reset();
   discard_outgoing();
   backoff.connection_ended(std::chrono::duration_cast<milliseconds>(Clock::now() - connected_at));
@@ -513,17 +505,13 @@ void ZmqClient::Impl::receive(int at_most) {
       spdlog::warn("dropped a message from {}: it has too many parts", options.endpoint);
       continue;
     }
-    wire::Frames frames = detail::borrow_parts(parts, 0);
-    if (faults)
-      faults->put(FaultInjector::Direction::kIn, std::move(frames), Clock::now());
-    else
-      emit(client_event::Received{std::move(frames)});
+    emit(client_event::Received{detail::borrow_parts(parts, 0)});
   }
 }
 
 void ZmqClient::Impl::send_outgoing() {
   if (!ready()) return discard_outgoing();
-  while (held || (held = next_outgoing())) {
+  while (held || (held = outbox.try_pop())) {
     const auto outcome = detail::send_frames(attempt->socket(), "", held->frames);
     if (outcome == detail::SendOutcome::kFull) return;
     link.handed_over(held->queued_at, static_cast<int64_t>(wire::total_bytes(held->frames)));
@@ -532,57 +520,12 @@ void ZmqClient::Impl::send_outgoing() {
 }
 
 void ZmqClient::Impl::send_keepalive() {
-  if (!ready() || options.keepalive.empty() || Clock::now() < next_keepalive) return;
-  next_keepalive = Clock::now() + options.keepalive_interval;
-  // Bytes that are on their way are a sign of life as good.
-  if (held || link.is_sending()) return;
-  if (!faults)
-    detail::send_frames(attempt->socket(), "", options.keepalive);
-  else
-    faults->put(FaultInjector::Direction::kOut, options.keepalive, Clock::now());
+  if (!ready() || !keepalive->take(Clock::now(), held || link.is_sending())) return;
+  detail::send_frames(attempt->socket(), "", keepalive->message());
 }
 
-std::optional<Outgoing> ZmqClient::Impl::next_outgoing() {
-  if (!faults) return outbox.try_pop();
-  constexpr auto kOut = FaultInjector::Direction::kOut;
-  while (faults->waiting(kOut) < kOutboxMessages) {
-    auto message = outbox.try_pop();
-    if (!message) break;
-    faults->put(kOut, std::move(message->frames), Clock::now());
-  }
-  auto frames = faults->take(kOut, closing ? Clock::time_point::max() : Clock::now());
-  if (!frames) return std::nullopt;
-  return Outgoing{std::move(*frames), RunningClock::now()};
-}
-
-void ZmqClient::Impl::begin_faults() {
-  if (!options.fault.any()) return;
-  const std::string& name = options.insecure ? options.insecure_name : options.keys.public_key;
-  const uint64_t stream = derive_seed(hash_name(name), RandomPurpose::kNetwork, {attempts});
-  faults.emplace(options.fault, stream, Clock::now(), counts);
-}
-
-void ZmqClient::Impl::end_faults() {
-  faults.reset();
-  const std::lock_guard lock(counts_mutex);
-  published_counts = counts;
-}
-
-void ZmqClient::Impl::disturb() {
-  if (!faults) return;
-  if (faults->cut_due(Clock::now())) {
-    faults->cut();
-    return lost();
-  }
-  deliver_disturbed(Clock::now());
-}
-
-void ZmqClient::Impl::deliver_disturbed(Clock::time_point due) {
-  while (faults) {
-    auto frames = faults->take(FaultInjector::Direction::kIn, due);
-    if (!frames) return;
-    emit(client_event::Received{std::move(*frames)});
-  }
+void ZmqClient::Impl::cut_when_wanted() {
+  if (cut_wanted.exchange(false) && ready()) lost();
 }
 
 void ZmqClient::Impl::discard_outgoing() {
@@ -602,16 +545,18 @@ void ZmqClient::Impl::emit(ClientEvent event) {
 ZmqClient::ZmqClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZmqClient::~ZmqClient() = default;
 
-Result<std::unique_ptr<ZmqClient>> ZmqClient::start(ZmqClientOptions options, Handler handler) {
-  if (!handler) throw std::invalid_argument("ZmqClient::start: the handler is empty");
+Result<std::unique_ptr<ZmqClient>> ZmqClient::make(ZmqClientOptions options) {
   if (const auto checked = check(options); !checked) return checked.error();
   try {
-    auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
-    impl->thread = std::thread(&Impl::run, impl.get());
-    return std::unique_ptr<ZmqClient>(new ZmqClient(std::move(impl)));
+    return std::unique_ptr<ZmqClient>(new ZmqClient(std::make_unique<Impl>(std::move(options))));
   } catch (const std::exception& error) {
-    return Error{ErrorCode::kNetwork, std::string("cannot start the client: ") + error.what()};
+    return Error{ErrorCode::kNetwork, std::string("cannot make the client: ") + error.what()};
   }
+}
+
+Result<void> ZmqClient::start(Handler handler, Keepalive keepalive) {
+  if (!handler) throw std::invalid_argument("ZmqClient::start: the handler is empty");
+  return impl_->start(std::move(handler), std::move(keepalive));
 }
 
 bool ZmqClient::send(wire::Frames frames) {
@@ -630,9 +575,9 @@ LinkState ZmqClient::link() const {
   return impl_->link.state();
 }
 
-FaultCounts ZmqClient::fault_counts() const {
-  const std::lock_guard lock(impl_->counts_mutex);
-  return impl_->published_counts;
+void ZmqClient::cut() {
+  impl_->cut_wanted = true;
+  impl_->wake.signal();
 }
 
 }  // namespace tandem

@@ -22,7 +22,6 @@
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/transport/gatekeeper_detail.h"
-#include "tandem/core/transport/server_faults_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 #include "tandem/core/transport/zmq_detail.h"
 
@@ -134,16 +133,15 @@ Error bind_error(const std::string& endpoint, const zmq::error_t& error) {
 }  // namespace
 
 struct ZmqServer::Impl {
-  Impl(ZmqServerOptions server_options, Handler message_handler)
-      : options(std::move(server_options)), handler(std::move(message_handler)) {
-    if (options.fault.any()) faults.emplace(options.fault);
-  }
+  explicit Impl(ZmqServerOptions server_options)
+      : options(std::move(server_options)), max_message_bytes(2 * options.max_frame_bytes) {}
   ~Impl() { stop(milliseconds(0)); }
 
-  Result<void> start();
+  Result<void> start(ServerHandlers message_handlers);
   bool send(ConnectionId to, wire::Frames frames);
   void stop(milliseconds linger);
   void set_devices(DeviceList devices);
+  void cut(ConnectionId connection);
 
   // Everything below runs on the network thread.
   void run(std::promise<Result<void>> started);
@@ -154,7 +152,7 @@ struct ZmqServer::Impl {
   bool receive(zmq::socket_t& router);
   void accept(const detail::Parts& parts);
   void hand_over(ReceivedFrames received);
-  void disturb(zmq::socket_t& router, bool closing);
+  void cut_wanted();
   bool is_listed(const detail::MessageSource& source) const;
   void replace_devices();
   void drop(const char* why);
@@ -163,16 +161,18 @@ struct ZmqServer::Impl {
   void retry_waiting(zmq::socket_t& router);
 
   ZmqServerOptions options;  // its device list is the network thread's own
-  const Handler handler;
-  std::string endpoint;  // written before start() returns
+  ServerHandlers handlers;  // set before the thread runs
+  std::string endpoint;     // written before start() returns
 
   zmq::context_t context;  // outlives the sockets of both threads
   std::unique_ptr<ZapAuthenticator> authenticator;
   detail::WakeUp wake;
   Mailbox<Outgoing> outbox{kOutboxMessages};
-  std::atomic<int64_t> max_message_bytes{0};
+  std::atomic<int64_t> max_message_bytes;
   std::mutex devices_mutex;
   std::optional<DeviceList> new_devices;  // guarded by devices_mutex
+  std::mutex to_cut_mutex;
+  std::vector<ConnectionId> to_cut;  // guarded by to_cut_mutex
   std::atomic<milliseconds> linger{milliseconds(0)};
   std::mutex stop_mutex;
   std::thread thread;
@@ -183,15 +183,14 @@ struct ZmqServer::Impl {
   detail::Gatekeeper* gatekeeper = nullptr;
   std::unordered_map<ConnectionId, std::deque<wire::Frames>> waiting;
   uint64_t dropped = 0;
-  std::optional<detail::ServerFaults> faults;  // of options.fault
 };
 
-Result<void> ZmqServer::Impl::start() {
+Result<void> ZmqServer::Impl::start(ServerHandlers message_handlers) {
+  handlers = std::move(message_handlers);
   // CURVE fails open: with no handler bound, libzmq lets strangers in. So the handler comes first.
   auto handler_started = ZapAuthenticator::start(context, {options.devices, options.insecure});
   if (!handler_started) return handler_started.error();
   authenticator = std::move(*handler_started);
-  max_message_bytes = 2 * options.max_frame_bytes;
   std::promise<Result<void>> started;
   std::future<Result<void>> outcome = started.get_future();
   thread = std::thread(&Impl::run, this, std::move(started));
@@ -234,7 +233,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
     detail::Gatekeeper keeper(context, router, {.max_connections = connection_limit(options)},
                               !options.insecure, options.heartbeat_interval, *authenticator);
     gatekeeper = &keeper;
-    keeper.set_on_link(options.on_link);
+    keeper.set_on_link(handlers.on_link);
     Result<void> result = bind(router);
     bound = result.has_value();
     started.set_value(std::move(result));
@@ -247,7 +246,6 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
           Error{ErrorCode::kNetwork, std::string("cannot open a server socket: ") + error.what()});
   }
   outbox.close();
-  if (faults) faults->finish();
 }
 
 void ZmqServer::Impl::set_devices(DeviceList devices) {
@@ -279,8 +277,8 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
     gatekeeper->observe(Clock::now());
     if (receive(router)) gatekeeper->judge(Clock::now());
     replace_devices();
+    cut_wanted();
     drain_outbox(router);
-    disturb(router, false);
     retry_waiting(router);
   }
   close(router);
@@ -289,7 +287,6 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
 void ZmqServer::Impl::close(zmq::socket_t& router) {
   const auto deadline = Clock::now() + linger.load();
   drain_outbox(router);
-  disturb(router, true);
   while (!waiting.empty() && Clock::now() < deadline) {
     zmq_poll(nullptr, 0, kRetryPause.count());
     retry_waiting(router);
@@ -308,7 +305,7 @@ void ZmqServer::Impl::poll(zmq::socket_t& router) {
   const milliseconds longest = gatekeeper->longest_wait(now).value_or(milliseconds(-1));
   // An error (EINTR) is a wake-up: everything after this looks without waiting.
   const long timeout = waiting.empty() ? longest.count() : kRetryPause.count();
-  zmq_poll(items, count, faults ? faults->poll_timeout(timeout) : timeout);
+  zmq_poll(items, count, timeout);
 }
 
 /// Whether nothing is left.
@@ -346,26 +343,33 @@ void ZmqServer::Impl::accept(const detail::Parts& parts) {
   received.frames = detail::borrow_parts(parts, 1);
   if (const char* address = zmq_msg_gets(parts[1]->handle(), "Peer-Address"))
     received.address = detail::plain_address(address);
-  if (!faults) return hand_over(std::move(received));
-  faults->incoming(std::move(received), zmq_msg_get(parts[1]->handle(), ZMQ_SRCFD));
+  hand_over(std::move(received));
 }
 
 void ZmqServer::Impl::hand_over(ReceivedFrames received) {
   const std::string name = received.client.name;
   try {
-    handler(std::move(received));
+    handlers.on_message(std::move(received));
   } catch (const std::exception& error) {
     spdlog::error("handling a message of {} failed: {}", name, error.what());
   }
 }
 
-void ZmqServer::Impl::disturb(zmq::socket_t& router, bool closing) {
-  if (!faults) return;
-  faults->pass_on([this](ReceivedFrames received) { hand_over(std::move(received)); },
-                  [&](ConnectionId to, wire::Frames frames) {
-                    deliver(router, {to, std::move(frames)});
-                  },
-                  closing);
+void ZmqServer::Impl::cut(ConnectionId connection) {
+  {
+    const std::lock_guard lock(to_cut_mutex);
+    to_cut.push_back(connection);
+  }
+  wake.signal();
+}
+
+void ZmqServer::Impl::cut_wanted() {
+  std::vector<ConnectionId> connections;
+  {
+    const std::lock_guard lock(to_cut_mutex);
+    connections.swap(to_cut);
+  }
+  for (const ConnectionId connection : connections) gatekeeper->shut_down(connection);
 }
 
 bool ZmqServer::Impl::is_listed(const detail::MessageSource& source) const {
@@ -387,8 +391,8 @@ void ZmqServer::Impl::replace_devices() {
   if (revoked.empty()) return;
   gatekeeper->observe(Clock::now());  // whoever was let in by the old list is known now
   gatekeeper->keep_only(options.devices, Clock::now());
-  if (!options.on_revoked) return;
-  for (const ClientId& client : revoked) options.on_revoked(client);
+  if (!handlers.on_revoked) return;
+  for (const ClientId& client : revoked) handlers.on_revoked(client);
 }
 
 void ZmqServer::Impl::drop(const char* why) {
@@ -398,10 +402,7 @@ void ZmqServer::Impl::drop(const char* why) {
 
 void ZmqServer::Impl::drain_outbox(zmq::socket_t& router) {
   while (auto message = outbox.try_pop()) {
-    if (faults)
-      faults->outgoing(message->to, std::move(message->frames));
-    else
-      deliver(router, std::move(*message));
+    deliver(router, std::move(*message));
   }
 }
 
@@ -436,14 +437,20 @@ void ZmqServer::Impl::retry_waiting(zmq::socket_t& router) {
 ZmqServer::ZmqServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZmqServer::~ZmqServer() = default;
 
-Result<std::unique_ptr<ZmqServer>> ZmqServer::start(ZmqServerOptions options, Handler handler) {
-  if (!handler) throw std::invalid_argument("ZmqServer::start: the handler is empty");
+Result<std::unique_ptr<ZmqServer>> ZmqServer::make(ZmqServerOptions options) {
   if (const auto checked = check(options); !checked) return checked.error();
   try {
-    if (const auto room = check_open_files(options); !room) return room.error();
-    auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
-    if (const auto started = impl->start(); !started) return started.error();
-    return std::unique_ptr<ZmqServer>(new ZmqServer(std::move(impl)));
+    return std::unique_ptr<ZmqServer>(new ZmqServer(std::make_unique<Impl>(std::move(options))));
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kNetwork, std::string("cannot make the server: ") + error.what()};
+  }
+}
+
+Result<void> ZmqServer::start(ServerHandlers handlers) {
+  if (!handlers.on_message) throw std::invalid_argument("ZmqServer::start: on_message is empty");
+  try {
+    if (const auto room = check_open_files(impl_->options); !room) return room.error();
+    return impl_->start(std::move(handlers));
   } catch (const std::exception& error) {
     return Error{ErrorCode::kNetwork, std::string("cannot start the server: ") + error.what()};
   }
@@ -470,8 +477,8 @@ void ZmqServer::stop(std::chrono::milliseconds linger) {
   impl_->stop(linger);
 }
 
-FaultCounts ZmqServer::fault_counts() const {
-  return impl_->faults ? impl_->faults->counts() : FaultCounts{};
+void ZmqServer::cut(ConnectionId connection) {
+  impl_->cut(connection);
 }
 
 }  // namespace tandem

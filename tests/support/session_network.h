@@ -29,7 +29,7 @@ enum class Fate { kDeliver, kLose, kTwice };
 /// One thread, one message at a time, the order across clients drawn by a seed. As with a socket, what one
 /// side sends to the other arrives in order. Nothing waits for real time: when nobody has anything to do
 /// the clock moves to the next deadline.
-class SessionNetwork {
+class SessionNetwork : private ServerTransport {
  public:
   using TimePoint = aggregator::TimePoint;
 
@@ -47,6 +47,8 @@ class SessionNetwork {
   size_t add(const std::string& name, std::shared_ptr<const Dataset> data,
              std::shared_ptr<const Dataset> held_out = nullptr) {
     auto edge = std::make_unique<Edge>();
+    edge->network = this;
+    edge->index = edges_.size();
     edge->client = {name};
     edge->data = std::move(data);
     edge->held_out = std::move(held_out);
@@ -155,7 +157,17 @@ class SessionNetwork {
   RecordingObserver observer;
 
  private:
-  struct Edge {
+  struct Edge : ClientTransport {
+    bool send(wire::Frames frames) override {
+      if (!alive) return true;
+      if (network->on_frames_up) network->on_frames_up(index, frames);
+      up.push_back(std::move(frames));
+      return true;
+    }
+    LinkState link() const override { return {.sent_until = TimePoint::max()}; }
+
+    SessionNetwork* network = nullptr;
+    size_t index = 0;
     ClientId client;
     ConnectionId connection;
     std::shared_ptr<const Dataset> data, held_out;
@@ -171,12 +183,7 @@ class SessionNetwork {
     edge->session = std::make_unique<edge_client::EdgeSession>(
         edge_client::EdgeSessionOptions{
             .instance = ++edge->instance, .prefetch = 0, .comes_back = edges_come_back},
-        edge_client::EdgeSessionDependencies{.send =
-                                                 [this, edge, index](wire::Frames frames) {
-                                                   if (!edge->alive) return;
-                                                   if (on_frames_up) on_frames_up(index, frames);
-                                                   edge->up.push_back(std::move(frames));
-                                                 },
+        edge_client::EdgeSessionDependencies{.transport = edge,
                                              .dataset = edge->data.get(),
                                              .held_out = edge->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
@@ -188,7 +195,7 @@ class SessionNetwork {
     session_ = std::make_unique<aggregator::AggregatorSession>(
         options_,
         aggregator::SessionDependencies{
-            .send = [this](ConnectionId to, wire::Frames frames) { send_down(to, std::move(frames)); },
+            .transport = this,
             .observer = &observer,
             .eval_data = eval_data_,
             .make_augmenter = augment::build_pipeline,
@@ -198,11 +205,12 @@ class SessionNetwork {
     REQUIRE(session_->prepare().has_value());
   }
 
-  void send_down(ConnectionId to, wire::Frames frames) {
+  bool send(ConnectionId to, wire::Frames frames) override {
     for (const auto& edge : edges_) {
       if (edge->alive && edge->connection == to && to != ConnectionId{})
         edge->down.push_back(std::move(frames));
     }
+    return true;
   }
 
   /// What the hook makes of the next message of a queue: none, one or two copies, decoded.
