@@ -2,7 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,7 +11,7 @@
 #include "tandem/aggregator/session/aggregator_session.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/data/dataset.h"
-#include "tandem/core/transport/transport.h"
+#include "tandem/core/transport/memory_network.h"
 #include "tandem/edge_client/session/edge_session.h"
 #include "tandem/edge_client/training/model_pool.h"
 
@@ -39,17 +39,17 @@ struct VirtualEdge {
   std::shared_ptr<CheckpointStorage> checkpoints;
 };
 
-/// An aggregator's session and many edges' in one process, joined by an in-memory transport that encodes
-/// and decodes every message as a socket would. Time passes as it does, but deadlines are looked at only
+/// An aggregator's session and many edges' in one process, joined by a MemoryNetwork; every message is encoded
+/// and decoded as for a socket. Time passes as it does, but deadlines are looked at only
 /// when nobody has anything to do, and then time skips to the next one: none fires because this machine is
 /// slow, and waiting for a client that is gone takes no time.
-class Simulation : private ServerTransport {
+class Simulation {
  public:
   /// `checkpoints`: where the aggregator keeps the run; null for nowhere.
   Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer, const Dataset* eval_data,
              std::optional<InitialWeights> initial_weights, std::vector<VirtualEdge> edges,
              SimulationOptions simulation, CheckpointStorage* checkpoints = nullptr);
-  ~Simulation() override;
+  ~Simulation();
 
   /// Connects every edge and delivers messages until the run is done, or `should_stop`. Returns the
   /// session's failure, or the first edge's that is not explained by it.
@@ -74,18 +74,18 @@ class Simulation : private ServerTransport {
  private:
   struct Edge;
 
-  bool send(ConnectionId to, wire::Frames frames) override;
   aggregator::TimePoint now() const { return std::chrono::steady_clock::now() + skipped_; }
   void skip_to_next_deadline(aggregator::TimePoint deadline);
   void deliver_to_edges();
   void deliver_to_aggregator();
-  bool edges_have_mail() const;
-  bool aggregator_has_mail() const;
+  /// The edges that something waits for, that way.
+  std::vector<size_t> with_mail(MemoryNetwork::Way way) const;
 
   SimulationOptions options_;
   std::chrono::steady_clock::duration skipped_{0};
   SplitMix64 arrival_;
   edge_client::ModelPool models_;
+  MemoryNetwork network_;  // outlives the sessions
   std::unique_ptr<aggregator::AggregatorSession> session_;
   std::vector<std::unique_ptr<Edge>> edges_;
 };
