@@ -375,6 +375,12 @@ void NetworkFlags::add_to(Flags& flags) {
                         "max-connections", "endpoint-file", "fault", "fault-seed"});
 }
 
+Result<FaultOptions> NetworkFlags::fault_options() const {
+  auto faults = parse_faults(fault, fault_seed);
+  if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};
+  return faults;
+}
+
 Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
   if (auto checked = parse_endpoint("--endpoint", endpoint, EndpointUse::kListen); !checked)
     return checked.error();
@@ -404,9 +410,6 @@ Result<ZmqServerOptions> NetworkFlags::server_options(uint32_t window) const {
   }
   options.max_connections = max_connections;
   options.high_water_mark = static_cast<int>(window) + 2;
-  auto faults = parse_faults(fault, fault_seed);
-  if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};
-  options.fault = *faults;
   if (insecure) return options;
   if (key_file.empty() || devices_file.empty()) {
     return Error{ErrorCode::kInvalidArgument,

@@ -9,6 +9,7 @@
 #include "tandem/core/base/result.h"
 #include "tandem/core/model/initial_weights.h"
 #include "tandem/core/program/flags.h"
+#include "tandem/core/transport/fault_injector.h"
 #include "tandem/core/transport/zmq_server.h"
 
 namespace tandem::aggregator {
@@ -96,6 +97,8 @@ struct NetworkFlags {
   void add_to(Flags& flags);
   /// Reads the key and the device list. Errors name the flag or file.
   Result<ZmqServerOptions> server_options(uint32_t window) const;
+  /// What --fault asks for.
+  Result<FaultOptions> fault_options() const;
 };
 
 }  // namespace tandem::aggregator

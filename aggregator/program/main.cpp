@@ -2,7 +2,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -24,6 +23,8 @@
 #include "tandem/core/program/program.h"
 #include "tandem/core/run/address_file.h"
 #include "tandem/core/training/compute_device.h"
+#include "tandem/core/transport/faulty_server.h"
+#include "tandem/core/transport/zmq_server.h"
 #include "tandem/datasets/data_source.h"
 
 namespace tandem::aggregator {
@@ -36,6 +37,8 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   if (const auto unused = harmless_unused_flag(training)) spdlog::warn("{}", *unused);
   auto server_options = network.server_options(training.window);
   if (!server_options) return server_options.error();
+  const auto faults = network.fault_options();
+  if (!faults) return faults.error();
 
   std::shared_ptr<const Dataset> eval_data;
   if (!training.eval_data.empty()) {
@@ -55,39 +58,39 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
       operation.serve(**status, [&](const std::string& line) { recorder.progress().note(line); });
   if (!status_server) return status_server.error();
 
-  // The aggregator is made last, of a session that sends through it.
-  std::function<void(ConnectionId, wire::Frames)> send;
-  AggregatorSession session(
-      *options, {.send = [&](ConnectionId to, wire::Frames frames) { send(to, std::move(frames)); },
-                 .observer = &observer,
-                 .eval_data = eval_data.get(),
-                 .make_augmenter = augment::build_pipeline,
-                 .initial_weights = std::move(stored->initial_weights),
-                 .now = RunningClock::now,
-                 .checkpoints = &stored->storage.checkpoints});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
-  Aggregator aggregator(session, limits);
-  send = [&](ConnectionId to, wire::Frames frames) { aggregator.send(to, std::move(frames)); };
   const DeviceList devices = server_options->devices;
-  if (auto listening = aggregator.listen(std::move(*server_options)); !listening) return listening.error();
+  auto made = ZmqServer::make(std::move(*server_options));
+  if (!made) return made.error();
+  ZmqServer& server = **made;
+  const auto transport = with_faults(std::move(*made), *faults);
+  AggregatorSession session(*options, {.transport = transport.get(),
+                                       .observer = &observer,
+                                       .eval_data = eval_data.get(),
+                                       .make_augmenter = augment::build_pipeline,
+                                       .initial_weights = std::move(stored->initial_weights),
+                                       .now = RunningClock::now,
+                                       .checkpoints = &stored->storage.checkpoints});
+  Aggregator aggregator(session, *transport, limits);
+  if (auto listening = aggregator.listen(); !listening) return listening.error();
   if (auto prepared = session.prepare(); !prepared) return prepared.error();
   if (stored->newest) {
     if (auto resumed = session.resume(*stored->newest); !resumed) return resumed.error();
     stored->newest.reset();
   }
   recorder.progress().note(describe_compute());
-  recorder.progress().note("listening on " + aggregator.endpoint() + ", waiting for " +
+  recorder.progress().note("listening on " + server.endpoint() + ", waiting for " +
                            std::to_string(options->clients) + " client(s)");
   if (!network.endpoint_file.empty()) {
-    auto written = write_address_file("--endpoint-file", network.endpoint_file, aggregator.endpoint());
+    auto written = write_address_file("--endpoint-file", network.endpoint_file, server.endpoint());
     if (!written) return written.error();
   }
 
   std::optional<DeviceWatch> watch;
   if (!network.insecure) {
     watch.emplace(network.devices_file, devices,
-                  [&](DeviceList list) { aggregator.set_devices(std::move(list)); });
+                  [&](DeviceList list) { server.set_devices(std::move(list)); });
   }
   observer.listening();
   const auto turn = [&] {

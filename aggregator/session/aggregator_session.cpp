@@ -14,9 +14,11 @@ namespace {
 constexpr size_t kMaxTurnedAway = 1000;
 constexpr size_t kNamedTurnedAway = 3;
 
-RunObserver& required(RunObserver* observer) {
-  if (observer == nullptr) throw std::invalid_argument("SessionDependencies.observer is null");
-  return *observer;
+template <class T>
+T& required(T* dependency, const char* name) {
+  if (dependency == nullptr)
+    throw std::invalid_argument("SessionDependencies." + std::string(name) + " is null");
+  return *dependency;
 }
 
 /// Replies kept of each client: those that a device which goes back to its last checkpoint asks for again.
@@ -35,7 +37,8 @@ AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies
     : options_(options.validated()),
       dependencies_(std::move(dependencies)),
       messenger_(options_.run_id, options_.incarnation, kept_replies(options_.plan),
-                 options_.quarantine_after, dependencies_.send, required(dependencies_.observer)),
+                 options_.quarantine_after, required(dependencies_.transport, "transport"),
+                 required(dependencies_.observer, "observer")),
       first_run_id_(options_.run_id) {
   fewest_clients_ = std::max(options_.min_clients, strategy_traits(options_.strategy)->minimum_updates);
   run_started_ = dependencies_.now();

@@ -21,15 +21,15 @@
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/storage/checkpoint.h"
-#include "tandem/core/wire/frame.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/messages.h"
 
 namespace tandem::aggregator {
 
 /// What a session works with; everything must outlive it.
 struct SessionDependencies {
-  /// Takes a message for a connection; never blocks on the peer.
-  std::function<void(ConnectionId, wire::Frames)> send;
+  /// What it sends through.
+  ServerTransport* transport = nullptr;
   RunObserver* observer = nullptr;
   /// Evaluation data, null when there is none (figures are then null).
   const Dataset* eval_data = nullptr;

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <system_error>
 #include <utility>
 #include <zmq.hpp>
@@ -24,7 +23,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr char kMonitorEndpoint[] = "inproc://gatekeeper";
 constexpr int kWatchedEvents =
     ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr milliseconds kPause{5};
@@ -61,30 +59,13 @@ std::string peer_of(int descriptor) {
 }
 
 /// Shuts the descriptor's connection down if it still is that one.
-void shut_down(int descriptor, uint64_t cookie) {
+void shut_down_descriptor(int descriptor, uint64_t cookie) {
   // libzmq may close the descriptor, and somebody may be given its number, at any moment; a duplicate stays
   // with the connection it was made of.
   const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
   if (duplicate < 0) return;
   if (socket_cookie(duplicate) == cookie) shutdown(duplicate, SHUT_RDWR);
   close(duplicate);
-}
-
-struct MonitorEvent {
-  uint16_t kind = 0;
-  int value = -1;  ///< the descriptor, or the code of a failure
-};
-
-bool next_event(zmq::socket_t& monitor, MonitorEvent& event) {
-  zmq::message_t number;
-  zmq::message_t address;
-  event = {};
-  if (!monitor.recv(number, zmq::recv_flags::dontwait)) return false;
-  if (number.more()) (void)monitor.recv(address, zmq::recv_flags::dontwait);
-  if (number.size() < sizeof event.kind + sizeof(int32_t)) return true;
-  std::memcpy(&event.kind, number.data(), sizeof event.kind);
-  std::memcpy(&event.value, number.data<char>() + sizeof event.kind, sizeof(int32_t));
-  return true;
 }
 
 std::string bytes_text(int64_t bytes) {
@@ -122,25 +103,13 @@ Gatekeeper::Gatekeeper(zmq::context_t& context, zmq::socket_t& server, Gatekeepe
       encrypted_(encrypted),
       heartbeat_interval_(heartbeat_interval),
       authenticator_(authenticator),
-      server_(server),
       handshake_failures_(encrypted),
-      monitor_(std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair)),
+      monitor_(context, server, "gatekeeper", kWatchedEvents),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
-  try {
-    if (zmq_socket_monitor(server.handle(), kMonitorEndpoint, kWatchedEvents) != 0) throw zmq::error_t();
-    monitor_->set(zmq::sockopt::linger, 0);
-    // Unbounded, because libzmq's thread waits for room: a handler that takes its time must not stop it.
-    monitor_->set(zmq::sockopt::rcvhwm, 0);
-    monitor_->connect(kMonitorEndpoint);
-  } catch (...) {
-    close(epoll_);
-    throw;
-  }
 }
 
 Gatekeeper::~Gatekeeper() {
-  zmq_socket_monitor(server_.handle(), nullptr, 0);
   close(epoll_);
 }
 
@@ -158,16 +127,15 @@ std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
 }
 
 void Gatekeeper::follow_monitor(TimePoint now) {
-  MonitorEvent event;
-  while (next_event(*monitor_, event)) {
-    if (event.kind == ZMQ_EVENT_ACCEPTED) accepted(event.value, now);
+  while (const auto event = monitor_.next()) {
+    if (event->kind == ZMQ_EVENT_ACCEPTED) accepted(event->value, now);
     // libzmq reports the failure without a descriptor and, in the same breath, the end of the connection with
     // it.
-    if (event.kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) failed_handshake_ = event.value;
-    if (event.kind == ZMQ_EVENT_DISCONNECTED) {
+    if (event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) failed_handshake_ = event->value;
+    if (event->kind == ZMQ_EVENT_DISCONNECTED) {
       if (const auto code = std::exchange(failed_handshake_, std::nullopt))
-        handshake_failed(event.value, *code, now);
-      closed(event.value);
+        handshake_failed(event->value, *code, now);
+      closed(event->value);
     }
   }
 }
@@ -385,8 +353,15 @@ void Gatekeeper::cut_off(const MessageSource& source, const std::string& why, Ti
   if (found->second.source.connection == source.connection) cut(found->second, why, now);
 }
 
+void Gatekeeper::shut_down(ConnectionId id) const {
+  for (const auto& [descriptor, connection] : connections_) {
+    if (connection.source.connection == id && !connection.source.name.empty())
+      shut_down_descriptor(descriptor, connection.cookie);
+  }
+}
+
 void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint now) {
-  shut_down(connection.descriptor, connection.cookie);
+  shut_down_descriptor(connection.descriptor, connection.cookie);
   no_longer_open(connection);
   connection.cut = true;
   ++cut_;

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -14,6 +13,7 @@
 #include "tandem/core/base/ids.h"
 #include "tandem/core/transport/handshake_failures_detail.h"
 #include "tandem/core/transport/keys.h"
+#include "tandem/core/transport/socket_monitor_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 
 namespace zmq {
@@ -86,7 +86,7 @@ class Gatekeeper {
   void set_max_connections(int connections) { limits_.max_connections = connections; }
 
   /// What to wait for: the monitor's socket, a descriptor (-1: not now), and no longer than that.
-  zmq::socket_t& monitor() { return *monitor_; }
+  void* monitor() { return monitor_.handle(); }
   int traffic_descriptor(TimePoint now) const;
   std::optional<std::chrono::milliseconds> longest_wait(TimePoint now) const;
 
@@ -103,6 +103,8 @@ class Gatekeeper {
   void keep_only(const DeviceList& devices, TimePoint now);
   /// The connection a message came from.
   void cut_off(const MessageSource& source, const std::string& why, TimePoint now);
+  /// Ends the connection of this id, if it has delivered a message, and holds nothing against its peer.
+  void shut_down(ConnectionId id) const;
 
   /// Connections that are open and not cut off.
   size_t connections() const { return open_; }
@@ -137,10 +139,9 @@ class Gatekeeper {
   const bool encrypted_;
   const std::chrono::milliseconds heartbeat_interval_;
   ZapAuthenticator& authenticator_;
-  zmq::socket_t& server_;
   HandshakeFailures handshake_failures_;
   std::optional<int> failed_handshake_;  // its code, until libzmq says whose it was
-  std::unique_ptr<zmq::socket_t> monitor_;
+  SocketMonitor monitor_;
   int epoll_ = -1;
   uint32_t next_serial_ = 0;
   TimePoint last_look_{};

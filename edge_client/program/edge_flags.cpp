@@ -79,6 +79,12 @@ Result<void> EdgeFlags::check_no_flag_is_unused() const {
   return {};
 }
 
+Result<FaultOptions> EdgeFlags::fault_options() const {
+  auto faults = parse_faults(fault, fault_seed);
+  if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};
+  return faults;
+}
+
 Result<ZmqClientOptions> EdgeFlags::client_options() const {
   if (insecure && name.empty()) {
     return Error{ErrorCode::kInvalidArgument,
@@ -114,9 +120,6 @@ Result<ZmqClientOptions> EdgeFlags::client_options() const {
   options.endpoint = endpoint;
   options.insecure = insecure;
   options.insecure_name = name;
-  auto faults = parse_faults(fault, fault_seed);
-  if (!faults) return Error{faults.error().code, "--fault: " + faults.error().message};
-  options.fault = *faults;
   if (insecure) return options;
   if (key_file.empty() || server_key.empty()) {
     return Error{ErrorCode::kInvalidArgument,

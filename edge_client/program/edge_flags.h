@@ -6,6 +6,7 @@
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/program/flags.h"
+#include "tandem/core/transport/fault_injector.h"
 #include "tandem/core/transport/zmq_client.h"
 
 namespace tandem::edge_client {
@@ -41,6 +42,8 @@ struct EdgeFlags {
   void add_to(Flags& flags);
   /// Reads the key. Errors name the flag or file.
   Result<ZmqClientOptions> client_options() const;
+  /// What --fault asks for.
+  Result<FaultOptions> fault_options() const;
 
  private:
   Result<void> check_no_flag_is_unused() const;

@@ -3,9 +3,10 @@
 
 #include <cmath>
 #include <filesystem>
-#include <functional>
 #include <memory>
+#include <string>
 #include <system_error>
+#include <utility>
 
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
@@ -18,6 +19,8 @@
 #include "tandem/core/run/progress.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
+#include "tandem/core/transport/faulty_client.h"
+#include "tandem/core/transport/zmq_client.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/edge_client/program/edge_client.h"
 #include "tandem/edge_client/program/edge_display.h"
@@ -59,8 +62,10 @@ Result<void> check_front_is_new(const std::filesystem::path& path) {
 }
 
 Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const Flags& all) {
-  auto transport = flags.client_options();
-  if (!transport) return transport.error();
+  auto options = flags.client_options();
+  if (!options) return options.error();
+  const auto faults = flags.fault_options();
+  if (!faults) return faults.error();
   EdgeDisplay display(flags.quiet);
   auto status = operation.make_status("tandem-edge");
   if (!status) return status.error();
@@ -75,20 +80,22 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
   auto stored = open_stored_device(flags, all);
   if (!stored) return stored.error();
 
-  // The client is made last, of a session that sends through it.
-  std::function<void(wire::Frames)> send;
-  std::function<LinkState()> link;
+  wire::Limits limits;
+  limits.max_tensor_bytes = static_cast<uint64_t>(options->max_frame_bytes);
+  const std::string identity = flags.insecure ? flags.name : options->keys.public_key;
+  auto made = ZmqClient::make(std::move(*options));
+  if (!made) return made.error();
+  const auto transport = with_faults(std::move(*made), *faults, identity);
   EdgeSession session({.instance = stored->instance,
                        .compute = *device,
                        .prefetch = flags.prefetch,
                        .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000)),
                        .comes_back = !flags.run_dir.empty()},
-                      {.send = [&](wire::Frames frames) { send(std::move(frames)); },
+                      {.transport = transport.get(),
                        .dataset = data->train.get(),
                        .held_out = data->held_out.get(),
                        .make_augmenter = augment::build_pipeline,
                        .now = RunningClock::now,
-                       .link = [&] { return link(); },
                        .checkpoints = stored->checkpoints.get(),
                        .on_step =
                            [&](const EdgeReport& report) {
@@ -97,15 +104,11 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
                            },
                        .on_note = [&](const std::string& line) { display.note(line); },
                        .on_warning = [&](const std::string& line) { display.warn(line); }});
-  wire::Limits limits;
-  limits.max_tensor_bytes = static_cast<uint64_t>(transport->max_frame_bytes);
-  EdgeClient client(session,
-                    {.transport = std::move(*transport),
+  EdgeClient client(session, *transport,
+                    {.endpoint = flags.endpoint,
                      .limits = limits,
                      .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
                     [&](const std::string& line) { display.note(line); });
-  send = [&](wire::Frames frames) { client.send(std::move(frames)); };
-  link = [&] { return client.link(); };
   display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
                std::to_string(data->train->describe().num_examples) + " examples" +
                (data->held_out

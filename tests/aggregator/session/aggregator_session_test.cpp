@@ -24,7 +24,7 @@ const ClientId kAnn{"ann"};
 const ClientId kBob{"bob"};
 
 /// A session with a clock that the test moves, and what it sent to each connection.
-class Bench {
+class Bench : private ServerTransport {
  public:
   enum class Prepared { kYes, kMayFail };
 
@@ -41,10 +41,7 @@ class Bench {
     options.run_id = 42;
     change(options);
     session = std::make_unique<AggregatorSession>(
-        options, SessionDependencies{.send =
-                                         [this](ConnectionId to, wire::Frames frames) {
-                                           sent[to.value].push_back(wire::decode(frames, {}).value());
-                                         },
+        options, SessionDependencies{.transport = this,
                                      .observer = &observer,
                                      .make_augmenter = augment::build_pipeline,
                                      .initial_weights = std::move(initial_weights),
@@ -111,6 +108,12 @@ class Bench {
   testing::RecordingObserver observer;
   std::map<uint64_t, std::vector<wire::Message>> sent;
   std::unique_ptr<AggregatorSession> session;
+
+ private:
+  bool send(ConnectionId to, wire::Frames frames) override {
+    sent[to.value].push_back(wire::decode(frames, {}).value());
+    return true;
+  }
 };
 
 }  // namespace

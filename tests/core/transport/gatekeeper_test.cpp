@@ -45,7 +45,7 @@ class Arena {
     auto options = fleet.server_options();
     options.devices[attacker.public_key] = ClientId{"rogue"};
     change(options);
-    server = ZmqServer::start(options, [this](ReceivedFrames message) {
+    server = start_server(options, [this](ReceivedFrames message) {
                if (message.client.name == "cam-1")
                  replies_.push({message.connection, std::move(message.frames)});
              }).value();
@@ -54,7 +54,7 @@ class Arena {
       while (auto reply = replies_.pop()) server->send(reply->first, std::move(reply->second));
     });
     // Counted and dropped: what is kept would count as the server's memory.
-    client = ZmqClient::start(fleet.client_options(server->endpoint()), [this](ClientEvent event) {
+    client = start_client(fleet.client_options(server->endpoint()), [this](ClientEvent event) {
                events_.push("cdfr"[event.index()]);
              }).value();
     REQUIRE(next_event() == 'c');

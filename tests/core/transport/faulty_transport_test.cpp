@@ -1,4 +1,4 @@
-// Faults through real sockets, on either side.
+// The transports that disturb messages, over real sockets, on either side.
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
@@ -10,6 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "tandem/core/transport/faulty_client.h"
+#include "tandem/core/transport/faulty_server.h"
+//
 #include "core/transport/peers.h"
 #include "support/test.h"
 
@@ -21,6 +24,29 @@ using namespace test;  // NOLINT: the helpers of this test
 constexpr int kMessages = 2000;
 const FaultOptions kAll{
     .drop = 0.05, .duplicate = 0.05, .reorder = 0.05, .corrupt = 0.05, .delay = milliseconds(5)};
+
+/// A client with faults that connects.
+std::unique_ptr<FaultyClient> start_faulty(const ZmqClientOptions& options, const FaultOptions& faults,
+                                           ClientEvents& events, Keepalive keepalive = {}) {
+  auto client = std::make_unique<FaultyClient>(ZmqClient::make(options).value(), faults, "cam-1");
+  client->start(events.handler(), std::move(keepalive)).value();
+  return client;
+}
+
+/// A server with faults that listens, and where.
+struct Faulty {
+  Faulty(const ZmqServerOptions& options, const FaultOptions& faults, ServerInbox& inbox) {
+    auto made = ZmqServer::make(options).value();
+    const ZmqServer& inner = *made;
+    server = std::make_unique<FaultyServer>(std::move(made), faults);
+    server->start(inbox.handler()).value();
+    endpoint = inner.endpoint();
+  }
+  std::unique_ptr<FaultyServer> server;
+  std::string endpoint;
+};
+
+const Keepalive kOften{.message = text_message("alive"), .interval = milliseconds(5)};
 
 class CapturedLog {
  public:
@@ -45,22 +71,19 @@ void check_every_fault_happened(const FaultCounts& counts) {
 
 }  // namespace
 
-TEST_SUITE("core/transport/server_faults") {
+TEST_SUITE("core/transport/faulty_transport") {
   TEST_CASE("what a client's faults leave of its messages arrives, no more and no less") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
-    auto options = fleet.client_options((*server)->endpoint());
-    options.fault = kAll;
     ClientEvents events;
     const CapturedLog log;
-    const auto client = ZmqClient::start(options, events.handler());
-    REQUIRE(client);
+    const auto client = start_faulty(fleet.client_options((*server)->endpoint()), kAll, events);
     REQUIRE(events.wait_for<Connected>());
-    for (int i = 0; i < kMessages; ++i) REQUIRE((*client)->send(text_message(std::to_string(i))));
-    (*client)->stop(kPatience);
-    const FaultCounts counts = (*client)->fault_counts();
+    for (int i = 0; i < kMessages; ++i) REQUIRE(client->send(text_message(std::to_string(i))));
+    client->stop(kPatience);
+    const FaultCounts counts = client->counts();
     check_every_fault_happened(counts);
     CHECK(counts.messages == kMessages);
     CHECK(counts.delivered == kMessages - counts.dropped + counts.duplicated);
@@ -74,13 +97,11 @@ TEST_SUITE("core/transport/server_faults") {
   TEST_CASE("what a server's faults leave of its messages arrives, no more and no less") {
     const Fleet fleet;
     ServerInbox inbox;
-    auto server_options = fleet.server_options();
-    server_options.fault = kAll;
     const CapturedLog log;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
-    REQUIRE(server);
+    const Faulty faulty(fleet.server_options(), kAll, inbox);
+    const auto& server = faulty.server;
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options(faulty.endpoint), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<Connected>());
     for (int i = 0; i < kMessages; ++i) REQUIRE((*client)->send(text_message(std::to_string(i))));
@@ -96,16 +117,16 @@ TEST_SUITE("core/transport/server_faults") {
       // It too may be lost: it is repeated until it comes.
       if (up.size() >= kMessages * 9 / 10) (*client)->send(text_message("last"));
     }
-    const FaultCounts before = (*server)->fault_counts();
+    const FaultCounts before = server->counts();
     CHECK(before.messages > kMessages);
     // One after another, so that nothing waits for a peer that does not read.
     size_t expected = 0;
     for (int i = 0; i < 200; ++i) {
-      REQUIRE((*server)->send(connection, text_message(std::to_string(i))));
+      REQUIRE(server->send(connection, text_message(std::to_string(i))));
       if (i % 20 == 19) (void)events.wait_for<Received>(expected += 10);
     }
-    (*server)->stop(kPatience);
-    const FaultCounts counts = (*server)->fault_counts();
+    server->stop(kPatience);
+    const FaultCounts counts = server->counts();
     check_every_fault_happened(counts);
     CHECK(counts.delivered + counts.discarded == counts.messages - counts.dropped + counts.duplicated);
     REQUIRE(events.wait_for<Disconnected>());
@@ -118,35 +139,28 @@ TEST_SUITE("core/transport/server_faults") {
   TEST_CASE("a client cuts its own connection at random moments and comes back") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
-    auto options = fleet.client_options((*server)->endpoint());
-    options.fault.disconnect = milliseconds(50);
     ClientEvents events;
-    const auto client = ZmqClient::start(options, events.handler());
-    REQUIRE(client);
+    const auto client = start_faulty(fleet.client_options((*server)->endpoint()),
+                                     {.disconnect = milliseconds(50)}, events);
     REQUIRE(events.wait_for<Connected>(4));
-    (*client)->stop(milliseconds(0));
-    CHECK((*client)->fault_counts().disconnected >= 3);
-    CHECK((*client)->fault_counts().disconnected == events.count<Disconnected>());
+    client->stop(milliseconds(0));
+    CHECK(client->counts().disconnected >= 3);
+    CHECK(client->counts().disconnected == events.count<Disconnected>());
     CHECK(events.order().starts_with("cdcdcdc"));
   }
 
   TEST_CASE("a server cuts connections at random moments, and its clients come back") {
     const Fleet fleet;
     ServerInbox inbox;
-    auto server_options = fleet.server_options();
-    server_options.fault.disconnect = milliseconds(50);
-    const auto server = ZmqServer::start(server_options, inbox.handler());
-    REQUIRE(server);
-    auto options = fleet.client_options((*server)->endpoint());
-    options.keepalive = text_message("alive");
-    options.keepalive_interval = milliseconds(5);
+    const Faulty faulty(fleet.server_options(), {.disconnect = milliseconds(50)}, inbox);
+    const auto& server = faulty.server;
     ClientEvents events;
-    const auto client = ZmqClient::start(options, events.handler());
+    const auto client = start_client(fleet.client_options(faulty.endpoint), events.handler(), kOften);
     REQUIRE(client);
     REQUIRE(events.wait_for<Connected>(4));
-    REQUIRE((*server)->fault_counts().disconnected >= 3);
+    REQUIRE(server->counts().disconnected >= 3);
     CHECK(events.order().starts_with("cdcdcdc"));
     std::set<uint64_t> connections;
     while (const auto message = inbox.next(milliseconds(0))) connections.insert(message->connection.value);
@@ -154,21 +168,47 @@ TEST_SUITE("core/transport/server_faults") {
   }
 
   TEST_CASE("a client of a server with faults loses its connection alone") {
-    auto server_options = insecure_server();
-    server_options.fault.disconnect = milliseconds(200);
     ServerInbox inbox;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
-    REQUIRE(server);
+    const Faulty faulty(insecure_server(), {.disconnect = milliseconds(200)}, inbox);
     ClientEvents talking, silent;
-    auto options = insecure_client((*server)->endpoint(), "talking");
-    options.keepalive = text_message("alive");
-    options.keepalive_interval = milliseconds(5);
-    const auto quiet = ZmqClient::start(insecure_client((*server)->endpoint(), "silent"), silent.handler());
-    const auto loud = ZmqClient::start(options, talking.handler());
+    const auto quiet = start_client(insecure_client(faulty.endpoint, "silent"), silent.handler());
+    const auto loud = start_client(insecure_client(faulty.endpoint, "talking"), talking.handler(), kOften);
     REQUIRE(silent.wait_for<Connected>());
     REQUIRE(talking.wait_for<Disconnected>(2));
     // The server has never heard of it, and so has nothing to cut.
     CHECK(silent.count<Disconnected>() == 0);
+  }
+
+  TEST_CASE("a client's keepalives pass its faults too") {
+    ServerInbox inbox;
+    const auto server = start_server(insecure_server(), inbox.handler());
+    REQUIRE(server);
+    ClientEvents events;
+    const auto client =
+        start_faulty(insecure_client((*server)->endpoint(), "cam-1"), {.duplicate = 0.9}, events, kOften);
+    for (int i = 0; i < 40; ++i) REQUIRE(inbox.next());
+    client->stop(milliseconds(0));
+    CHECK(client->counts().duplicated > 0);
+    CHECK(client->counts().messages < client->counts().delivered);
+  }
+
+  TEST_CASE("without faults a transport is left as it is") {
+    auto client = ZmqClient::make(insecure_client("tcp://127.0.0.1:1", "cam-1")).value();
+    const ClientConnection* made = client.get();
+    CHECK(with_faults(std::move(client), {}, "cam-1").get() == made);
+    auto server = ZmqServer::make(insecure_server()).value();
+    const ServerConnections* other = server.get();
+    CHECK(with_faults(std::move(server), {}).get() == other);
+  }
+
+  TEST_CASE("a disturbed message keeps its sender's address") {
+    ServerInbox inbox;
+    const Faulty faulty(insecure_server(), {.delay = milliseconds(1)}, inbox);
+    ClientEvents events;
+    const auto client = start_client(insecure_client(faulty.endpoint, "cam-1"), events.handler(), kOften);
+    const auto message = inbox.next();
+    REQUIRE(message);
+    CHECK(message->address == "127.0.0.1");
   }
 }
 
