@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "tandem/aggregator/program/training_specifications.h"
 #include "tandem/aggregator/program/unused_flags.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/core/base/endpoint.h"
@@ -40,37 +41,6 @@ std::vector<std::string> split(const std::string& text, char separator) {
     }
   }
   return parts;
-}
-
-/// constant | cosine | cosine:STEPS | step:EVERY:FACTOR. `spans_run` is set where the length is left open.
-Result<LrScheduleOptions> parse_schedule(const std::string& text, bool& spans_run) {
-  constexpr int64_t kMaxSteps = int64_t{1} << 40;
-  LrScheduleOptions schedule;
-  const std::vector<std::string> parts = split(text, ':');
-  if (parts[0] == "constant" && parts.size() == 1) return schedule;
-  if (parts[0] == "cosine" && parts.size() <= 2) {
-    schedule.kind = LrScheduleKind::kCosine;
-    spans_run = parts.size() == 1;
-    if (!spans_run) {
-      const auto steps = parse_integer("--lr-schedule cosine:STEPS", parts[1], 1, kMaxSteps);
-      if (!steps) return steps.error();
-      schedule.period_steps = static_cast<double>(*steps);
-    }
-    return schedule;
-  }
-  if (parts[0] == "step" && parts.size() == 3) {
-    schedule.kind = LrScheduleKind::kStep;
-    const auto every = parse_integer("--lr-schedule step:EVERY", parts[1], 1, kMaxSteps);
-    if (!every) return every.error();
-    const auto factor = parse_number("--lr-schedule step:EVERY:FACTOR", parts[2], 1e-9, 1.0);
-    if (!factor) return factor.error();
-    schedule.period_steps = static_cast<double>(*every);
-    schedule.step_factor = *factor;
-    return schedule;
-  }
-  return Error{
-      ErrorCode::kInvalidArgument,
-      "--lr-schedule is \"" + text + "\", expected constant, cosine, cosine:STEPS or step:EVERY:FACTOR"};
 }
 
 /// "1x28x28" -> {1, 28, 28}; "" -> {}.
@@ -174,8 +144,8 @@ void TrainingFlags::add_to(Flags& flags) {
   flags.add("clip-norm", clip_norm, "Largest norm of a part's gradients; 0 for no limit");
   flags.add("lr-schedule", lr_schedule,
             "constant, cosine (over the steps that a device, or a tail, is expected to make in the run), "
-            "cosine:STEPS or step:EVERY:FACTOR");
-  flags.add("warmup-steps", warmup_steps, "Steps of linear warm-up");
+            "cosine:steps=N or step:every=N,factor=F; each takes warmup=N, steps of linear warm-up");
+  flags.add_removed("warmup-steps", "lr-schedule", "warmup");
   flags.add("seed", seed, "Seed of everything random in the run");
 
   flags.group("Participation");
@@ -256,10 +226,10 @@ Result<SessionOptions> TrainingFlags::session_options() const {
                     .momentum = momentum,
                     .weight_decay = weight_decay,
                     .clip_norm = clip_norm};
-  const auto schedule = parse_schedule(lr_schedule, options.schedule_spans_run);
+  const auto schedule = parse_lr_schedule(lr_schedule);
   if (!schedule) return schedule.error();
-  plan.lr_schedule = *schedule;
-  plan.lr_schedule.warmup_steps = warmup_steps;
+  plan.lr_schedule = schedule->options;
+  options.schedule_spans_run = schedule->spans_run;
 
   options.clients = clients;
   options.min_clients = min_clients;

@@ -47,7 +47,6 @@ struct TrainingFlags {
   double weight_decay = 0.0;
   double clip_norm = 0.0;
   std::string lr_schedule = "constant";
-  int64_t warmup_steps = 0;
 
   std::string augment;
   std::string normalize;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "tandem/aggregator/program/training_specifications.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/training/compute_device.h"
 
@@ -37,9 +38,10 @@ Result<void> check_same_run(const TrainingFlags& training, const Flags& flags) {
     return {};
   }
   // A schedule over the whole run depends on how long that is.
-  const bool spans_run = training.lr_schedule == "cosine";
+  const auto schedule = parse_lr_schedule(training.lr_schedule);
+  if (!schedule) return schedule.error();
   const auto differences = flags.differences_from(
-      config, spans_run ? std::vector<std::string>{"rounds"} : std::vector<std::string>{});
+      config, schedule->spans_run ? std::vector<std::string>{"rounds"} : std::vector<std::string>{});
   if (!differences) return differences.error();
   if (!differences->empty()) {
     return Error{ErrorCode::kInvalidArgument,

@@ -133,6 +133,12 @@ std::string with_changed_path(const std::string& text,
   return parsed->name + ":" + escaped_for_specification(change(parsed->argument)) + text.substr(end);
 }
 
+std::string with_parameter(const std::string& specification, const std::string& parameter,
+                           const std::string& value) {
+  const bool has_parameters = specification.find_first_of(":,") != std::string::npos;
+  return specification + (has_parameters ? "," : ":") + parameter + "=" + value;
+}
+
 std::string canonical_text(const Flag& flag) {
   return std::visit(CanonicalText{flag}, flag.target);
 }

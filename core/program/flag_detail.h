@@ -41,6 +41,17 @@ struct Flag {
   std::string label() const { return positional ? name : "--" + name; }
 };
 
+/// A flag of earlier versions, which is now `parameter` of the specification that `flag` takes.
+struct RemovedFlag {
+  std::string name;
+  std::string flag;
+  std::string parameter;
+};
+
+/// Returns `specification` with one more parameter.
+std::string with_parameter(const std::string& specification, const std::string& parameter,
+                           const std::string& value);
+
 /// Stores texts, from wherever they come, into the flag's variable. `label` is how the error names the flag.
 /// Paths, also those in names of data, are relative to `folder`, if one is given; "~/" at their beginning is
 /// the user's home.

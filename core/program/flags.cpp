@@ -44,6 +44,7 @@ struct Flags::Impl {
   std::string description;
   std::string group = "Flags";
   std::vector<Flag> flags;
+  std::vector<detail::RemovedFlag> removed;
   std::filesystem::path config;
 
   void add(const std::string& name, detail::FlagTarget target, const std::string& help, Texts choices,
@@ -54,6 +55,7 @@ struct Flags::Impl {
   bool wants_json(int argc, const char* const* argv) const;
   Result<Request> read_command_line(int argc, const char* const* argv);
   Result<Request> tokenize(CLI::App& app, int argc, const char* const* argv);
+  std::optional<Error> removed_argument(const Texts& arguments, size_t at) const;
   Error unknown_argument(const std::string& argument) const;
   Result<void> check_counts() const;
   Result<void> apply_command_line(bool config_only);
@@ -92,6 +94,27 @@ Error Flags::Impl::unknown_argument(const std::string& argument) const {
   }
   known.insert(known.end(), {"help", "version"});
   return invalid("unknown flag " + in_quotes(shown) + did_you_mean(without_dashes(argument), known, "--"));
+}
+
+/// If arguments[at] is a flag of earlier versions, says what to write instead of it and its value.
+std::optional<Error> Flags::Impl::removed_argument(const Texts& arguments, size_t at) const {
+  const std::string& argument = arguments[at];
+  const auto found = std::find_if(removed.begin(), removed.end(), [&](const detail::RemovedFlag& flag) {
+    return argument == "--" + flag.name || argument.starts_with("--" + flag.name + "=");
+  });
+  if (found == removed.end()) return std::nullopt;
+  const size_t equals = argument.find('=');
+  std::string value = "VALUE";
+  if (equals != std::string::npos) {
+    value = argument.substr(equals + 1);
+  } else if (at + 1 < arguments.size()) {
+    value = arguments[at + 1];
+  }
+  const Flag& present = *find(found->flag);
+  const std::string specification =
+      present.command_line.empty() ? *std::get<std::string*>(present.target) : present.command_line.front();
+  return invalid("--" + found->name + " " + value + " is now part of " + present.label() + ": " +
+                 present.label() + " " + detail::with_parameter(specification, found->parameter, value));
 }
 
 /// Only splits the words: CLI11 hands back raw texts, and everything after (types, ranges, wording) is
@@ -139,9 +162,11 @@ Result<Flags::Impl::Request> Flags::Impl::read_command_line(int argc, const char
   CLI::App app;
   const auto request = tokenize(app, argc, argv);
   if (!request || *request != Request::kRun) return request;
-  for (const std::string& leftover : app.remaining()) {
-    if (leftover == "--") continue;  // CLI11 keeps the mark that ends the flags
-    return unknown_argument(leftover);
+  const Texts leftovers = app.remaining();
+  for (size_t i = 0; i < leftovers.size(); ++i) {
+    if (leftovers[i] == "--") continue;  // CLI11 keeps the mark that ends the flags
+    if (const auto removed_one = removed_argument(leftovers, i)) return *removed_one;
+    return unknown_argument(leftovers[i]);
   }
   const auto counted = check_counts();
   if (!counted) return counted.error();
@@ -216,6 +241,12 @@ void Flags::add_choice(const std::string& name, std::string& value, std::vector<
   if (choices.empty()) throw std::logic_error("flag " + in_quotes(name) + " has no choices");
   impl_->add(name, &value, help, std::move(choices), false);
 }
+void Flags::add_removed(const std::string& name, const std::string& flag, const std::string& parameter) {
+  if (!std::holds_alternative<std::string*>(impl_->known(flag).target)) {
+    throw std::logic_error("flag " + in_quotes(flag) + " takes no specification");
+  }
+  impl_->removed.push_back({name, flag, parameter});
+}
 void Flags::add_positional(const std::string& name, std::string& value, const std::string& help) {
   impl_->add(name, &value, help, {}, true);
 }
@@ -253,7 +284,7 @@ std::optional<int> Flags::parse(int argc, const char* const* argv) {
   const auto named = impl_->apply_command_line(true);
   if (!named) return fail(named.error());
   if (!impl_->config.empty()) {
-    const auto from_file = detail::apply_file(impl_->config, impl_->flags);
+    const auto from_file = detail::apply_file(impl_->config, impl_->removed, impl_->flags);
     if (!from_file) return fail(from_file.error());
   }
   const auto applied = impl_->apply_command_line(false);

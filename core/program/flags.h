@@ -54,6 +54,9 @@ class Flags {
   /// Makes the value one of `choices`; the error lists them and the nearest.
   void add_choice(const std::string& name, std::string& value, std::vector<std::string> choices,
                   const std::string& help);
+  /// Refuses a flag of earlier versions, also as a key of the file: the error says what to write instead,
+  /// which is `parameter` of the specification that `flag`, a text, takes.
+  void add_removed(const std::string& name, const std::string& flag, const std::string& parameter);
   /// An argument without a name, required; not a key of the file.
   void add_positional(const std::string& name, std::string& value, const std::string& help);
   void add_positional(const std::string& name, std::filesystem::path& value, const std::string& help);

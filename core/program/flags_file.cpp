@@ -184,6 +184,27 @@ Result<void> apply_entry(const FileEntry& entry, const Path& folder, std::vector
   return assign(*found, entry.label, *texts, folder);
 }
 
+std::string value_text(const toml::node& node) {
+  if (node.is_integer()) return number_text(node.as_integer()->get());
+  if (node.is_floating_point()) return number_text(node.as_floating_point()->get());
+  return node.is_string() ? node.as_string()->get() : "VALUE";
+}
+
+/// If the entry is a flag of earlier versions, says what to write instead of it.
+std::optional<Error> removed_key(const FileEntry& entry, const toml::table& table,
+                                 const std::vector<RemovedFlag>& removed, const std::vector<Flag>& flags) {
+  const auto found = std::find_if(removed.begin(), removed.end(),
+                                  [&](const RemovedFlag& flag) { return flag.name == entry.key; });
+  if (found == removed.end()) return std::nullopt;
+  const auto flag =
+      std::find_if(flags.begin(), flags.end(), [&](const Flag& other) { return other.name == found->flag; });
+  const toml::node* node = table.get(found->flag);
+  const bool given = node != nullptr && node->is_string();
+  const std::string present = given ? node->as_string()->get() : *std::get<std::string*>(flag->target);
+  return invalid(entry.label + " is now part of " + in_quotes(found->flag) + ": " + found->flag + " = " +
+                 toml_string(with_parameter(present, found->parameter, value_text(*entry.node))));
+}
+
 // ---- writing ----------------------------------------------------------------------------------------
 
 /// Inside of `folder` relative to it, so that the folder can be moved; else absolute.
@@ -227,11 +248,12 @@ struct TomlValue {
 
 }  // namespace
 
-Result<void> apply_file(const Path& file, std::vector<Flag>& flags) {
+Result<void> apply_file(const Path& file, const std::vector<RemovedFlag>& removed, std::vector<Flag>& flags) {
   const auto table = parse_toml(file);
   if (!table) return table.error();
   const Path folder = std::filesystem::absolute(file).parent_path();
   for (const FileEntry& entry : entries_by_line(*table, file)) {
+    if (const auto removed_one = removed_key(entry, *table, removed, flags)) return *removed_one;
     const auto applied = apply_entry(entry, folder, flags);
     if (!applied) return applied;
   }

@@ -11,8 +11,9 @@
 namespace tandem::detail {
 
 /// Stores the values of a TOML file, whose keys are flags. Stops at the first mistake, by line; the error
-/// names the key, the file and the line.
-Result<void> apply_file(const std::filesystem::path& file, std::vector<Flag>& flags);
+/// names the key, the file and the line. A key that is one of `removed` is such a mistake.
+Result<void> apply_file(const std::filesystem::path& file, const std::vector<RemovedFlag>& removed,
+                        std::vector<Flag>& flags);
 
 /// The values now in force as such a file; paths inside of `folder` are relative to it, others absolute.
 std::string file_text(const std::vector<Flag>& flags, const std::filesystem::path& folder);

@@ -52,7 +52,10 @@ class BadInputTest(unittest.TestCase):
         self.check(self.aggregator("--momentum", "1"), 2, "--momentum must be in [0, 1), got 1")
         self.check(self.aggregator("--weight-decay", "-1"), 2, "--weight-decay must be >= 0 and finite, got -1")
         self.check(self.aggregator("--clip-norm", "-1"), 2, "--clip-norm must be >= 0 and finite, got -1")
-        self.check(self.aggregator("--warmup-steps", "-1"), 2, "--warmup-steps must be >= 0, got -1")
+        self.check(self.aggregator("--lr-schedule", "constant:warmup=-1"), 2,
+                   "--lr-schedule constant:warmup must be a whole number from 0", 'got "-1"')
+        self.check(self.aggregator("--warmup-steps", "5"), 2,
+                   "--warmup-steps 5 is now part of --lr-schedule: --lr-schedule constant:warmup=5")
         self.check(self.aggregator("--batch-size", "0"), 2, "--batch-size must be >= 1, got 0")
         self.check(self.aggregator("--window", "0"), 2, "--window must be 1..64, got 0")
         self.check(self.aggregator("--device", "tpu"), 2, '"tpu", expected cpu, cuda or cuda:N')
