@@ -19,8 +19,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = "idx:/usr/share/datasets/fashion-mnist"
-SETTING = ["--model", "lenet5", "--cut", "1", "--learning-rate", "0.01", "--momentum", "0.9", "--batch-size", "64",
-           "--data", DATA, "--eval-data", DATA, "--quiet"]
+SETTING = ["--model", "lenet5", "--cut", "1", "--learning-rate", "0.01", "--optimizer", "sgd:momentum=0.9",
+           "--batch-size", "64", "--data", DATA, "--eval-data", DATA, "--quiet"]
 LOCAL = ["--algorithm", "splitfed-v2", "--edge-objective", "local"]
 ALIGNED = ["--algorithm", "splitfed-v2", "--edge-objective", "aligned"]
 ALGORITHMS = {

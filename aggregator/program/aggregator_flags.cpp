@@ -24,13 +24,6 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(std::llround(seconds * 1000)));
 }
 
-Result<OptimizerKind> parse_optimizer(const std::string& name) {
-  for (const OptimizerKind kind : {OptimizerKind::kSgd, OptimizerKind::kAdam, OptimizerKind::kAdamW}) {
-    if (name == optimizer_name(kind)) return kind;
-  }
-  return Error{ErrorCode::kInvalidArgument, "--optimizer is \"" + name + "\", expected sgd, adam or adamw"};
-}
-
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts{""};
   for (const char c : text) {
@@ -137,11 +130,13 @@ void TrainingFlags::add_to(Flags& flags) {
             "Examples in a batch: of all clients together for parallel, of each for the other algorithms");
   flags.add("window", window,
             "Steps a client may have in flight; 1 is exact, W gives gradients W-1 steps old");
-  flags.add_choice("optimizer", optimizer, {"sgd", "adam", "adamw"}, "Optimiser of fronts and tail");
+  flags.add("optimizer", optimizer,
+            "Optimiser of fronts and tail: sgd:momentum=0,weight-decay=0,clip-norm=0, or adam or adamw "
+            "(decoupled decay) with weight-decay and clip-norm, the largest norm of a part's gradients");
   flags.add("learning-rate", learning_rate, "Base learning rate");
-  flags.add("momentum", momentum, "Momentum of sgd");
-  flags.add("weight-decay", weight_decay, "Weight decay (decoupled for adamw)");
-  flags.add("clip-norm", clip_norm, "Largest norm of a part's gradients; 0 for no limit");
+  for (const char* parameter : {"momentum", "weight-decay", "clip-norm"}) {
+    flags.add_removed(parameter, "optimizer", parameter);
+  }
   flags.add("lr-schedule", lr_schedule,
             "constant, cosine (over the steps that a device, or a tail, is expected to make in the run), "
             "cosine:steps=N or step:every=N,factor=F; each takes warmup=N, steps of linear warm-up");
@@ -219,13 +214,10 @@ Result<SessionOptions> TrainingFlags::session_options() const {
   plan.window = window;
   plan.checkpoint_steps = checkpoint_steps;
 
-  const auto kind = parse_optimizer(optimizer);
-  if (!kind) return kind.error();
-  plan.optimizer = {.kind = *kind,
-                    .learning_rate = learning_rate,
-                    .momentum = momentum,
-                    .weight_decay = weight_decay,
-                    .clip_norm = clip_norm};
+  const auto parsed_optimizer = parse_optimizer(optimizer);
+  if (!parsed_optimizer) return parsed_optimizer.error();
+  plan.optimizer = *parsed_optimizer;
+  plan.optimizer.learning_rate = learning_rate;
   const auto schedule = parse_lr_schedule(lr_schedule);
   if (!schedule) return schedule.error();
   plan.lr_schedule = schedule->options;

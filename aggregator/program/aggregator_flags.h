@@ -43,9 +43,6 @@ struct TrainingFlags {
 
   std::string optimizer = "sgd";
   double learning_rate = 0.05;
-  double momentum = 0.0;
-  double weight_decay = 0.0;
-  double clip_norm = 0.0;
   std::string lr_schedule = "constant";
 
   std::string augment;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -101,6 +102,17 @@ Result<LrScheduleChoice> read_cosine(const Parameters& parameters, LrScheduleOpt
   return LrScheduleChoice{options};
 }
 
+Result<double> read_momentum(const Parameters& parameters) {
+  const auto momentum = parameters.number("momentum", 0, 1, 0);
+  if (momentum && *momentum == 1) return invalid(parameters.label("momentum") + " must be below 1, got 1");
+  return momentum;
+}
+
+OptimizerKind kind_named(const std::string& name) {
+  if (name == optimizer_name(OptimizerKind::kAdam)) return OptimizerKind::kAdam;
+  return name == optimizer_name(OptimizerKind::kAdamW) ? OptimizerKind::kAdamW : OptimizerKind::kSgd;
+}
+
 }  // namespace
 
 Result<LrScheduleChoice> parse_lr_schedule(const std::string& text) {
@@ -118,6 +130,27 @@ Result<LrScheduleChoice> parse_lr_schedule(const std::string& text) {
   if (specification->name == "step") return read_step(parameters, options);
   if (specification->name == "cosine") return read_cosine(parameters, options);
   return LrScheduleChoice{options};
+}
+
+Result<OptimizerOptions> parse_optimizer(const std::string& text) {
+  const std::string flag = "--optimizer";
+  const std::vector<std::string> adam = {"weight-decay", "clip-norm"};
+  const auto specification = parse_form(
+      flag, text, {{"sgd", {"momentum", "weight-decay", "clip-norm"}}, {"adam", adam}, {"adamw", adam}},
+      "sgd, adam or adamw");
+  if (!specification) return specification.error();
+  const Parameters parameters(flag, *specification);
+  constexpr double kLargest = std::numeric_limits<double>::max();
+  const auto momentum = read_momentum(parameters);
+  if (!momentum) return momentum.error();
+  const auto weight_decay = parameters.number("weight-decay", 0, kLargest, 0);
+  if (!weight_decay) return weight_decay.error();
+  const auto clip_norm = parameters.number("clip-norm", 0, kLargest, 0);
+  if (!clip_norm) return clip_norm.error();
+  return OptimizerOptions{.kind = kind_named(specification->name),
+                          .momentum = *momentum,
+                          .weight_decay = *weight_decay,
+                          .clip_norm = *clip_norm};
 }
 
 }  // namespace tandem::aggregator

@@ -76,8 +76,6 @@ void check_strategy(const TrainingFlags& flags, SetFlags& set) {
 }
 
 void check_training(const TrainingFlags& flags, SetFlags& set) {
-  set.need(flags.optimizer == "sgd", "momentum", &TrainingFlags::momentum,
-           with("optimizer", flags.optimizer) + "it has moments of its own", "choose sgd");
   set.need(flags.local_steps == 0, "local-epochs", &TrainingFlags::local_epochs,
            with("local-steps", std::to_string(flags.local_steps)) + "a round is so many steps, not passes",
            "leave out --local-steps");

@@ -78,12 +78,12 @@ OPTIMIZERS = {
     "sgd": (lambda p: torch.optim.SGD(p, lr=0.05), {"optimizer": "sgd", "learning-rate": 0.05}),
     "momentum": (
         lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, weight_decay=1e-3),
-        {"optimizer": "sgd", "learning-rate": 0.02, "momentum": 0.9, "weight-decay": 1e-3},
+        {"optimizer": "sgd:momentum=0.9,weight-decay=1e-3", "learning-rate": 0.02},
     ),
     "adam": (lambda p: torch.optim.Adam(p, lr=2e-3), {"optimizer": "adam", "learning-rate": 2e-3}),
     "adamw": (
         lambda p: torch.optim.AdamW(p, lr=2e-3, weight_decay=0.05),
-        {"optimizer": "adamw", "learning-rate": 2e-3, "weight-decay": 0.05},
+        {"optimizer": "adamw:weight-decay=0.05", "learning-rate": 2e-3},
     ),
 }
 

@@ -49,9 +49,15 @@ class BadInputTest(unittest.TestCase):
         self.check(self.aggregator("--lr-schedule", "cosin"), 2, 'is "cosin", expected constant, cosine')
         self.check(self.aggregator("--optimizer", "sdg"), 2, "sdg", "sgd")
         self.check(self.aggregator("--learning-rate", "0"), 2, "--learning-rate must be > 0 and finite, got 0")
-        self.check(self.aggregator("--momentum", "1"), 2, "--momentum must be in [0, 1), got 1")
-        self.check(self.aggregator("--weight-decay", "-1"), 2, "--weight-decay must be >= 0 and finite, got -1")
-        self.check(self.aggregator("--clip-norm", "-1"), 2, "--clip-norm must be >= 0 and finite, got -1")
+        self.check(self.aggregator("--optimizer", "sgd:momentum=1"), 2, "--optimizer sgd:momentum must be below 1, got 1")
+        self.check(self.aggregator("--optimizer", "adam:weight-decay=-1"), 2,
+                   '--optimizer adam:weight-decay must be a finite number >= 0, got "-1"')
+        self.check(self.aggregator("--optimizer", "sgd:clip-norm=-1"), 2,
+                   '--optimizer sgd:clip-norm must be a finite number >= 0, got "-1"')
+        self.check(self.aggregator("--momentum", "0.9"), 2,
+                   "--momentum 0.9 is now part of --optimizer: --optimizer sgd:momentum=0.9")
+        self.check(self.aggregator("--optimizer", "adamw:weight-decay=0.1", "--clip-norm", "1"), 2,
+                   "--clip-norm 1 is now part of --optimizer: --optimizer adamw:weight-decay=0.1,clip-norm=1")
         self.check(self.aggregator("--lr-schedule", "constant:warmup=-1"), 2,
                    "--lr-schedule constant:warmup must be a whole number from 0", 'got "-1"')
         self.check(self.aggregator("--warmup-steps", "5"), 2,

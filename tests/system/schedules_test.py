@@ -10,13 +10,13 @@ from processes import BIN, DATA, TRAINING, Fleet, overriding, run
 
 COMBINATIONS = {
     "splitfed-v1": ["--algorithm", "splitfed-v1"],
-    "splitfed-v1, adam, fedadam": ["--algorithm", "splitfed-v1", "--optimizer", "adam", "--momentum", "0",
+    "splitfed-v1, adam, fedadam": ["--algorithm", "splitfed-v1", "--optimizer", "adam",
                                    "--learning-rate", "0.003", "--strategy", "fedadam"],
     "splitfed-v2": ["--algorithm", "splitfed-v2"],
     "relay": ["--algorithm", "relay"],
     "federated": ["--algorithm", "federated"],
     "federated, fedprox": ["--algorithm", "federated", "--strategy", "fedprox:mu=0.1"],
-    "federated, scaffold": ["--algorithm", "federated", "--strategy", "scaffold", "--momentum", "0"],
+    "federated, scaffold": ["--algorithm", "federated", "--strategy", "scaffold", "--optimizer", "sgd"],
     "federated, fednova": ["--algorithm", "federated", "--strategy", "fednova"],
     "federated, median": ["--algorithm", "federated", "--strategy", "median"],
     "federated, fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff:buffer=2", "--update-order", "planned"],
@@ -107,8 +107,8 @@ class SchedulesTest(unittest.TestCase):
             ("--algorithm", "relay", "--strategy", "fedadam"): "nothing is merged",
             ("--algorithm", "relay", "--batch-norm", "local"): "passes whole",
             ("--strategy", "scaffold"): "control variates are read off the path of plain sgd",
-            ("--strategy", "scaffold", "--momentum", "0", "--batch-norm", "local"): "batch norm is not merged",
-            ("--strategy", "scaffold", "--momentum", "0", "--window", "2"): "at the weights of that step",
+            ("--strategy", "scaffold", "--optimizer", "sgd", "--batch-norm", "local"): "batch norm is not merged",
+            ("--strategy", "scaffold", "--optimizer", "sgd", "--window", "2"): "at the weights of that step",
             ("--strategy", "fednova", "--optimizer", "adam"): "normalises by the steps of sgd",
             ("--strategy", "fedbuff"): "choose --algorithm federated",
             ("--algorithm", "federated", "--strategy", "fedbuff", "--clients-per-round", "2"): "there are no rounds",
@@ -124,7 +124,7 @@ class SchedulesTest(unittest.TestCase):
         for flags, reason in refused.items():
             with self.subTest(flags):
                 ran = run(BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir", f"{self.folder}/refused",
-                          *overriding(["--model", "cnn", "--momentum", "0.9"], flags))
+                          *overriding(["--model", "cnn", "--optimizer", "sgd:momentum=0.9"], flags))
                 self.assertIn(ran.returncode, (1, 2), ran.stdout)
                 self.assertIn(reason, ran.stdout + ran.stderr)
 

@@ -7,6 +7,7 @@
 
 using namespace tandem;
 using aggregator::parse_lr_schedule;
+using aggregator::parse_optimizer;
 
 TEST_SUITE("aggregator/program/training_specifications") {
   TEST_CASE("a schedule of the learning rate is parsed") {
@@ -51,6 +52,44 @@ TEST_SUITE("aggregator/program/training_specifications") {
          }) {
       CAPTURE(text);
       const auto parsed = parse_lr_schedule(text);
+      REQUIRE_FALSE(parsed.has_value());
+      CHECK(parsed.error().code == ErrorCode::kInvalidArgument);
+      CHECK(parsed.error().message == message);
+    }
+  }
+
+  TEST_CASE("an optimiser is parsed") {
+    const auto sgd = parse_optimizer("sgd:momentum=0.9,weight-decay=1e-4,clip-norm=1").value();
+    CHECK(sgd.kind == OptimizerKind::kSgd);
+    CHECK(sgd.momentum == 0.9);
+    CHECK(sgd.weight_decay == 1e-4);
+    CHECK(sgd.clip_norm == 1);
+    const auto plain = parse_optimizer("sgd").value();
+    CHECK(plain.momentum == 0);
+    CHECK(plain.weight_decay == 0);
+    CHECK(plain.clip_norm == 0);
+    CHECK(parse_optimizer("adam:clip-norm=2")->kind == OptimizerKind::kAdam);
+    CHECK(parse_optimizer("adam:clip-norm=2")->clip_norm == 2);
+    CHECK(parse_optimizer("adamw:weight-decay=0.05")->kind == OptimizerKind::kAdamW);
+    CHECK(parse_optimizer("adamw:weight-decay=0.05")->weight_decay == 0.05);
+  }
+
+  TEST_CASE("a wrong optimiser is refused") {
+    for (const auto& [text, message] : {
+             std::pair<std::string, std::string>{"sdg",
+                                                 "--optimizer is \"sdg\", expected sgd, adam or adamw"},
+             {"sgd:momentum=1", "--optimizer sgd:momentum must be below 1, got 1"},
+             {"sgd:momentum=-0.1",
+              "--optimizer sgd:momentum must be a finite number from 0 to 1, got \"-0.1\""},
+             {"adam:weight-decay=-1",
+              "--optimizer adam:weight-decay must be a finite number >= 0, got \"-1\""},
+             {"adamw:clip-norm=inf", "--optimizer adamw:clip-norm must be a finite number >= 0, got \"inf\""},
+             {"sgd:0.9", "--optimizer: \"0.9\" in \"sgd:0.9\" is not key=value"},
+             {"sgd:momentun=0.9",
+              "--optimizer: unknown parameter \"momentun\" of \"sgd\"; did you mean \"momentum\"?"},
+         }) {
+      CAPTURE(text);
+      const auto parsed = parse_optimizer(text);
       REQUIRE_FALSE(parsed.has_value());
       CHECK(parsed.error().code == ErrorCode::kInvalidArgument);
       CHECK(parsed.error().message == message);

@@ -81,13 +81,8 @@ TEST_SUITE("aggregator/program/unused_flags") {
          },
          "--min-clients 3 is below what --strategy krum needs, the updates of 7 clients in a round; leave it "
          "out or give at least 7"},
-        {[](auto& flags) {
-           flags.optimizer = "adam";
-           flags.momentum = 0.9;
-         },
-         "--momentum 0.9 does nothing with --optimizer adam: it has moments of its own; leave it out or "
-         "choose "
-         "sgd"},
+        {[](auto& flags) { flags.optimizer = "adam:momentum=0.9"; },
+         "--optimizer: unknown parameter \"momentum\" of \"adam\"; known are weight-decay, clip-norm"},
         {[](auto& flags) {
            flags.local_steps = 10;
            flags.local_epochs = 2;
@@ -165,7 +160,7 @@ TEST_SUITE("aggregator/program/unused_flags") {
           flags.min_clients = 7;
         },
         [](auto& flags) { federated(flags, "krum:f=2"); },
-        [](auto& flags) { flags.momentum = 0.9; },
+        [](auto& flags) { flags.optimizer = "sgd:momentum=0.9"; },
         [](auto& flags) { flags.local_epochs = 2; },
         [](auto& flags) {
           flags.stragglers = "late";
