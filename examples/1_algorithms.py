@@ -32,9 +32,9 @@ ALGORITHMS = {
     "parallel": [],
     "parallel, U-shaped": ["--head-blocks", "1"],
     "CSE-FSL h=1": LOCAL,
-    "CSE-FSL h=5": [*LOCAL, "--tail-interval", "5"],
-    "FSL-SAGE h=5": [*ALIGNED, "--tail-interval", "5", "--align-tail-epochs", "0"],
-    "aligned h=5": [*ALIGNED, "--tail-interval", "5"],
+    "CSE-FSL h=5": [*LOCAL[:-1], "local:tail-interval=5"],
+    "FSL-SAGE h=5": [*ALIGNED[:-1], "aligned:tail-interval=5,tail-epochs=0"],
+    "aligned h=5": [*ALIGNED[:-1], "aligned:tail-interval=5"],
 }
 
 

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "tandem/aggregator/program/training_specifications.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/training/compute_device.h"
 
@@ -37,11 +36,7 @@ Result<void> check_same_run(const TrainingFlags& training, const Flags& flags) {
     spdlog::warn("{} is missing: whether the flags are those of the run is not known", config.string());
     return {};
   }
-  // A schedule over the whole run depends on how long that is.
-  const auto schedule = parse_lr_schedule(training.lr_schedule);
-  if (!schedule) return schedule.error();
-  const auto differences = flags.differences_from(
-      config, schedule->spans_run ? std::vector<std::string>{"rounds"} : std::vector<std::string>{});
+  const auto differences = flags.differences_from(config);
   if (!differences) return differences.error();
   if (!differences->empty()) {
     return Error{ErrorCode::kInvalidArgument,

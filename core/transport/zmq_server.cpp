@@ -109,7 +109,7 @@ Result<void> check_open_files(const ZmqServerOptions& options) {
   const int64_t room = room_for(needed);
   if (room >= needed) return {};
   return Error{ErrorCode::kNetwork,
-               (asked ? "--max-connections: " : "the device list: ") + too_little_room(needed, room)};
+               (asked ? "--limits connections: " : "the device list: ") + too_little_room(needed, room)};
 }
 
 /// Whose key `after` no longer lists under the same name.

@@ -17,11 +17,12 @@ std::string answer_to(const std::vector<const char*>& arguments) {
   std::string schedule = "constant";
   uint32_t rounds = 5;
   tandem::Flags flags("tandem-test", "Tests flags.");
-  flags.add("schedule", schedule, "how the rate changes");
-  flags.add("rounds", rounds, "how many rounds");
-  flags.add_removed("warmup", "schedule", "warmup");
-  CHECK_THROWS_AS(flags.add_removed("x", "rounds", "y"), std::logic_error);
-  CHECK_THROWS_AS(flags.add_removed("x", "nothing", "y"), std::logic_error);
+  flags.add("schedule", schedule, "how the rate changes").replaces("warmup", "warmup").replaces("end", "to");
+  flags.add("rounds", rounds, "how many rounds").replaces("passes", [](const std::string& passes, const std::string&) {
+    return passes + "0";
+  });
+  int32_t number = 0;
+  CHECK_THROWS_AS(flags.add("number", number, "").replaces("x", "y"), std::logic_error);
   std::vector<const char*> argv{"tandem-test"};
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   std::ostringstream written;
@@ -53,6 +54,27 @@ TEST_SUITE("core/program/removed_flags") {
             expected("--warmup VALUE" + refused + "VALUE"));
     }
     CHECK(answer_to({"--warmups", "5"}) == expected("unknown flag \"--warmups\""));
+  }
+
+  TEST_CASE("all that belong to the same flag are shown in one value") {
+    CHECK(answer_to({"--warmup", "5", "--passes", "7", "--end=1"}) ==
+          expected("--warmup 5 and --end 1 are now part of --schedule: --schedule constant:warmup=5,to=1"));
+  }
+
+  TEST_CASE("the present value may be computed from the earlier one") {
+    CHECK(answer_to({"--passes", "7"}) == expected("--passes 7 is now part of --rounds: --rounds 70"));
+    const TemporaryFolder folder;
+    std::ofstream(folder.path / "run.toml") << "passes = 7\n";
+    CHECK(answer_to({"--config", (folder.path / "run.toml").c_str()}) ==
+          expected("key \"passes\" in " + (folder.path / "run.toml").string() +
+                   ":1 is now part of \"rounds\": rounds = 70"));
+  }
+
+  TEST_CASE("the value in the file counts for an earlier flag on the command line") {
+    const TemporaryFolder folder;
+    std::ofstream(folder.path / "run.toml") << "schedule = \"cosine\"\n";
+    CHECK(answer_to({"--warmup", "5", "--config", (folder.path / "run.toml").c_str()}) ==
+          expected("--warmup 5 is now part of --schedule: --schedule cosine:warmup=5"));
   }
 
   TEST_CASE("in a file the error shows the present key with the parameter added to its value") {
