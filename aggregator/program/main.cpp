@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "tandem/aggregator/program/aggregator.h"
 #include "tandem/aggregator/program/aggregator_flags.h"
 #include "tandem/aggregator/program/device_watch.h"
 #include "tandem/aggregator/program/stored_run.h"
-#include "tandem/aggregator/program/unused_flags.h"
 #include "tandem/aggregator/records/run_recorder.h"
 #include "tandem/aggregator/records/status_observer.h"
 #include "tandem/aggregator/strategies/strategy.h"
@@ -34,8 +34,11 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                 const Flags& flags) {
   auto options = training.session_options();
   if (!options) return options.error();
-  if (const auto unused = harmless_unused_flag(training)) spdlog::warn("{}", *unused);
-  auto server_options = network.server_options(training.window);
+  for (const std::string& note : flags.notes()) spdlog::warn("{}", note);
+  const auto peers = parse_limits(network.limits, /*has_network=*/true);
+  if (!peers) return peers.error();
+  options->quarantine_after = peers->quarantine_after;
+  auto server_options = network.server_options(options->plan.window);
   if (!server_options) return server_options.error();
   const auto faults = network.fault_options();
   if (!faults) return faults.error();

@@ -146,7 +146,7 @@ void TrainingRounds::abandon() {
          std::to_string(kMaxAbandonedInARow) +
              " rounds in a row lost every client though clients are there: the training diverged or they "
              "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
-             "--step-deadline"});
+             "the deadline of --stragglers"});
   }
   end_round();
 }

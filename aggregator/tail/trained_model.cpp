@@ -74,7 +74,7 @@ Result<Layout> lay_out(TrainingPlan& plan, const std::optional<ClientCuts>& cuts
   if (plan.objective != EdgeObjective::kEndToEnd) {
     const auto head = build_auxiliary_head(plan.auxiliary_head, definition->block(plan.cut - 1).output_shape,
                                            plan.num_classes, plan.seed);
-    if (!head) return of_flag("--auxiliary-head", head.error());
+    if (!head) return of_flag("--edge-objective", head.error());
   }
   auto augmenter = make_augmenter(plan.augment, plan.normalize, plan.input_shape);
   if (!augmenter) return Error{augmenter.error().code, "--" + augmenter.error().message};

@@ -47,6 +47,13 @@ OrderedJson json_of(const BlockProfile& block) {
           {"gradient_message_bytes", block.gradient_message_bytes}};
 }
 
+OrderedJson json_of(const std::optional<ProfileLink>& link) {
+  if (!link) return nullptr;
+  return {{"up_bytes_per_ms", link->up_bytes_per_ms},
+          {"down_bytes_per_ms", link->down_bytes_per_ms},
+          {"latency_ms", link->latency_ms}};
+}
+
 OrderedJson json_of(const ProfileFingerprint& fingerprint) {
   return {{"model", fingerprint.model},
           {"model_hash", fingerprint.model_hash},
@@ -89,6 +96,11 @@ class Fields {
     const bool fits = value.is_number() && std::isfinite(value.get<double>()) && value.get<double>() >= 0;
     if (fits) return value.get<double>();
     throw BadField(path(key) + " must be a finite number >= 0, got " + value.dump());
+  }
+  double positive(const std::string& key) {
+    const double value = number(key);
+    if (value > 0) return value;
+    throw BadField(path(key) + " must be > 0, got 0");
   }
   int64_t whole(const std::string& key, int64_t least = 0, int64_t most = int64_t{1} << 53) {
     const Json& value = field(key);
@@ -148,6 +160,16 @@ ProfileFingerprint read_fingerprint(const Json& json) {
   return fingerprint;
 }
 
+std::optional<ProfileLink> read_link(const Json& json) {
+  if (json.is_null()) return std::nullopt;
+  Fields fields(json, "link");
+  const ProfileLink link{.up_bytes_per_ms = fields.positive("up_bytes_per_ms"),
+                         .down_bytes_per_ms = fields.positive("down_bytes_per_ms"),
+                         .latency_ms = fields.number("latency_ms")};
+  fields.finish();
+  return link;
+}
+
 BlockProfile read_block(const Json& json, const std::string& place) {
   Fields fields(json, place);
   BlockProfile block;
@@ -187,6 +209,7 @@ ModelProfile read(const Json& json) {
     throw BadField("role must be client, helper or aggregator, got \"" + profile.role + "\"");
   }
   profile.fingerprint = read_fingerprint(fields.field("fingerprint"));
+  profile.link = read_link(fields.field("link"));
   profile.input_bytes = fields.whole("input_bytes");
   profile.memory_bytes = fields.whole("memory_bytes");
   profile.peak_rss_bytes = fields.whole("peak_rss_bytes");
@@ -219,6 +242,7 @@ OrderedJson json_of(const ModelProfile& profile) {
                    {"name", profile.name},
                    {"role", profile.role},
                    {"fingerprint", json_of(profile.fingerprint)},
+                   {"link", json_of(profile.link)},
                    {"input_bytes", profile.input_bytes},
                    {"memory_bytes", profile.memory_bytes},
                    {"peak_rss_bytes", profile.peak_rss_bytes}};

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,11 +58,19 @@ struct RangeProfile {
   int64_t peak_bytes = 0;  ///< most that a forward and backward pass allocated at once, beyond the weights
 };
 
+/// The link between a client and the aggregator, as a line t = latency + bytes / rate in each direction.
+struct ProfileLink {
+  double up_bytes_per_ms = 0;
+  double down_bytes_per_ms = 0;
+  double latency_ms = 0;  ///< of one way
+};
+
 /// What one machine needs for a model.
 struct ModelProfile {
   std::string name;  ///< of the machine, as a plan names it
   std::string role;  ///< "client", "helper" or "aggregator"
   ProfileFingerprint fingerprint;
+  std::optional<ProfileLink> link;  ///< nullopt where nobody has said what it is
   int64_t input_bytes = 0;     ///< of a batch's inputs as a message
   int64_t memory_bytes = 0;    ///< of the machine that this program may use
   int64_t peak_rss_bytes = 0;  ///< of this process, libraries included

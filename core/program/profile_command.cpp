@@ -21,11 +21,49 @@
 #include "tandem/core/program/flags.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/storage/atomic_file.h"
+#include "tandem/core/training/optimizer_specification.h"
 
 namespace tandem {
 namespace {
 
 constexpr int64_t kMebibyte = 1 << 20;
+
+/// What --link takes: "up=1.25,down=12.5,latency=10ms".
+const std::vector<Form>& link_forms() {
+  using Kind = FormParameter::Kind;
+  const Range above_zero{.low = 0, .above_low = true};
+  static const std::vector<Form> forms = {{"",
+                                           "",
+                                           {{.name = "up",
+                                             .kind = Kind::kNumber,
+                                             .range = above_zero,
+                                             .help = "Mbit/s to the aggregator",
+                                             .required = true},
+                                            {.name = "down",
+                                             .kind = Kind::kNumber,
+                                             .range = above_zero,
+                                             .help = "Mbit/s from it",
+                                             .required = true},
+                                            {.name = "latency",
+                                             .kind = Kind::kTime,
+                                             .range = {.low = 0, .high = 3600},
+                                             .help = "of one way",
+                                             .required = true}}}};
+  return forms;
+}
+
+Result<ProfileLink> parse_link(const std::string& text) {
+  const auto form = parse_form("--link", text, link_forms());
+  if (!form) return form.error();
+  constexpr double kBytesPerMsOfMbit = 125;
+  return ProfileLink{.up_bytes_per_ms = form->number("up") * kBytesPerMsOfMbit,
+                     .down_bytes_per_ms = form->number("down") * kBytesPerMsOfMbit,
+                     .latency_ms = static_cast<double>(form->time("latency").count())};
+}
+
+Result<void> without_value(const Result<ProfileLink>& link) {
+  return link ? Result<void>() : link.error();
+}
 
 struct ProfileFlags {
   std::string name;
@@ -38,34 +76,51 @@ struct ProfileFlags {
   std::string optimizer = "sgd";
   int32_t threads = 0;
   int64_t memory_mib = 0;
+  std::string link;
   double largest_drift = 0.05;
   double budget = 20;
   bool again = false;
   std::filesystem::path out;
 
   void add_to(Flags& flags) {
-    flags.group("What is measured");
-    flags.add("model", model, "The model, such as cnn or resnet18:norm=group,width=32");
-    flags.add_data("data", data, "Data whose shape and class count the model is for, such as idx:DIR");
-    flags.add("input-shape", input_shape, "Shape of an example, CxHxW or F, without --data");
-    flags.add("num-classes", num_classes, "Number of classes, without --data");
-    flags.add("batch-size", batch_size, "Examples in a step");
-    flags.add_choice("optimizer", optimizer, {"sgd", "adam", "adamw"}, "The optimiser");
-    flags.add("threads", threads,
-              "Threads of one tensor operation; 0: one less than the cores that this program may use");
-    flags.group("How");
-    flags.add("largest-drift", largest_drift,
-              "Share by which the two halves of the samples may differ before the measurement is repeated");
-    flags.add("budget", budget, "Seconds after which one measurement takes no further sample");
+    add_model(flags);
+    flags.section("measurement", "How");
+    flags
+        .add("largest-drift", largest_drift,
+             "Share by which the two halves of the samples may differ before the measurement is repeated")
+        .within({.low = 0, .above_low = true});
+    flags.add("budget", budget, "Seconds after which one measurement takes no further sample")
+        .between(0.001, 86'400);
     flags.add("again", again,
               "Measure although the file in --out is of the same model, settings and machine");
-    flags.group("The profile");
+    flags.section("profile", "The profile");
     flags.add("name", name, "Name of this machine in a plan; default: its host name");
     flags.add_choice(
         "role", role, {"client", "helper", "aggregator"},
         "What the machine is in a plan: client (it has data), helper (it has none) or aggregator");
-    flags.add("memory-mib", memory_mib, "Memory that a plan may use of this machine; 0: what it has");
+    flags
+        .add("link", link,
+             "The link to the aggregator, which a plan needs of a client: up=MBIT,down=MBIT,latency=TIME, "
+             "such as "
+             "up=5,down=20,latency=10ms")
+        .checked_by([this] { return link.empty() ? Result<void>() : without_value(parse_link(link)); });
+    flags.add("memory-mib", memory_mib, "Memory that a plan may use of this machine; 0: what it has")
+        .at_least(0);
     flags.add_path("out", out, "File to write; required");
+  }
+
+  void add_model(Flags& flags) {
+    flags.section("model", "What is measured");
+    flags.add("model", model, "The model, such as cnn or resnet18:norm=group,width=32");
+    flags.add_data("data", data, "Data whose shape and class count the model is for, such as idx:DIR");
+    flags.add("input-shape", input_shape, "Shape of an example, CxHxW or F, without --data");
+    flags.add("num-classes", num_classes, "Number of classes, without --data");
+    flags.add("batch-size", batch_size, "Examples in a step").between(1, 65'536);
+    flags.add("optimizer", optimizer, "The optimiser").takes(optimizer_forms());
+    flags
+        .add("threads", threads,
+             "Threads of one tensor operation; 0: one less than the cores that this program may use")
+        .at_least(0);
   }
 };
 
@@ -110,13 +165,6 @@ Result<std::vector<int64_t>> parse_shape(const std::string& text) {
 Result<void> check(const ProfileFlags& flags) {
   if (flags.out.empty())
     return bad("--out is missing: the file that the profile is written to, such as device.json");
-  if (flags.batch_size < 1 || flags.batch_size > 65536) {
-    return bad("--batch-size must be 1..65536, got " + std::to_string(flags.batch_size));
-  }
-  if (flags.memory_mib < 0) return bad("--memory-mib must be >= 0, got " + std::to_string(flags.memory_mib));
-  if (!(flags.largest_drift > 0)) return bad("--largest-drift must be > 0");
-  if (!(flags.budget > 0 && flags.budget <= 86'400))
-    return bad("--budget must be > 0 and at most 86400 seconds");
   return {};
 }
 
@@ -139,7 +187,7 @@ std::optional<ModelProfile> up_to_date(const ProfileFlags& flags, const ProfileF
   const auto content = read_file(flags.out);
   if (!content) return std::nullopt;
   const auto profile = read_profile(nlohmann::json::parse(*content, nullptr, /*allow_exceptions=*/false));
-  if (!profile || profile->role != flags.role || profile->name != flags.name) return std::nullopt;
+  if (!profile || profile->role != flags.role) return std::nullopt;
   if (const std::string other = difference(profile->fingerprint, wanted, true); !other.empty()) {
     spdlog::info("{} is of something else ({}) and is measured anew", flags.out.string(), other);
     return std::nullopt;
@@ -172,34 +220,42 @@ void print(const ModelProfile& profile) {
               100 * profile.additivity_error, 100 * profile.drift);
 }
 
+/// Writes the profile with what the flags say of the machine.
+Result<void> write(ModelProfile& profile, const ProfileFlags& flags) {
+  profile.name = flags.name;
+  profile.role = flags.role;
+  profile.memory_bytes = flags.memory_mib > 0 ? flags.memory_mib * kMebibyte : usable_memory();
+  profile.link.reset();
+  // The table of options has checked it.
+  if (!flags.link.empty()) profile.link = parse_link(flags.link).value();
+  return write_file_atomically(flags.out, {json_of(profile).dump(1) + "\n"});
+}
+
 Result<int> measure(ProfileFlags flags,
                     const std::function<Result<DataDescription>(const std::string&)>& describe) {
   if (auto checked = check(flags); !checked) return checked.error();
   if (flags.name.empty()) flags.name = host_name();
   const auto definition = define(flags, describe);
   if (!definition) return definition.error();
+  const auto optimizer = parse_optimizer(flags.optimizer);
+  if (!optimizer) return optimizer.error();
   ProfilerOptions options;
   options.batch_size = flags.batch_size;
-  options.optimizer_text = flags.optimizer;
-  options.optimizer.kind = flags.optimizer == "adam"    ? OptimizerKind::kAdam
-                           : flags.optimizer == "adamw" ? OptimizerKind::kAdamW
-                                                        : OptimizerKind::kSgd;
+  options.optimizer_text = canonical_specification(flags.optimizer);
+  options.optimizer = *optimizer;
   options.largest_drift = flags.largest_drift;
   options.budget = std::chrono::milliseconds(std::llround(flags.budget * 1000));
-  if (const auto known = up_to_date(flags, fingerprint_of(*definition, options))) {
+  if (auto known = up_to_date(flags, fingerprint_of(*definition, options))) {
+    if (auto written = write(*known, flags); !written) return written.error();
     print(*known);
-    std::printf("%s is up to date; --again measures anew\n", flags.out.c_str());
+    std::printf("the times in %s are up to date; --again measures anew\n", flags.out.c_str());
     return kExitDone;
   }
   auto profile =
       profile_model(*definition, options, [](const std::string& line) { spdlog::info("{}", line); });
   if (!profile) return profile.error();
-  profile->name = flags.name;
-  profile->role = flags.role;
-  profile->memory_bytes = flags.memory_mib > 0 ? flags.memory_mib * kMebibyte : usable_memory();
   profile->peak_rss_bytes = peak_rss();
-  const std::string text = json_of(*profile).dump(1) + "\n";
-  if (auto written = write_file_atomically(flags.out, {text}); !written) return written.error();
+  if (auto written = write(*profile, flags); !written) return written.error();
   print(*profile);
   std::printf("profile: %s\n", flags.out.c_str());
   return kExitDone;

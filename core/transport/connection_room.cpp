@@ -40,7 +40,7 @@ Result<void> check_connection_room(const ZmqServerOptions& options) {
   const int64_t room = room_for(needed);
   if (room >= needed) return {};
   return Error{ErrorCode::kNetwork,
-               (asked ? "--max-connections: " : "the device list: ") + too_little_room(needed, room)};
+               (asked ? "--limits connections: " : "the device list: ") + too_little_room(needed, room)};
 }
 
 int connection_limit(const ZmqServerOptions& options) {

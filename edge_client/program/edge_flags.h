@@ -20,9 +20,8 @@ struct EdgeFlags {
   bool insecure = false;
   double give_up_after = 0;
   double resend_after = 15;
-  int64_t max_frame_mib = 256;
+  std::string limits;
   std::string fault;
-  uint64_t fault_seed = 1;
 
   std::string data;
   std::string shard;
@@ -46,7 +45,10 @@ struct EdgeFlags {
   Result<FaultOptions> fault_options() const;
 
  private:
-  Result<void> check_no_flag_is_unused() const;
+  void add_network(Flags& flags);
+  void add_data(Flags& flags);
+  void add_machine(Flags& flags);
+  Result<void> check_insecure() const;
 };
 
 }  // namespace tandem::edge_client

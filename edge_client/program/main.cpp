@@ -61,6 +61,32 @@ Result<void> check_front_is_new(const std::filesystem::path& path) {
           ": there is a file already, and it is not overwritten; choose another name or move it away"};
 }
 
+/// What the device says of itself before it connects.
+std::string introduction(const EdgeFlags& flags, const datasets::HeldOutSplit& data) {
+  const auto examples_of = [](const Dataset& dataset) {
+    return std::to_string(dataset.describe().num_examples);
+  };
+  return (flags.name.empty() ? "this device" : flags.name) + " holds " + examples_of(*data.train) +
+         " examples" +
+         (data.held_out ? " and holds back " + examples_of(*data.held_out) + " more" : std::string()) +
+         ", connecting to " + flags.endpoint;
+}
+
+/// Trains until the run is over or a signal stops the program, and saves the front.
+Result<int> train(const EdgeFlags& flags, EdgeSession& session, EdgeClient& client, EdgeStatus& status,
+                  EdgeDisplay& display) {
+  if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
+  const auto turn = [&] {
+    status.turn(session, client.connected());
+    return stop_requested();
+  };
+  if (auto ran = client.run(turn); !ran) return ran.error();
+  if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
+  if (auto saved = save_front(flags, session, display); !saved) return saved.error();
+  display.finished(session);
+  return kExitDone;
+}
+
 Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const Flags& all) {
   auto options = flags.client_options();
   if (!options) return options.error();
@@ -109,23 +135,9 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
                      .limits = limits,
                      .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
                     [&](const std::string& line) { display.note(line); });
-  display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
-               std::to_string(data->train->describe().num_examples) + " examples" +
-               (data->held_out
-                    ? " and holds back " + std::to_string(data->held_out->describe().num_examples) + " more"
-                    : std::string()) +
-               ", connecting to " + flags.endpoint);
+  display.note(introduction(flags, *data));
   display.note(describe_compute());
-  if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
-  const auto turn = [&] {
-    edge_status.turn(session, client.connected());
-    return stop_requested();
-  };
-  if (auto ran = client.run(turn); !ran) return ran.error();
-  if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
-  if (auto saved = save_front(flags, session, display); !saved) return saved.error();
-  display.finished(session);
-  return kExitDone;
+  return train(flags, session, client, edge_status, display);
 }
 
 }  // namespace

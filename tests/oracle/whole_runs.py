@@ -61,8 +61,7 @@ class Run:
             "rounds": self.rounds,
             "batch-size": self.batch_size,
             "strategy": self.strategy or (f"fedprox:mu={self.mu}" if self.mu else "fedavg"),
-            "lr-schedule": "cosine" if self.cosine else "constant",
-            "warmup-steps": self.warmup,
+            "lr-schedule": f"{'cosine' if self.cosine else 'constant'}:warmup={self.warmup}",
             "clients-per-round": self.clients_per_round,
             "batch-norm": self.batch_norm,
             "augment": "crop:1,flip",
@@ -79,12 +78,12 @@ OPTIMIZERS = {
     "sgd": (lambda p: torch.optim.SGD(p, lr=0.05), {"optimizer": "sgd", "learning-rate": 0.05}),
     "momentum": (
         lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, weight_decay=1e-3),
-        {"optimizer": "sgd", "learning-rate": 0.02, "momentum": 0.9, "weight-decay": 1e-3},
+        {"optimizer": "sgd:momentum=0.9,weight-decay=1e-3", "learning-rate": 0.02},
     ),
     "adam": (lambda p: torch.optim.Adam(p, lr=2e-3), {"optimizer": "adam", "learning-rate": 2e-3}),
     "adamw": (
         lambda p: torch.optim.AdamW(p, lr=2e-3, weight_decay=0.05),
-        {"optimizer": "adamw", "learning-rate": 2e-3, "weight-decay": 0.05},
+        {"optimizer": "adamw:weight-decay=0.05", "learning-rate": 2e-3},
     ),
 }
 SLOW_SGD = "sgd, slow"

@@ -28,7 +28,9 @@ class Profile(unittest.TestCase):
 
     def test_a_device_and_an_aggregator_write_what_a_plan_needs(self):
         for program, role in (("tandem-edge", "client"), ("tandem-aggregator", "aggregator")):
-            said, profile = self.measured("--name", "cam-1", "--memory-mib", "512", program=program)
+            said, profile = self.measured("--name", "cam-1", "--memory-mib", "512", "--link", "up=5,down=20,latency=10ms",
+                                          program=program)
+            self.assertEqual(profile["link"], {"up_bytes_per_ms": 625, "down_bytes_per_ms": 2500, "latency_ms": 10})
             self.assertEqual((profile["name"], profile["role"], profile["memory_bytes"]), ("cam-1", role, 512 << 20))
             self.assertEqual([block["name"] for block in profile["blocks"]], ["conv1", "conv2", "fc1", "fc2", "fc3"])
             self.assertTrue(all(block["forward_ms"]["median"] > 0 for block in profile["blocks"]))
@@ -39,7 +41,7 @@ class Profile(unittest.TestCase):
     def test_nothing_is_measured_twice_for_nothing(self):
         _, first = self.measured()
         said, again = self.measured()
-        self.assertIn("is up to date; --again measures anew", said)
+        self.assertIn("are up to date; --again measures anew", said)
         self.assertEqual(again, first)
         for change in (["--num-classes", "5"], ["--optimizer", "adam"], ["--threads", "2"], ["--role", "helper"], ["--again"]):
             said, other = self.measured(*change)
@@ -54,10 +56,11 @@ class Profile(unittest.TestCase):
     def test_bad_input_is_named_and_nothing_is_written(self):
         for flags, part in (([], "--out is missing"),
                             (["--out", self.out, "--model", "lenet"], "did you mean lenet5?"),
-                            (["--out", self.out, "--batch-size", "0"], "--batch-size must be 1..65536"),
+                            (["--out", self.out, "--batch-size", "0"], "--batch-size"),
                             (["--out", self.out, "--input-shape", "28xx28"], "--input-shape"),
                             (["--out", self.out, "--budget", "0"], "--budget"),
                             (["--out", self.out, "--role", "server"], "--role"),
+                            (["--out", self.out, "--link", "up=5"], "--link"),
                             (["--out", self.out, "--data", "synthetic:picture"], "picture"),
                             (["--out", self.out, "--model", "resnet18:width=4", "--batch-size", "1"], "--batch-size")):
             done = self.profile(*flags)

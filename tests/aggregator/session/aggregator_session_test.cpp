@@ -496,7 +496,7 @@ TEST_SUITE("aggregator/session/aggregator_session") {
         {"--model: model resnet18 needs images of at least 8x8 pixels",
          {{1, 4, 4}, 3, 16},
          [](SessionOptions& o) { o.plan.model = "resnet18"; }},
-        {"--auxiliary-head: auxiliary head: conv needs activations {C,H,W}, got 8",
+        {"--edge-objective: auxiliary head: conv needs activations {C,H,W}, got 8",
          {{1, 8, 8}, 3, 16},
          [](SessionOptions& o) {
            o.plan.objective = EdgeObjective::kLocal;

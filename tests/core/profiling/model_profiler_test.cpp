@@ -35,6 +35,7 @@ ModelProfile measured() {
   profile.name = "cam-1";
   profile.role = "client";
   profile.memory_bytes = 1 << 30;
+  profile.link = ProfileLink{.up_bytes_per_ms = 625, .down_bytes_per_ms = 2500, .latency_ms = 10};
   return profile;
 }
 
@@ -164,6 +165,8 @@ TEST_SUITE("core/profiling/model_profile") {
             [](auto& json) { json["blocks"][0]["output_bytes"] = std::numeric_limits<uint64_t>::max(); });
     refused("prefixes and suffixes must have", [](auto& json) { json["prefixes"].erase(4); });
     refused("suffixes[2].first", [](auto& json) { json["suffixes"][2]["first"] = 3; });
+    refused("link.up_bytes_per_ms must be > 0", [](auto& json) { json["link"]["up_bytes_per_ms"] = 0; });
+    refused("link.down_bytes_per_ms is missing", [](auto& json) { json["link"].erase("down_bytes_per_ms"); });
     refused("drift", [](auto& json) { json["drift"] = nullptr; });
   }
 }

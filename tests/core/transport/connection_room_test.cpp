@@ -37,7 +37,7 @@ TEST_SUITE("core/transport/connection_room") {
     const auto checked = check_connection_room(options);
     REQUIRE_FALSE(checked);
     CHECK(checked.error().code == ErrorCode::kNetwork);
-    CHECK(checked.error().message.find("--max-connections: 2000000000 connections need 2000000128 open "
+    CHECK(checked.error().message.find("--limits connections: 2000000000 connections need 2000000128 open "
                                        "files and this process may have ") == 0);
     CHECK(checked.error().message.find("ulimit -Hn") != std::string::npos);
   }
