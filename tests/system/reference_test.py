@@ -26,8 +26,9 @@ An option that is *of the run* must be the same where a run goes on with `--resu
 
 def page():
     """The page as the programs of this build write it."""
-    parts = [subprocess.run([BIN / program, "--help-markdown"], check=True, capture_output=True, text=True).stdout
-             for program in ("tandem-aggregator", "tandem-edge", "tandem")]
+    commands = ["tandem-aggregator"], ["tandem-aggregator", "profile"], ["tandem-edge"], ["tandem-edge", "profile"], ["tandem"]
+    parts = [subprocess.run([BIN / program, *command, "--help-markdown"], check=True, capture_output=True, text=True).stdout
+             for program, *command in commands]
     return BEGINNING + "".join(parts)
 
 
@@ -38,7 +39,7 @@ class ReferenceTest(unittest.TestCase):
 
     def test_every_program_and_option_is_there(self):
         text = page()
-        for heading in ("## tandem-aggregator", "## tandem-edge", "## tandem simulate", "## tandem provision",
+        for heading in ("## tandem-aggregator", "## tandem-edge", "## tandem simulate", "## tandem-edge profile", "## tandem provision",
                         "## tandem devices add", "## tandem devices list", "## tandem unseal"):
             self.assertIn(f"\n{heading}\n", text)
         for program in ("tandem-aggregator", "tandem-edge"):
