@@ -55,14 +55,13 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
     return !filter || filter(edge, way == Way::kUp, frames);
   };
   session_ = std::make_unique<aggregator::AggregatorSession>(
-      std::move(options), aggregator::SessionDependencies{
-                              .transport = &network_.server(),
-                              .observer = &observer,
-                              .eval_data = eval_data,
-                              .make_augmenter = augment::build_pipeline,
-                              .initial_weights = std::move(initial_weights),
-                              .now = [this] { return now(); },
-                              .checkpoints = checkpoints});
+      std::move(options), aggregator::SessionDependencies{.transport = &network_.server(),
+                                                          .observer = &observer,
+                                                          .eval_data = eval_data,
+                                                          .make_augmenter = augment::build_pipeline,
+                                                          .initial_weights = std::move(initial_weights),
+                                                          .now = [this] { return now(); },
+                                                          .checkpoints = checkpoints});
   for (VirtualEdge& described : edges) {
     auto edge = std::make_unique<Edge>();
     edge->client = {described.name};

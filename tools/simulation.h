@@ -1,8 +1,8 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -39,10 +39,10 @@ struct VirtualEdge {
   std::shared_ptr<CheckpointStorage> checkpoints;
 };
 
-/// An aggregator's session and many edges' in one process, joined by a MemoryNetwork; every message is encoded
-/// and decoded as for a socket. Time passes as it does, but deadlines are looked at only
-/// when nobody has anything to do, and then time skips to the next one: none fires because this machine is
-/// slow, and waiting for a client that is gone takes no time.
+/// An aggregator's session and many edges' in one process, joined by a MemoryNetwork; every message is
+/// encoded and decoded as for a socket. Time passes as it does, but deadlines are looked at only when nobody
+/// has anything to do, and then time skips to the next one: none fires because this machine is slow, and
+/// waiting for a client that is gone takes no time.
 class Simulation {
  public:
   /// `checkpoints`: where the aggregator keeps the run; null for nowhere.

@@ -21,7 +21,6 @@ constexpr int64_t kLargestHeartbeat = 128;
 /// Until the model is known a client has nothing to say but Hello.
 constexpr int64_t kLargestGreeting = 8 << 20;
 constexpr std::chrono::milliseconds kStopCheck{200};
-constexpr std::chrono::seconds kLinger{2};
 constexpr std::chrono::seconds kUndecodableLogInterval{5};
 constexpr std::chrono::seconds kNoticeInterval{5};
 
@@ -149,7 +148,8 @@ void Aggregator::run(const std::function<bool()>& should_stop, std::function<voi
     // The clients are told and the run directory is finished whatever happens while training.
     session_.fail({ErrorCode::kUnsupported, std::string("training failed: ") + exception.what()});
   }
-  transport_.stop(kLinger);
+  // Goodbyes are still on their way: until they have left, or nothing moves any more.
+  transport_.stop(session_.client_timeout());
 }
 
 void Aggregator::run_session(const std::function<bool()>& should_stop) {
@@ -168,11 +168,20 @@ void Aggregator::run_session(const std::function<bool()>& should_stop) {
       hand_over(std::move(*inbound));
       if (arrived >= deadline) session_.tick(arrived);
     } else {
-      session_.tick(RunningClock::now());
+      tick_once_all_is_heard();
     }
     say_what_it_waits_for();
     bound_messages();
   }
+}
+
+/// The transport's thread may be late as well, on a busy machine: only when it has looked is nothing left.
+void Aggregator::tick_once_all_is_heard() {
+  const TimePoint now = RunningClock::now();
+  transport_.catch_up();
+  if (inbox_.size() > 0) return;  // first what came by now
+  hand_over_heard();
+  session_.tick(now);
 }
 
 /// Once the model is known: whoever sends more than anybody can have to say is cut off. All that a window

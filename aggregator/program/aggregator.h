@@ -50,6 +50,7 @@ class Aggregator {
 
   void note_heard(const ClientId& client, std::chrono::milliseconds transfer);
   void hand_over_heard();
+  void tick_once_all_is_heard();
   void run_session(const std::function<bool()>& should_stop);
   void say_what_it_waits_for();
   void bound_messages();

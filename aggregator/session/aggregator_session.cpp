@@ -360,7 +360,9 @@ void AggregatorSession::begin_finish() {
   phase_ = Phase::kFinishing;
   completed_ = true;
   finish_deadline_ = dependencies_.now() + options_.update_deadline;
-  finish_allowance_ = {messenger_.roster(), messenger_.roster().present(), options_.update_allowance};
+  // Whatever the deadline of an update is: to close while the end is on its way leaves a device that waits
+  // for ever.
+  finish_allowance_ = {messenger_.roster(), messenger_.roster().present(), longest_transfer_};
   final_weights_ = cpu_snapshot(model_->device.exchanged());
   for (const ClientId& client : messenger_.roster().present()) send_finish(client);
 }

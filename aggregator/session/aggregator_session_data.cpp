@@ -41,9 +41,9 @@ Result<void> AggregatorSession::build_model(const RunData& data) {
   model_ = std::move(*model);
   options_.plan = plan;
   // There and back, so that what one side sends without being asked puts nothing off for ever.
-  const std::chrono::milliseconds longest(2 * 1000 * largest_message() / kSlowestLinkBytesPerSecond);
-  if (options_.step_waits_for_transfers) options_.step_allowance = longest;
-  if (options_.update_waits_for_transfers) options_.update_allowance = longest;
+  longest_transfer_ = std::chrono::milliseconds(2 * 1000 * largest_message() / kSlowestLinkBytesPerSecond);
+  if (options_.step_waits_for_transfers) options_.step_allowance = longest_transfer_;
+  if (options_.update_waits_for_transfers) options_.update_allowance = longest_transfer_;
   const int buffer = strategy_traits(options_.strategy).value().buffer;
   if (buffer > 0) {
     training_ = std::make_unique<BufferedTraining>(options_, messenger_, *model_, std::move(*strategy),

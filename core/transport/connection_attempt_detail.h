@@ -19,8 +19,8 @@ class ConnectionAttempt {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
 
-  /// Begins to connect to `server`, one of the addresses of options.endpoint. `number`: of no other attempt in
-  /// the context, which must outlive this one. Throws zmq::error_t.
+  /// Begins to connect to `server`, one of the addresses of options.endpoint. `number`: of no other attempt
+  /// in the context, which must outlive this one. Throws zmq::error_t.
   ConnectionAttempt(zmq::context_t& context, const ZmqClientOptions& options, TcpEndpoint server,
                     uint64_t number);
 

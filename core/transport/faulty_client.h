@@ -28,8 +28,8 @@ class KeepaliveTimer;
 /// messages to `inner`.
 class FaultyClient : public ClientConnection {
  public:
-  /// `name`: the client's, or its key. What is disturbed is said in the log at the start, and counted there at
-  /// the end.
+  /// `name`: the client's, or its key. What is disturbed is said in the log at the start, and counted there
+  /// at the end.
   FaultyClient(std::unique_ptr<ClientConnection> inner, const FaultOptions& options, const std::string& name);
   /// Stops at once.
   ~FaultyClient() override;

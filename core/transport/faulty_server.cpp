@@ -31,7 +31,8 @@ Result<void> FaultyServer::start(ServerHandlers handlers) {
   handlers_ = std::move(handlers);
   ServerHandlers taking;
   taking.on_message = [this](ReceivedFrames message) { inbox_.push(std::move(message)); };
-  if (handlers_.on_revoked) taking.on_revoked = [this](const ClientId& client) { inbox_.push(Revoked{client}); };
+  if (handlers_.on_revoked)
+    taking.on_revoked = [this](const ClientId& client) { inbox_.push(Revoked{client}); };
   if (handlers_.on_link) {
     taking.on_link = [this](const ClientId& client, std::chrono::milliseconds transfer) {
       inbox_.push(Link{client, transfer});
@@ -48,15 +49,21 @@ bool FaultyServer::send(ConnectionId to, wire::Frames frames) {
   return inbox_.push(Outgoing{to, std::move(frames)});
 }
 
-void FaultyServer::stop(std::chrono::milliseconds linger) {
+void FaultyServer::catch_up() {
+  if (!thread_.joinable()) return;
+  inner_->catch_up();
+  Mark mark{std::make_shared<std::promise<void>>()};
+  auto reached = mark.reached->get_future();
+  if (inbox_.push(std::move(mark))) reached.wait();
+}
+
+void FaultyServer::stop(std::chrono::milliseconds patience) {
   const std::lock_guard lock(stop_mutex_);
   if (!thread_.joinable()) return;
-  const auto deadline = Clock::now() + linger;
   inbox_.close();
-  (void)flushed_.get_future().wait_until(deadline);
+  (void)flushed_.get_future().wait_for(patience);
   // What the thread still waits to hand over, it cannot any more.
-  inner_->stop(std::max(std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()),
-                        std::chrono::milliseconds(0)));
+  inner_->stop(patience);
   thread_.join();
 }
 
@@ -102,8 +109,9 @@ void FaultyServer::take_in(Item item) {
   if (auto* message = std::get_if<ReceivedFrames>(&item)) return take_in_message(std::move(*message));
   if (auto* message = std::get_if<Outgoing>(&item)) return take_in_outgoing(std::move(*message));
   if (const auto* revoked = std::get_if<Revoked>(&item)) return handlers_.on_revoked(revoked->client);
-  const auto& link = std::get<Link>(item);
-  handlers_.on_link(link.client, link.transfer);
+  if (const auto* link = std::get_if<Link>(&item)) return handlers_.on_link(link->client, link->transfer);
+  pass_on(Clock::now(), TimePoint::min());
+  std::get<Mark>(item).reached->set_value();
 }
 
 FaultyServer::Connection& FaultyServer::connection_of(const ReceivedFrames& message, TimePoint now) {

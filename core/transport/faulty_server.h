@@ -35,8 +35,10 @@ class FaultyServer : public ServerConnections {
   Result<void> start(ServerHandlers handlers) override;
   /// Any thread. Never waits: what faults delay stays in memory.
   bool send(ConnectionId to, wire::Frames frames) override;
+  /// What faults delay has not come yet.
+  void catch_up() override;
   /// Nothing is delayed any more: what waits to be sent is sent, and what came and waits is lost.
-  void stop(std::chrono::milliseconds linger) override;
+  void stop(std::chrono::milliseconds patience) override;
   void cut(ConnectionId connection) override { inner_->cut(connection); }
   void set_max_message_bytes(int64_t bytes) override { inner_->set_max_message_bytes(bytes); }
 
@@ -57,7 +59,11 @@ class FaultyServer : public ServerConnections {
     ClientId client;
     std::chrono::milliseconds transfer;
   };
-  using Item = std::variant<ReceivedFrames, Outgoing, Revoked, Link>;
+  /// Somebody waits until everything before it was taken in and passed on.
+  struct Mark {
+    std::shared_ptr<std::promise<void>> reached;
+  };
+  using Item = std::variant<ReceivedFrames, Outgoing, Revoked, Link, Mark>;
   struct Connection {
     Connection(const FaultOptions& options, uint64_t stream, TimePoint now, FaultCounts& counts)
         : injector(options, stream, now, counts), last_used(now) {}

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <system_error>
 #include <utility>
 #include <zmq.hpp>
@@ -90,6 +91,8 @@ struct Gatekeeper::Connection {
   MessageSource source;  ///< of its messages; no name before the first
   TransferMeter arrivals;
   TransferMeter departures;
+  int64_t crossed = 0;     ///< bytes either way, when on_link heard of it last
+  DepartureLedger ledger;  ///< of its messages
 };
 
 int connection_limit_for(size_t devices) {
@@ -122,8 +125,11 @@ int Gatekeeper::traffic_descriptor(TimePoint now) const {
 }
 
 std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
-  if (!looked_since_ && suspects_.empty()) return std::nullopt;
-  return std::max(std::chrono::ceil<milliseconds>(last_look_ + pause() - now), milliseconds(1));
+  TimePoint next = TimePoint::max();
+  if (looked_since_ || !suspects_.empty()) next = last_look_ + pause();
+  if (is_sending()) next = std::min(next, next_departure_look_);
+  if (next == TimePoint::max()) return std::nullopt;
+  return std::max(std::chrono::ceil<milliseconds>(next - now), milliseconds(1));
 }
 
 void Gatekeeper::follow_monitor(TimePoint now) {
@@ -144,6 +150,7 @@ void Gatekeeper::observe(TimePoint now) {
   follow_monitor(now);
   make_room(now);
   if (now - last_look_ >= pause()) read_traffic(now);
+  if (is_sending() && now >= next_departure_look_) (void)look_at_departures(now);
 }
 
 void Gatekeeper::accepted(int descriptor, TimePoint now) {
@@ -176,6 +183,9 @@ void Gatekeeper::closed(int descriptor) {
   const auto found = connections_.find(descriptor);
   if (found == connections_.end()) return;
   if (!found->second.cut) no_longer_open(found->second);
+  const auto known = descriptors_.find(found->second.source.connection);
+  if (known != descriptors_.end() && known->second == descriptor) descriptors_.erase(known);
+  sending_.erase(descriptor);
   connections_.erase(found);
 }
 
@@ -268,13 +278,58 @@ void Gatekeeper::sample(Connection& connection, TimePoint now) {
     suspects_.emplace_back(connection.descriptor, connection.serial);
 }
 
-/// Tells whose connection it is what crossed it.
-void Gatekeeper::measure(Connection& connection, const TcpCounters& counters, TimePoint now) {
+/// Tells whose connection it is what crossed it. Returns whether a transfer to the peer was going on.
+bool Gatekeeper::measure(Connection& connection, const TcpCounters& counters, TimePoint now) {
   const auto came = connection.arrivals.look(now, counters.received);
-  if (!came) return;
   const auto went = connection.departures.look(now, counters.acknowledged);
-  if (on_link_ && !connection.source.name.empty())
-    on_link_({connection.source.name}, std::max(*came, went.value_or(milliseconds(0))));
+  const int64_t crossed = counters.received + counters.acknowledged;
+  if ((!came && !went) || crossed == connection.crossed) return false;
+  connection.crossed = crossed;
+  const milliseconds up = came.value_or(milliseconds(0));
+  const milliseconds down = went.value_or(milliseconds(0));
+  if (on_link_ && !connection.source.name.empty()) on_link_({connection.source.name}, std::max(up, down));
+  return down.count() > 0;
+}
+
+Gatekeeper::Connection* Gatekeeper::find(ConnectionId id) {
+  const auto known = descriptors_.find(id);
+  if (known == descriptors_.end()) return nullptr;
+  const auto found = connections_.find(known->second);
+  return found == connections_.end() ? nullptr : &found->second;
+}
+
+void Gatekeeper::sent(ConnectionId to, int64_t bytes, TimePoint now) {
+  Connection* connection = find(to);
+  if (connection == nullptr || connection->cut) return;
+  if (sending_.insert(connection->descriptor).second) {
+    const auto counters = TcpCounters::read(connection->descriptor);
+    connection->ledger.begin(counters ? counters->acknowledged : 0);
+    if (sending_.size() == 1) next_departure_look_ = now + TransferMeter::kInterval;
+  }
+  connection->ledger.handed_over(now, bytes);
+}
+
+bool Gatekeeper::look_at_departures(TimePoint now) {
+  next_departure_look_ = now + TransferMeter::kInterval;
+  bool something_moves = false;
+  for (auto entry = sending_.begin(); entry != sending_.end();) {
+    Connection& connection = connections_.at(*entry);
+    something_moves = look_at_departure(connection, now) || something_moves;
+    entry = connection.ledger.bytes_left() > 0 ? std::next(entry) : sending_.erase(entry);
+  }
+  return something_moves;
+}
+
+bool Gatekeeper::look_at_departure(Connection& connection, TimePoint now) {
+  const auto counters = TcpCounters::read(connection.descriptor);
+  // libzmq closes the descriptor by itself, and then its number may be another's.
+  if (!counters || connection.cut || socket_cookie(connection.descriptor) != connection.cookie) {
+    connection.ledger.begin(0);
+    return false;
+  }
+  connection.ledger.acknowledged(counters->acknowledged);
+  const bool is_transfer = measure(connection, *counters, now);
+  return is_transfer || connection.ledger.bytes_left() == 0;
 }
 
 int64_t Gatekeeper::allowed_bytes(const Connection& connection, TimePoint now) const {
@@ -300,6 +355,8 @@ void Gatekeeper::learn(Connection& connection, const MessageSource& source, Time
   // connection's by now. libzmq counts connections upwards.
   const auto ahead = static_cast<int32_t>(source.connection.value - connection.source.connection.value);
   if (!connection.source.name.empty() && ahead < 0) return;
+  descriptors_.erase(connection.source.connection);
+  descriptors_[source.connection] = connection.descriptor;
   connection.source = source;
   establish(connection);
   limit_device(source.name, now);
@@ -353,11 +410,9 @@ void Gatekeeper::cut_off(const MessageSource& source, const std::string& why, Ti
   if (found->second.source.connection == source.connection) cut(found->second, why, now);
 }
 
-void Gatekeeper::shut_down(ConnectionId id) const {
-  for (const auto& [descriptor, connection] : connections_) {
-    if (connection.source.connection == id && !connection.source.name.empty())
-      shut_down_descriptor(descriptor, connection.cookie);
-  }
+void Gatekeeper::shut_down(ConnectionId id) {
+  if (const Connection* connection = find(id))
+    shut_down_descriptor(connection->descriptor, connection->cookie);
 }
 
 void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint now) {

@@ -13,13 +13,13 @@
 
 namespace tandem {
 
-/// Joins an aggregator's session and its clients' in one process: the transport of the simulator and of tests.
-/// What one side sends waits until the network's owner takes it out and hands it to the other side, so the
-/// owner decides in which order messages of different clients arrive. As over a socket, what one side sends to
-/// the other comes in order, and what was on its way when a connection ended is lost.
+/// Joins an aggregator's session and its clients' in one process: the transport of the simulator and of
+/// tests. What one side sends waits until the network's owner takes it out and hands it to the other side, so
+/// the owner decides in which order messages of different clients arrive. As over a socket, what one side
+/// sends to the other comes in order, and what was on its way when a connection ended is lost.
 ///
-/// The network has no thread and no clock. A client may be used, taken from and disconnected by another thread
-/// than the other clients are; everything else is done by one thread while no other is in the network.
+/// The network has no thread and no clock. A client may be used, taken from and disconnected by another
+/// thread than the other clients are; everything else is done by one thread while no other is in the network.
 class MemoryNetwork {
  public:
   enum class Way {

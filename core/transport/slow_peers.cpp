@@ -1,7 +1,6 @@
 #include <spdlog/spdlog.h>
 
 #include <iterator>
-#include <string>
 #include <utility>
 #include <zmq.hpp>
 
@@ -19,17 +18,22 @@ void SlowPeers::send(ConnectionId to, wire::Frames frames) {
       spdlog::warn("dropped a message to connection {}: {} already wait", to.value, kMaxWaiting);
     return;
   }
-  if (send_frames(router_, routing_id_of(to), frames) == SendOutcome::kFull)
-    waiting_[to].push_back(std::move(frames));
+  if (try_to_send(to, frames) == SendOutcome::kFull) waiting_[to].push_back(std::move(frames));
+}
+
+SendOutcome SlowPeers::try_to_send(ConnectionId to, const wire::Frames& frames) {
+  const SendOutcome outcome = send_frames(router_, routing_id_of(to), frames);
+  if (outcome == SendOutcome::kSent && on_sent_)
+    on_sent_(to, static_cast<int64_t>(wire::total_bytes(frames)));
+  return outcome;
 }
 
 void SlowPeers::retry() {
   for (auto entry = waiting_.begin(); entry != waiting_.end();) {
     auto& [connection, queue] = *entry;
-    const std::string routing_id = routing_id_of(connection);
     auto outcome = SendOutcome::kSent;
     while (!queue.empty() && outcome == SendOutcome::kSent) {
-      outcome = send_frames(router_, routing_id, queue.front());
+      outcome = try_to_send(connection, queue.front());
       if (outcome == SendOutcome::kSent) queue.pop_front();
     }
     const bool finished = queue.empty() || outcome == SendOutcome::kUnreachable;

@@ -1,15 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <functional>
 #include <unordered_map>
+#include <utility>
 
 #include "tandem/core/base/ids.h"
+#include "tandem/core/transport/zmq_detail.h"
 #include "tandem/core/wire/frame.h"
-
-namespace zmq {
-class socket_t;
-}
 
 /// Not installed; for ZmqServer and its tests.
 namespace tandem::transport_detail {
@@ -22,8 +22,12 @@ class SlowPeers {
   /// Messages that wait for one connection; more are dropped, and the log says so.
   static constexpr size_t kMaxWaiting = 64;
 
-  /// `router` must outlive the object.
-  explicit SlowPeers(zmq::socket_t& router) : router_(router) {}
+  /// Hears how many bytes a message had that is in the socket now.
+  using OnSent = std::function<void(ConnectionId, int64_t bytes)>;
+
+  /// `router` must outlive the object. `on_sent` may be empty.
+  explicit SlowPeers(zmq::socket_t& router, OnSent on_sent = {})
+      : router_(router), on_sent_(std::move(on_sent)) {}
 
   /// Sends a message, or keeps it behind what already waits for this connection. Lost where the connection is
   /// gone. Throws zmq::error_t.
@@ -34,7 +38,10 @@ class SlowPeers {
   bool empty() const { return waiting_.empty(); }
 
  private:
+  SendOutcome try_to_send(ConnectionId to, const wire::Frames& frames);
+
   zmq::socket_t& router_;
+  const OnSent on_sent_;
   std::unordered_map<ConnectionId, std::deque<wire::Frames>> waiting_;
 };
 

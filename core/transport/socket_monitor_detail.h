@@ -17,8 +17,8 @@ namespace tandem::transport_detail {
 /// the thread that owns the socket.
 class SocketMonitor {
  public:
-  /// `watched` and `context`, whose socket it is, must outlive the monitor. `name`: of no other monitor in the
-  /// context. `events`: the ZMQ_EVENT_... to hear of, joined by |. Throws zmq::error_t.
+  /// `watched` and `context`, whose socket it is, must outlive the monitor. `name`: of no other monitor in
+  /// the context. `events`: the ZMQ_EVENT_... to hear of, joined by |. Throws zmq::error_t.
   SocketMonitor(zmq::context_t& context, zmq::socket_t& watched, const std::string& name, int events);
   /// Stops listening.
   ~SocketMonitor();

@@ -12,7 +12,8 @@
 
 namespace tandem {
 
-/// What moves on a client's connection. Times are those of the transport's owner, RunningClock's for a socket.
+/// What moves on a client's connection. Times are those of the transport's owner, RunningClock's for a
+/// socket.
 struct LinkState {
   /// What send() took before this moment has left this machine: the peer's has acknowledged it.
   std::chrono::steady_clock::time_point sent_until;
@@ -83,12 +84,12 @@ struct Keepalive {
 /// of all that. A program makes one, gives it to its session as a ClientTransport, and then starts it.
 class ClientConnection : public ClientTransport {
  public:
-  /// Called on one thread of the transport's, one event after another. It must not wait for long, and must not
-  /// stop or destroy the transport. send() never waits on this thread, and loses what finds no room.
+  /// Called on one thread of the transport's, one event after another. It must not wait for long, and must
+  /// not stop or destroy the transport. send() never waits on this thread, and loses what finds no room.
   using Handler = std::function<void(ClientEvent)>;
 
-  /// Begins to connect, once in a transport's life. Connecting itself never fails: it goes on trying. `handler`
-  /// is called until stop() returns. An empty one, or a keepalive's interval below 1 ms, is
+  /// Begins to connect, once in a transport's life. Connecting itself never fails: it goes on trying.
+  /// `handler` is called until stop() returns. An empty one, or a keepalive's interval below 1 ms, is
   /// std::invalid_argument.
   virtual Result<void> start(Handler handler, Keepalive keepalive) = 0;
 
@@ -120,9 +121,9 @@ struct ServerHandlers {
   /// A client that may not connect any more: nothing of it follows, but for what faults have delayed. May be
   /// empty.
   std::function<void(const ClientId&)> on_revoked;
-  /// A client from which bytes came, complete messages or not: for how long since the last call more than
-  /// heartbeats crossed its connection, either way, 0 where nothing did. Called at most every quarter of a
-  /// second for a connection; may be empty.
+  /// A client whose connection bytes crossed, either way and whether or not they complete a message: for how
+  /// long since the last call more than heartbeats did. Called at most every quarter of a second for a
+  /// connection; may be empty.
   std::function<void(const ClientId&, std::chrono::milliseconds transfer)> on_link;
 };
 
@@ -134,9 +135,16 @@ class ServerConnections : public ServerTransport {
   /// ...). An empty on_message is std::invalid_argument.
   virtual Result<void> start(ServerHandlers handlers) = 0;
 
-  /// Sends what is queued for up to `linger` and ends. Idempotent; does nothing before start(). Sent is not
-  /// delivered: who must know waits for an answer first.
-  virtual void stop(std::chrono::milliseconds linger) = 0;
+  /// Waits until the handlers have been told of everything that had come when this was called, so that a
+  /// client is not taken for silent because the transport's own thread did not get its turn. Under a flood of
+  /// messages the last of them may be told later. Any thread but the handlers'; returns at once before
+  /// start() and after the end.
+  virtual void catch_up() = 0;
+
+  /// Sends what is queued, for as long as bytes of it leave this machine and for up to `patience` while none
+  /// do, and ends. Idempotent; does nothing before start(). Sent is not delivered: who must know waits for an
+  /// answer first.
+  virtual void stop(std::chrono::milliseconds patience) = 0;
 
   /// Breaks a connection; its client may come back on another. Any thread.
   virtual void cut(ConnectionId connection) = 0;

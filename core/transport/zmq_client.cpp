@@ -318,8 +318,7 @@ void ZmqClient::Impl::disconnected() {
 void ZmqClient::Impl::broken_off() {
   const TcpEndpoint address = attempt->address;
   attempt.reset();
-  const bool speaks =
-      detail::speaks_zmtp(address, kProbeLimit, wake, [this] { return outbox.closed(); });
+  const bool speaks = detail::speaks_zmtp(address, kProbeLimit, wake, [this] { return outbox.closed(); });
   fail(failures.hung_up(address, speaks));
 }
 

@@ -39,7 +39,8 @@ struct ZmqClientOptions {
 ///
 /// What libzmq 4.3.4 lets a client see of a handshake that fails (found by experiment):
 ///   * this device's key is not listed: HANDSHAKE_FAILED_AUTH with ZAP status 400, so `refused`;
-///   * the pinned server key is wrong: the server hangs up without a word, HANDSHAKE_FAILED_NO_DETAIL. So does
+///   * the pinned server key is wrong: the server hangs up without a word, HANDSHAKE_FAILED_NO_DETAIL. So
+///   does
 ///     a port forwarder whose aggregator is down; the client then looks whether ZeroMQ answers there at all;
 ///   * one side speaks CURVE, the other does not: HANDSHAKE_FAILED_PROTOCOL (mechanism mismatch), or
 ///     NO_DETAIL where the server hangs up first;

@@ -6,8 +6,10 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <condition_variable>
 #include <exception>
 #include <future>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -35,8 +37,12 @@ using std::chrono::milliseconds;
 constexpr size_t kOutboxMessages = 1024;
 // A ROUTER cannot be polled for "this peer is writable again".
 constexpr milliseconds kRetryPause{2};
+// For what libzmq still holds once every message has left.
+constexpr milliseconds kLastBytes{100};
 // Received in a row before the outbox gets its turn.
 constexpr int kReceiveBurst = 64;
+// Turns after which nobody waits any more for this thread to have received everything: somebody floods it.
+constexpr int kMostBusyTurns = 16;
 
 struct Outgoing {
   ConnectionId to;
@@ -78,17 +84,21 @@ struct ZmqServer::Impl {
 
   Result<void> start(ServerHandlers message_handlers);
   bool send(ConnectionId to, wire::Frames frames);
-  void stop(milliseconds linger);
+  void stop(milliseconds how_long);
   void set_devices(DeviceList devices);
   void cut(ConnectionId connection);
+  void catch_up();
 
   // Everything below runs on the network thread.
   void run(std::promise<Result<void>> started);
   Result<void> bind(zmq::socket_t& router);
   void serve(zmq::socket_t& router);
   void close(zmq::socket_t& router);
+  static void discard_received(zmq::socket_t& router);
   void poll(zmq::socket_t& router);
   bool receive(zmq::socket_t& router);
+  uint64_t wanted_turn();
+  void turn_done(uint64_t turn);
   void accept(const detail::Parts& parts);
   void hand_over(ReceivedFrames received);
   void cut_wanted();
@@ -98,8 +108,8 @@ struct ZmqServer::Impl {
   void drain_outbox();
 
   ZmqServerOptions options;  // its device list is the network thread's own
-  ServerHandlers handlers;  // set before the thread runs
-  std::string endpoint;     // written before start() returns
+  ServerHandlers handlers;   // set before the thread runs
+  std::string endpoint;      // written before start() returns
 
   zmq::context_t context;  // outlives the sockets of both threads
   std::unique_ptr<ZapAuthenticator> authenticator;
@@ -110,7 +120,11 @@ struct ZmqServer::Impl {
   std::optional<DeviceList> new_devices;  // guarded by devices_mutex
   std::mutex to_cut_mutex;
   std::vector<ConnectionId> to_cut;  // guarded by to_cut_mutex
-  std::atomic<milliseconds> linger{milliseconds(0)};
+  std::mutex turns_mutex;
+  std::condition_variable turn_ended;
+  uint64_t turns_wanted = 0;  // guarded by turns_mutex
+  uint64_t turns_done = 0;    // guarded by turns_mutex
+  std::atomic<milliseconds> patience{milliseconds(0)};
   std::mutex stop_mutex;
   std::thread thread;
 
@@ -150,7 +164,7 @@ bool ZmqServer::Impl::send(ConnectionId to, wire::Frames frames) {
 void ZmqServer::Impl::stop(milliseconds how_long) {
   const std::lock_guard lock(stop_mutex);
   if (!thread.joinable()) return;
-  linger = how_long;
+  patience = how_long;
   outbox.close();
   wake.signal();
   thread.join();
@@ -165,7 +179,8 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
   bool bound = false;
   try {
     zmq::socket_t router(context, zmq::socket_type::router);
-    peers.emplace(router);
+    peers.emplace(router,
+                  [this](ConnectionId to, int64_t bytes) { gatekeeper->sent(to, bytes, Clock::now()); });
     detail::Gatekeeper keeper(context, router, {.max_connections = detail::connection_limit(options)},
                               !options.insecure, options.heartbeat_interval, *authenticator);
     gatekeeper = &keeper;
@@ -182,6 +197,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
           Error{ErrorCode::kNetwork, std::string("cannot open a server socket: ") + error.what()});
   }
   outbox.close();
+  turn_done(std::numeric_limits<uint64_t>::max());  // nobody waits for this thread any more
 }
 
 void ZmqServer::Impl::set_devices(DeviceList devices) {
@@ -206,29 +222,71 @@ Result<void> ZmqServer::Impl::bind(zmq::socket_t& router) {
 }
 
 void ZmqServer::Impl::serve(zmq::socket_t& router) {
+  int busy_turns = 0;
   while (!outbox.closed()) {
     poll(router);
     wake.clear();
+    const uint64_t turn = wanted_turn();
     gatekeeper->set_max_message_bytes(max_message_bytes);
     gatekeeper->observe(Clock::now());
-    if (receive(router)) gatekeeper->judge(Clock::now());
+    const bool received_all = receive(router);
+    if (received_all) gatekeeper->judge(Clock::now());
     replace_devices();
     cut_wanted();
     drain_outbox();
     peers->retry();
+    busy_turns = received_all ? 0 : busy_turns + 1;
+    if (busy_turns % kMostBusyTurns == 0) turn_done(turn);
   }
   close(router);
 }
 
+/// Sends for as long as something moves: who takes less than the slowest link does is not waited for. The
+/// socket is open and read all the while, because libzmq 4.3.4 aborts where a connection that nobody reads
+/// ends while its socket lingers (stream_engine_base.cpp: !_io_error).
 void ZmqServer::Impl::close(zmq::socket_t& router) {
-  const auto deadline = Clock::now() + linger.load();
   drain_outbox();
-  while (!peers->empty() && Clock::now() < deadline) {
+  const auto begun = Clock::now();
+  auto moved_at = begun;
+  bool was_sending = false;
+  for (auto now = begun; now - moved_at < patience.load(); now = Clock::now()) {
+    gatekeeper->observe(now);
+    const bool is_sending = !peers->empty() || gatekeeper->is_sending();
+    if (gatekeeper->look_at_departures(now) || (was_sending && !is_sending)) moved_at = now;
+    was_sending = is_sending;
+    // A message counts as gone when its last bytes may still be here.
+    if (!is_sending && now - moved_at >= kLastBytes) break;
     zmq_poll(nullptr, 0, kRetryPause.count());
     peers->retry();
+    discard_received(router);
   }
-  const auto rest = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
-  router.set(zmq::sockopt::linger, static_cast<int>(std::max<int64_t>(rest.count(), 0)));
+  router.set(zmq::sockopt::linger, 0);
+}
+
+void ZmqServer::Impl::discard_received(zmq::socket_t& router) {
+  detail::Parts parts;
+  for (int i = 0; i < kReceiveBurst; ++i) (void)detail::receive_parts(router, parts);
+}
+
+uint64_t ZmqServer::Impl::wanted_turn() {
+  const std::lock_guard lock(turns_mutex);
+  return turns_wanted;
+}
+
+void ZmqServer::Impl::turn_done(uint64_t turn) {
+  {
+    const std::lock_guard lock(turns_mutex);
+    if (turns_done >= turn) return;
+    turns_done = turn;
+  }
+  turn_ended.notify_all();
+}
+
+void ZmqServer::Impl::catch_up() {
+  std::unique_lock lock(turns_mutex);
+  const uint64_t turn = ++turns_wanted;
+  wake.signal();
+  turn_ended.wait(lock, [&] { return turns_done >= turn; });
 }
 
 void ZmqServer::Impl::poll(zmq::socket_t& router) {
@@ -379,8 +437,12 @@ void ZmqServer::set_max_message_bytes(int64_t bytes) {
   impl_->max_message_bytes = bytes;
 }
 
-void ZmqServer::stop(std::chrono::milliseconds linger) {
-  impl_->stop(linger);
+void ZmqServer::catch_up() {
+  if (impl_->thread.joinable()) impl_->catch_up();
+}
+
+void ZmqServer::stop(std::chrono::milliseconds patience) {
+  impl_->stop(patience);
 }
 
 void ZmqServer::cut(ConnectionId connection) {

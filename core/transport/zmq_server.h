@@ -78,10 +78,13 @@ class ZmqServer : public ServerConnections {
   /// Only a connection that has sent a message.
   void cut(ConnectionId connection) override;
 
-  /// Sends what is queued for up to `linger`, then closes the socket and joins the thread. Idempotent.
-  /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the
-  /// connection and the peer loses what it has not read. Who must know waits for an answer first.
-  void stop(std::chrono::milliseconds linger) override;
+  void catch_up() override;
+
+  /// Sends what is queued, for as long as the peers' machines acknowledge bytes of it and for up to
+  /// `patience` while none does, then closes the socket and joins the thread. Idempotent. Sent is not
+  /// delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the connection and
+  /// the peer loses what it has not read. Who must know waits for an answer first.
+  void stop(std::chrono::milliseconds patience) override;
 
  private:
   struct Impl;

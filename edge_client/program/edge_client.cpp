@@ -88,8 +88,8 @@ void EdgeClient::say_what_it_waits_for(TimePoint now) {
   } else if (now - last_notice_ >= kNoticeInterval) {
     last_notice_ = now;
     const std::string doing = transport_.doing();
-    note_("waiting for the aggregator at " + options_.endpoint +
-          (doing.empty() ? "" : ": " + doing) + (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
+    note_("waiting for the aggregator at " + options_.endpoint + (doing.empty() ? "" : ": " + doing) +
+          (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
   }
 }
 

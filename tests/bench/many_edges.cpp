@@ -55,11 +55,10 @@ class BenchEdge {
             std::shared_ptr<const Dataset> data, uint64_t instance)
       : data_(std::move(data)),
         transport_(std::move(transport)),
-        session_({.instance = instance, .prefetch = 0},
-                 {.transport = transport_.get(),
-                  .dataset = data_.get(),
-                  .make_augmenter = augment::build_pipeline,
-                  .now = std::chrono::steady_clock::now}),
+        session_({.instance = instance, .prefetch = 0}, {.transport = transport_.get(),
+                                                         .dataset = data_.get(),
+                                                         .make_augmenter = augment::build_pipeline,
+                                                         .now = std::chrono::steady_clock::now}),
         client_(session_, *transport_, {.endpoint = endpoint}, [](const std::string&) {}) {}
 
   Result<void> run() { return client_.run(stop_requested); }

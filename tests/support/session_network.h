@@ -176,15 +176,13 @@ class SessionNetwork {
 
   void start_session() {
     session_ = std::make_unique<aggregator::AggregatorSession>(
-        options_,
-        aggregator::SessionDependencies{
-            .transport = &network_.server(),
-            .observer = &observer,
-            .eval_data = eval_data_,
-            .make_augmenter = augment::build_pipeline,
-            .initial_weights = to_start_from(initial_weights_),
-            .now = [this] { return now_; },
-            .checkpoints = &checkpoints_});
+        options_, aggregator::SessionDependencies{.transport = &network_.server(),
+                                                  .observer = &observer,
+                                                  .eval_data = eval_data_,
+                                                  .make_augmenter = augment::build_pipeline,
+                                                  .initial_weights = to_start_from(initial_weights_),
+                                                  .now = [this] { return now_; },
+                                                  .checkpoints = &checkpoints_});
     REQUIRE(session_->prepare().has_value());
   }
 

@@ -303,6 +303,33 @@ TEST_SUITE("aggregator/session/aggregator_session") {
     }
   }
 
+  TEST_CASE("the end is waited for while it is on its way, whatever the deadline of an update") {
+    for (const bool is_on_its_way : {false, true}) {
+      CAPTURE(is_on_its_way);
+      Bench bench(1, [](SessionOptions& options) {
+        options.plan.rounds = 1;
+        options.local_steps = 1;
+        options.update_deadline = std::chrono::seconds(3);
+      });
+      bench.hello(1, kAnn);
+      bench.receive(1, kAnn, bench.activations(1, 0));
+      const auto [key, round] = bench.last<wire::BeginRound>(1).value();
+      bench.receive(
+          1, kAnn,
+          {.key = key, .body = wire::WeightUpdate{.examples = 8, .steps = 1, .weights = round.weights}});
+      REQUIRE(bench.count<wire::Finish>(1) == 1);
+      int seconds = 0;
+      while (!bench.session->done() && ++seconds < 60) {
+        const auto transfer = std::chrono::seconds(is_on_its_way ? 1 : 0);
+        bench.session->heard(kAnn, bench.now, transfer);
+        bench.pass(std::chrono::seconds(1));
+      }
+      CHECK(seconds == (is_on_its_way ? 60 : 3));
+      bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "the run is complete"}});
+      CHECK(bench.session->completed());
+    }
+  }
+
   TEST_CASE("a client that pauses keeps its place for as long as a silent one, and goes on with its round") {
     Bench bench;
     bench.hello(1, kAnn);

@@ -46,11 +46,12 @@ class Server {
  public:
   explicit Server(SessionOptions options)
       : keys(generate_key_pair()), honest(generate_key_pair()), mallory(generate_key_pair()) {
-    transport = ZmqServer::make({.endpoint = "tcp://127.0.0.1:*",
-                                 .keys = keys,
-                                 .devices = {{honest.public_key, {"honest"}}, {mallory.public_key, {"mallory"}}},
-                                 .max_frame_bytes = 1 << 20})
-                    .value();
+    transport =
+        ZmqServer::make({.endpoint = "tcp://127.0.0.1:*",
+                         .keys = keys,
+                         .devices = {{honest.public_key, {"honest"}}, {mallory.public_key, {"mallory"}}},
+                         .max_frame_bytes = 1 << 20})
+            .value();
     session = std::make_unique<AggregatorSession>(
         options, aggregator::SessionDependencies{.transport = transport.get(),
                                                  .observer = &observer,

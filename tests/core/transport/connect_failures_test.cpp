@@ -38,10 +38,11 @@ TEST_SUITE("core/transport/connect_failures") {
     const auto silent = bench.failures.no_answer(bench.address, false);
     CHECK(silent.reason == "no answer from " + where + " in time");
     CHECK(silent.unreachable);
-    CHECK(contains(bench.failures.no_answer(bench.address, true).reason, "the aggregator behind a forwarder"));
+    CHECK(
+        contains(bench.failures.no_answer(bench.address, true).reason, "the aggregator behind a forwarder"));
     const auto refused = bench.failures.not_let_in(bench.address, 400);
-    CHECK(refused.reason == "the server at " + where +
-                                " refused this device's key THE-KEY; add it to its device list");
+    CHECK(refused.reason ==
+          "the server at " + where + " refused this device's key THE-KEY; add it to its device list");
     CHECK(refused.refused);
     CHECK_FALSE(refused.unreachable);
     const auto unchecked = bench.failures.not_let_in(bench.address, 500);

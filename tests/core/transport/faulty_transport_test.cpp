@@ -142,8 +142,8 @@ TEST_SUITE("core/transport/faulty_transport") {
     const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client = start_faulty(fleet.client_options((*server)->endpoint()),
-                                     {.disconnect = milliseconds(50)}, events);
+    const auto client =
+        start_faulty(fleet.client_options((*server)->endpoint()), {.disconnect = milliseconds(50)}, events);
     REQUIRE(events.wait_for<Connected>(4));
     client->stop(milliseconds(0));
     CHECK(client->counts().disconnected >= 3);
@@ -199,6 +199,19 @@ TEST_SUITE("core/transport/faulty_transport") {
     auto server = ZmqServer::make(insecure_server()).value();
     const ServerConnections* other = server.get();
     CHECK(with_faults(std::move(server), {}).get() == other);
+  }
+
+  TEST_CASE("a server with faults catches up, and has nothing to catch up with before start or after stop") {
+    FaultyServer unstarted(ZmqServer::make(insecure_server()).value(), {.drop = 0.5});
+    unstarted.catch_up();
+    ServerInbox inbox;
+    const Faulty faulty(insecure_server(), {.duplicate = 0.5}, inbox);
+    ClientEvents events;
+    const auto client = start_client(insecure_client(faulty.endpoint, "cam-1"), events.handler(), kOften);
+    REQUIRE(inbox.next());
+    for (int i = 0; i < 20; ++i) faulty.server->catch_up();
+    faulty.server->stop(milliseconds(0));
+    faulty.server->catch_up();
   }
 
   TEST_CASE("a disturbed message keeps its sender's address") {

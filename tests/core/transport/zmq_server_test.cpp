@@ -3,6 +3,7 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -217,8 +218,7 @@ TEST_SUITE("core/transport/zmq_server") {
     const auto server = start_server(insecure_server(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client =
-        start_client(insecure_client((*server)->endpoint(), "Kamera Süd"), events.handler());
+    const auto client = start_client(insecure_client((*server)->endpoint(), "Kamera Süd"), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<Connected>());
     (*client)->send(text_message("hello"));
@@ -482,6 +482,113 @@ TEST_SUITE("core/transport/zmq_server") {
     CHECK((*client)->link().transfer_at == quiet_since);  // nothing but heartbeats came this way
   }
 
+  TEST_CASE("bytes of a message that is on its way are told of before it is complete") {
+    ServerInbox inbox;
+    std::atomic<int64_t> calls{0}, transfer_ms{0};
+    auto handlers = inbox.handler();
+    handlers.on_link = [&](const ClientId&, milliseconds transfer) {
+      ++calls;
+      transfer_ms += transfer.count();
+    };
+    const auto server = start_server(insecure_server(), std::move(handlers));
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 50'000});
+    ClientEvents events;
+    const auto client = start_client(insecure_client(relay.endpoint(), "cam-1"), events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    const auto hello = inbox.next();
+    REQUIRE(hello);
+    // What is sent to it in between changes nothing.
+    (*server)->send(hello->connection, text_message(std::string(20'000, 'y')));
+    (*client)->send(text_message(std::string(150'000, 'x')));  // three seconds
+    REQUIRE(inbox.next());
+    CHECK(calls >= 8);
+    CHECK(transfer_ms >= 2000);
+  }
+
+  TEST_CASE("bytes that only leave are told of too, for as long as they do") {
+    ServerInbox inbox;
+    auto server_options = insecure_server();
+    server_options.heartbeat_interval = milliseconds(60000);
+    std::atomic<int64_t> transfer_ms{0};
+    auto handlers = inbox.handler();
+    handlers.on_link = [&](const ClientId&, milliseconds transfer) { transfer_ms += transfer.count(); };
+    const auto server = start_server(server_options, std::move(handlers));
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
+    ClientEvents events;
+    auto client_options = insecure_client(relay.endpoint(), "cam-1");
+    client_options.heartbeat_interval = milliseconds(60000);
+    const auto client = start_client(client_options, events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    const auto hello = inbox.next();
+    REQUIRE(hello);
+    // Two seconds on its way, in which nothing comes from the client.
+    (*server)->send(hello->connection, text_message(std::string(24 << 20, 'x')));
+    REQUIRE(events.wait_for<Received>());
+    CHECK(transfer_ms >= 500);
+  }
+
+  TEST_CASE("stop goes on for as long as bytes leave, and ends its patience after that") {
+    ServerInbox inbox;
+    auto server_options = insecure_server();
+    server_options.heartbeat_interval = milliseconds(60000);
+    const auto server = start_server(server_options, inbox.handler());
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
+    ClientEvents events;
+    auto client_options = insecure_client(relay.endpoint(), "cam-1");
+    client_options.heartbeat_interval = milliseconds(60000);
+    const auto client = start_client(client_options, events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    const auto hello = inbox.next();
+    REQUIRE(hello);
+    for (int i = 0; i < 20; ++i)
+      REQUIRE((*server)->send(hello->connection, text_message(std::string(2 << 20, 'x'))));
+    // Over three seconds on their way, several times the patience.
+    (*server)->stop(milliseconds(600));
+    REQUIRE(events.wait_for<Disconnected>());
+    CHECK(events.count<Received>() == 20);
+  }
+
+  TEST_CASE(
+      "catching up waits for the turn of the network thread, and for nothing before start or after stop") {
+    std::promise<void> handled, release;
+    auto released = release.get_future();
+    const auto server = ZmqServer::make(insecure_server()).value();
+    server->catch_up();
+    ServerHandlers handlers;
+    std::atomic<bool> is_first = true;
+    handlers.on_message = [&](ReceivedFrames) {
+      if (!is_first.exchange(false)) return;
+      handled.set_value();
+      released.wait();
+    };
+    server->start(std::move(handlers)).value();
+    server->catch_up();
+    ClientEvents events;
+    const auto client = start_client(insecure_client(server->endpoint(), "cam-1"), events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    handled.get_future().wait();
+    std::atomic<bool> caught_up = false;
+    std::thread waiting([&] {
+      server->catch_up();
+      caught_up = true;
+    });
+    const auto until = std::chrono::steady_clock::now() + milliseconds(100);
+    while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+    CHECK_FALSE(caught_up);
+    release.set_value();
+    waiting.join();
+    CHECK(caught_up);
+    server->stop(milliseconds(0));
+    server->catch_up();
+  }
+
   TEST_CASE("a peer that falls silent loses its connection, at both ends") {
     const Fleet fleet;
     ServerInbox inbox;
@@ -693,8 +800,7 @@ TEST_SUITE("core/transport/zmq_server") {
       clients.back()->send(text_message("hello"));
       REQUIRE(inbox.next());
     }
-    clients.push_back(
-        start_client(fleet.client_options((*server)->endpoint()), events[2].handler()).value());
+    clients.push_back(start_client(fleet.client_options((*server)->endpoint()), events[2].handler()).value());
     CHECK(events[2].wait_for<HandshakeFailed>(2));
     CHECK(events[2].count<Received>() == 0);
     clients[0].reset();

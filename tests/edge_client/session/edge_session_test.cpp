@@ -29,14 +29,13 @@ class Bench : private ClientTransport {
                            .prefetch = 0,
                            .resend_after = std::chrono::seconds(15),
                            .comes_back = comes_back},
-        EdgeSessionDependencies{
-            .transport = this,
-            .dataset = dataset.get(),
-            .held_out = held_out == HeldOut::kEverything ? dataset.get() : nullptr,
-            .make_augmenter = augment::build_pipeline,
-            .now = [this] { return now; },
-            .checkpoints = &checkpoints,
-            .on_note = [this](const std::string& line) { notes.push_back(line); }});
+        EdgeSessionDependencies{.transport = this,
+                                .dataset = dataset.get(),
+                                .held_out = held_out == HeldOut::kEverything ? dataset.get() : nullptr,
+                                .make_augmenter = augment::build_pipeline,
+                                .now = [this] { return now; },
+                                .checkpoints = &checkpoints,
+                                .on_note = [this](const std::string& line) { notes.push_back(line); }});
     plan.model = "cnn";
     plan.cut = 1;
     plan.input_shape = {1, 8, 8};
