@@ -33,7 +33,8 @@ bool TrainingFlags::is_federated() const {
 
 Result<void> TrainingFlags::check_min_clients() const {
   const auto traits = strategy_traits(strategy);
-  if (!traits || min_clients == TrainingFlags().min_clients || min_clients >= traits->minimum_updates) return {};
+  if (!traits || min_clients == TrainingFlags().min_clients || min_clients >= traits->minimum_updates)
+    return {};
   const std::string fewest = std::to_string(traits->minimum_updates);
   return Error{ErrorCode::kInvalidArgument,
                "--min-clients " + std::to_string(min_clients) + " is below what --strategy " + traits->name +
@@ -117,7 +118,7 @@ void TrainingFlags::add_steps(Flags& flags) {
   flags.add("rounds", rounds, "Rounds; the fronts are merged at the end of each")
       .at_least(1)
       // More rounds prolong a run, unless its schedule depends on how long that is.
-      .of_the_run_while([this] {
+      .of_the_run_while("with a cosine that ends with the run", [this] {
         const auto schedule = parse_lr_schedule(lr_schedule);
         return schedule && schedule->spans_run;
       });
@@ -187,7 +188,8 @@ void TrainingFlags::add_machine(Flags& flags) {
       .not_of_the_run();
   flags
       .add("checkpoint-steps", checkpoint_steps,
-           "Both sides keep where they stand every so many steps (fedbuff: at every update); 0 only at the end "
+           "Both sides keep where they stand every so many steps (fedbuff: at every update); 0 only at the "
+           "end "
            "of a round")
       .between(0, 1e6);
   flags

@@ -47,20 +47,26 @@ std::vector<Form> make_edge_objective_forms() {
   const std::vector<FormParameter> both = {
       {"head", Kind::kText, {}, "linear", "the auxiliary head: linear, mlp:hidden=N or conv:channels=N"},
       {"tail-interval", Kind::kWhole, {1, 1e6}, "1", "every so many batches one goes up"}};
-  return {{"end-to-end", "the front learns on the tail's gradient"},
-          {"local", "the front learns on the loss of an auxiliary head (CSE-FSL)", both},
-          {"aligned",
-           "the front learns on the loss of a head fitted to the tail's gradients (FSL-SAGE)",
-           with(both,
-                {{"tail-epochs", Kind::kWhole, {0, 1e6}, "",
-                  "the tail's passes over what it was sent, at the end of a round, in mixed order; 0 as in the "
-                  "paper; left out, the tail interval less one: as many steps as if all batches went up"},
-                 {"every", Kind::kWhole, {1, 4294967295.0}, "1", "rounds from one alignment to the next"},
-                 {"epochs", Kind::kWhole, {0, 1e6}, "1", "passes in which the head is fitted to the tail"},
-                 {"learning-rate", Kind::kNumber, {.low = 0, .above_low = true}, "0.0001", "of that fit"},
-                 {"memory-mib", Kind::kWhole, {1, 4294967295.0}, "256",
-                  "the newest of a round's smashed data that the aggregator keeps, MiB; while it uses them it "
-                  "needs up to three times as much, and each checkpoint within a round holds them"}})}};
+  return {
+      {"end-to-end", "the front learns on the tail's gradient"},
+      {"local", "the front learns on the loss of an auxiliary head (CSE-FSL)", both},
+      {"aligned", "the front learns on the loss of a head fitted to the tail's gradients (FSL-SAGE)",
+       with(both,
+            {{"tail-epochs",
+              Kind::kWhole,
+              {0, 1e6},
+              "",
+              "the tail's passes over what it was sent, at the end of a round, in mixed order; 0 as in the "
+              "paper; left out, the tail interval less one: as many steps as if all batches went up"},
+             {"every", Kind::kWhole, {1, 4294967295.0}, "1", "rounds from one alignment to the next"},
+             {"epochs", Kind::kWhole, {0, 1e6}, "1", "passes in which the head is fitted to the tail"},
+             {"learning-rate", Kind::kNumber, {.low = 0, .above_low = true}, "0.0001", "of that fit"},
+             {"memory-mib",
+              Kind::kWhole,
+              {1, 4294967295.0},
+              "256",
+              "the newest of a round's smashed data that the aggregator keeps, MiB; while it uses them it "
+              "needs up to three times as much, and each checkpoint within a round holds them"}})}};
 }
 
 AlignmentSchedule alignment_of(const FormValue& form, uint32_t tail_interval) {
@@ -77,7 +83,10 @@ AlignmentSchedule alignment_of(const FormValue& form, uint32_t tail_interval) {
 const std::vector<Form>& algorithm_forms() {
   static const std::vector<Form> forms = [] {
     const std::vector<FormParameter> window = {
-        {"window", Kind::kWhole, {1, 64}, "1",
+        {"window",
+         Kind::kWhole,
+         {1, 64},
+         "1",
          "steps that a client may have in flight; 1 is exact, W gives gradients W-1 steps old"}};
     return std::vector<Form>{{"parallel", "one tail, one joined batch of all clients a step", window},
                              {"splitfed-v1", "a tail for each client, merged like the fronts", window},
@@ -176,7 +185,8 @@ Result<EdgeObjectiveChoice> parse_edge_objective(const std::string& text) {
   if (choice.objective == EdgeObjective::kLocal) return choice;
   if (form->whole("epochs") == 0 && form->given("learning-rate")) {
     return invalid(
-        "--edge-objective aligned:learning-rate does nothing with epochs=0: the auxiliary head is not fitted; "
+        "--edge-objective aligned:learning-rate does nothing with epochs=0: the auxiliary head is not "
+        "fitted; "
         "leave it out or give epochs=1 or more");
   }
   choice.alignment = alignment_of(*form, choice.tail_interval);
@@ -193,7 +203,8 @@ const std::vector<Form>& straggler_forms() {
         {"round-deadline", Kind::kTime, kDeadline, "",
          "after it a round ends and each client sends its front as it stands; left out, never"},
         {"update-deadline", Kind::kTime, kDeadline, "",
-         "how long the end of a round waits for a client's front; left out 60s, and longer while it is on its "
+         "how long the end of a round waits for a client's front; left out 60s, and longer while it is on "
+         "its "
          "way"}};
     return std::vector<Form>{
         {"drop", "its batch is dropped; the second time it is out of the round", with({step}, round)},

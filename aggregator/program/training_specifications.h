@@ -14,9 +14,9 @@
 
 namespace tandem::aggregator {
 
-// What the flags that hold more than one number take, each with the forms that its row in the table shows. All
-// errors are kInvalidArgument and name the flag: an unknown name or parameter, a missing one, or a value and
-// its range.
+// What the flags that hold more than one number take, each with the forms that its row in the table shows.
+// All errors are kInvalidArgument and name the flag: an unknown name or parameter, a missing one, or a value
+// and its range.
 
 /// What --algorithm says: the schedule, and how many steps a client may have in flight.
 struct AlgorithmChoice {

@@ -62,7 +62,8 @@ struct Flag {
   std::function<Result<void>()> check = {};
   std::vector<Idle> idle = {};
   bool may_stay_unused = false;
-  bool of_the_run = true;                     ///< must be the same where a run goes on
+  bool of_the_run = true;                       ///< must be the same where a run goes on
+  std::string of_the_run_when = {};             ///< for the reader, when it is not always
   std::function<bool()> of_the_run_while = {};  ///< then only while it holds
   std::vector<ReplacedFlag> replaced = {};
   bool given = false;
@@ -103,7 +104,8 @@ std::string canonical_path(const std::filesystem::path& path);
 std::string with_changed_path(const Flag& flag, const std::string& text,
                               const std::function<std::string(const std::string&)>& change);
 
-/// The flag that one of earlier versions belongs to now, and that one; null where there was none of this name.
+/// The flag that one of earlier versions belongs to now, and that one; null where there was none of this
+/// name.
 struct Replacement {
   const Flag* flag = nullptr;
   const ReplacedFlag* replaced = nullptr;

@@ -300,7 +300,8 @@ Result<void> apply_file(const Path& file, FlagTable& flags, std::vector<GivenRep
     Flag* flag = find_key(flags, entry.key);
     if (auto checked = check_entry(entry, flag, flags); !checked) return checked;
     const auto [other, is_first] = lines.emplace(entry.key, entry.line());
-    if (!is_first) return invalid(entry.label + " is given twice, first in line " + number_text(other->second));
+    if (!is_first)
+      return invalid(entry.label + " is given twice, first in line " + number_text(other->second));
     if (auto applied = apply_entry(entry, folder, *flag); !applied) return applied;
   }
   return {};

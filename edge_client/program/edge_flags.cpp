@@ -38,17 +38,13 @@ void EdgeFlags::add_network(Flags& flags) {
       .add("endpoint", endpoint,
            "Address of the aggregator, such as tcp://HOST:5555; each address of a host name is tried")
       .not_of_the_run();
-  flags
-      .add("server-key", server_key,
-           "Public key of the aggregator; a server with another one is refused")
+  flags.add("server-key", server_key, "Public key of the aggregator; a server with another one is refused")
       .not_of_the_run();
   flags.add_path("key-file", key_file, "This device's key pair (made by tandem provision)").not_of_the_run();
   flags.add("insecure", insecure, "No encryption and no authentication; loopback addresses only")
       .not_of_the_run()
       .checked_by([this] { return check_insecure(); });
-  flags
-      .add("give-up-after", give_up_after,
-           "Seconds without an aggregator after which to stop; 0 never does")
+  flags.add("give-up-after", give_up_after, "Seconds without an aggregator after which to stop; 0 never does")
       .between(0, 1e7)
       .not_of_the_run();
   flags
