@@ -16,8 +16,8 @@
 
 namespace tandem::aggregator {
 
-/// The flags that say what is trained and how: those of tandem-aggregator and tandem simulate alike. Those that
-/// take specifications are parsed by training_specifications.h.
+/// The flags that say what is trained and how: those of tandem-aggregator and tandem simulate alike. Those
+/// that take specifications are parsed by training_specifications.h.
 struct TrainingFlags {
   std::string model = "cnn";
   std::string cut = "1";

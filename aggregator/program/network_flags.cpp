@@ -8,14 +8,20 @@ using Kind = FormParameter::Kind;
 
 const std::vector<Form>& limit_forms(bool has_network) {
   const FormParameter mistakes = {
-      "mistakes", Kind::kWhole, {0, 2147483647}, "20",
+      "mistakes",
+      Kind::kWhole,
+      {0, 2147483647},
+      "20",
       "messages that make no sense after which nothing of a client is taken any more; 0: never"};
   static const std::vector<Form> simulated = {{"", "", {mistakes}}};
   static const std::vector<Form> all = {
       {"",
        "",
        {frame_limit("a device"),
-        {"connections", Kind::kWhole, {0, 2147483647}, "0",
+        {"connections",
+         Kind::kWhole,
+         {0, 2147483647},
+         "0",
          "at a time, also of strangers; 0: two for each listed device and 16, at least 64"},
         mistakes}}};
   return has_network ? all : simulated;
@@ -59,8 +65,7 @@ void NetworkFlags::add_to(Flags& flags) {
       .replaces("max-frame-mib", "frame-mib")
       .replaces("max-connections", "connections")
       .replaces("quarantine-after", "mistakes");
-  flags
-      .add_path("endpoint-file", endpoint_file, "Write the address that was bound to this file (for port *)")
+  flags.add_path("endpoint-file", endpoint_file, "Write the address that was bound to this file (for port *)")
       .not_of_the_run();
   add_fault(flags, fault);
 }

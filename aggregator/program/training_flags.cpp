@@ -58,6 +58,7 @@ void TrainingFlags::add_model(Flags& flags) {
            "Blocks on the edge: blocks before the cut are the front, the others the tail. NAME=N,...,*=N "
            "gives "
            "clients cuts of their own")
+      .or_number()
       .does_nothing("with --algorithm federated", "the whole model is on the device", "",
                     [this] { return is_federated(); })
       .may_stay_unused();
@@ -122,7 +123,7 @@ void TrainingFlags::add_steps(Flags& flags) {
   flags.add("rounds", rounds, "Rounds; the fronts are merged at the end of each")
       .at_least(1)
       // More rounds prolong a run, unless its schedule depends on how long that is.
-      .of_the_run_while([this] {
+      .of_the_run_while("with a cosine that ends with the run", [this] {
         const auto schedule = parse_lr_schedule(lr_schedule);
         return schedule && schedule->spans_run;
       });

@@ -41,8 +41,7 @@ void check_strategy(const SessionOptions& options) {
            "updates that come one by one are those of whole models; choose --algorithm federated");
   }
   if (traits->buffer > 0 && options.clients_per_round > 0) {
-    refuse("clients-per-round",
-           "there are no rounds: everybody who is there trains all the time");
+    refuse("clients-per-round", "there are no rounds: everybody who is there trains all the time");
   }
   if (traits->buffer > 0 && options.round_deadline.count() > 0) {
     refuse("stragglers round-deadline", "there are no rounds, and nobody waits for anybody");
@@ -123,25 +122,28 @@ SessionOptions SessionOptions::validated() const {
           std::to_string(local_steps));
   require(local_steps > 0 || local_epochs <= kMaxStepsOfRound,
           "local-epochs must be 1.." + std::to_string(kMaxStepsOfRound), std::to_string(local_epochs));
-  require(step_deadline.count() > 0, "stragglers deadline must be > 0", std::to_string(step_deadline.count()));
+  require(step_deadline.count() > 0, "stragglers deadline must be > 0",
+          std::to_string(step_deadline.count()));
   require(update_deadline.count() > 0, "stragglers update-deadline must be > 0",
           std::to_string(update_deadline.count()));
   require(client_timeout.count() > 0, "client-timeout must be > 0", std::to_string(client_timeout.count()));
-  require(round_deadline.count() >= 0, "stragglers round-deadline must be >= 0", std::to_string(round_deadline.count()));
-  require(alignment.interval >= 1, "edge-objective aligned:every must be >= 1", std::to_string(alignment.interval));
+  require(round_deadline.count() >= 0, "stragglers round-deadline must be >= 0",
+          std::to_string(round_deadline.count()));
+  require(alignment.interval >= 1, "edge-objective aligned:every must be >= 1",
+          std::to_string(alignment.interval));
   require(alignment.max_bytes >= 1, "edge-objective aligned:memory-mib must be >= 1",
           std::to_string(alignment.max_bytes >> 20));
   require(alignment.tail_epochs >= 0 && alignment.tail_epochs <= kMostPasses,
           "edge-objective aligned:tail-epochs must be 0.." + std::to_string(kMostPasses),
           std::to_string(alignment.tail_epochs));
   require(alignment.epochs >= 0 && alignment.epochs <= kMostPasses,
-          "edge-objective aligned:epochs must be 0.." + std::to_string(kMostPasses), std::to_string(alignment.epochs));
-  require(
-      plan.objective != EdgeObjective::kAligned || alignment.tail_epochs > 0 || alignment.epochs > 0,
-      "edge-objective aligned:epochs must be >= 1 where the tail goes over no smashed data either "
-      "(tail-epochs, by default the tail-interval less one), or nothing is aligned; else choose "
-      "--edge-objective local",
-      "0");
+          "edge-objective aligned:epochs must be 0.." + std::to_string(kMostPasses),
+          std::to_string(alignment.epochs));
+  require(plan.objective != EdgeObjective::kAligned || alignment.tail_epochs > 0 || alignment.epochs > 0,
+          "edge-objective aligned:epochs must be >= 1 where the tail goes over no smashed data either "
+          "(tail-epochs, by default the tail-interval less one), or nothing is aligned; else choose "
+          "--edge-objective local",
+          "0");
   require(alignment.learning_rate > 0, "edge-objective aligned:learning-rate must be > 0",
           std::to_string(alignment.learning_rate));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));

@@ -55,6 +55,7 @@ struct Flag {
   std::string default_text;
   std::string default_value = {};  ///< canonical
   bool positional = false;
+  bool or_number = false;           ///< a text that may be a whole number alone, also in a file
   bool is_data = false;             ///< a text that names data: "idx:DIR"
   std::string path_parameter = {};  ///< of a text with parameters, the one that is a path
   Range range = {};
@@ -62,7 +63,8 @@ struct Flag {
   std::function<Result<void>()> check = {};
   std::vector<Idle> idle = {};
   bool may_stay_unused = false;
-  bool of_the_run = true;                     ///< must be the same where a run goes on
+  bool of_the_run = true;                       ///< must be the same where a run goes on
+  std::string of_the_run_when = {};             ///< for the reader, when it is not always
   std::function<bool()> of_the_run_while = {};  ///< then only while it holds
   std::vector<ReplacedFlag> replaced = {};
   bool given = false;
@@ -103,7 +105,8 @@ std::string canonical_path(const std::filesystem::path& path);
 std::string with_changed_path(const Flag& flag, const std::string& text,
                               const std::function<std::string(const std::string&)>& change);
 
-/// The flag that one of earlier versions belongs to now, and that one; null where there was none of this name.
+/// The flag that one of earlier versions belongs to now, and that one; null where there was none of this
+/// name.
 struct Replacement {
   const Flag* flag = nullptr;
   const ReplacedFlag* replaced = nullptr;

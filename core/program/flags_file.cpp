@@ -73,12 +73,12 @@ std::optional<Texts> array_texts(const toml::array& array) {
 /// type for the variable.
 struct NodeTexts {
   const toml::node& node;
+  bool or_number = false;  // whether a text may be written as a whole number
 
   using Answer = std::optional<Texts>;
 
   Answer operator()(const std::string*) const {
-    // A text that may be a number alone, such as that of --cut.
-    if (node.is_integer()) return Texts{number_text(node.as_integer()->get())};
+    if (or_number && node.is_integer()) return Texts{number_text(node.as_integer()->get())};
     return node.is_string() ? Answer(Texts{node.as_string()->get()}) : std::nullopt;
   }
   Answer operator()(const Path*) const {
@@ -221,7 +221,7 @@ Flag* find_key(FlagTable& flags, const std::string& name) {
 
 /// `folder`: to which its paths are relative.
 Result<void> apply_entry(const FileEntry& entry, const Path& folder, Flag& flag) {
-  const auto texts = std::visit(NodeTexts{*entry.node}, flag.target);
+  const auto texts = std::visit(NodeTexts{*entry.node, flag.or_number}, flag.target);
   if (!texts) {
     return invalid(entry.label + " must be " + std::visit(ExpectedKind{}, flag.target) + ", found " +
                    describe(*entry.node));
@@ -302,7 +302,8 @@ Result<void> apply_file(const Path& file, FlagTable& flags, std::vector<GivenRep
     Flag* flag = find_key(flags, entry.key);
     if (auto checked = check_entry(entry, flag, flags); !checked) return checked;
     const auto [other, is_first] = lines.emplace(entry.key, entry.line());
-    if (!is_first) return invalid(entry.label + " is given twice, first in line " + number_text(other->second));
+    if (!is_first)
+      return invalid(entry.label + " is given twice, first in line " + number_text(other->second));
     if (auto applied = apply_entry(entry, folder, *flag); !applied) return applied;
   }
   return {};

@@ -11,8 +11,8 @@
 namespace tandem::detail {
 
 /// Stores the values of a TOML file, whose keys are flags, each at the top or in the table of its section.
-/// Stops at the first mistake, by line; the error names the key, the file and the line. Keys that are flags of
-/// earlier versions are added to `replaced`.
+/// Stops at the first mistake, by line; the error names the key, the file and the line. Keys that are flags
+/// of earlier versions are added to `replaced`.
 Result<void> apply_file(const std::filesystem::path& file, FlagTable& flags,
                         std::vector<GivenReplaced>& replaced);
 

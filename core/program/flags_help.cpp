@@ -79,8 +79,7 @@ std::string usage(const std::string& program, const FlagTable& flags) {
 
 }  // namespace
 
-std::string help_text(const std::string& program, const std::string& description,
-                      const FlagTable& flags) {
+std::string help_text(const std::string& program, const std::string& description, const FlagTable& flags) {
   std::string text = description + "\n\n" + usage(program, flags);
   std::string group;
   for (const bool positional : {true, false}) {

@@ -42,12 +42,13 @@ std::string with_range(const std::string& type, const std::string& range) {
 }
 
 bool belongs_to_a_run(const FlagTable& flags) {
-  return std::any_of(flags.begin(), flags.end(), [](const Flag& flag) { return flag.is_key() && !flag.of_the_run; });
+  return std::any_of(flags.begin(), flags.end(),
+                     [](const Flag& flag) { return flag.is_key() && !flag.of_the_run; });
 }
 
 std::string run_cell(const Flag& flag) {
   if (!flag.is_key() || !flag.of_the_run) return "no";
-  return flag.of_the_run_while ? "in part" : "yes";
+  return flag.of_the_run_when.empty() ? "yes" : cell(flag.of_the_run_when);
 }
 
 std::string meaning(const Flag& flag) {
@@ -109,8 +110,9 @@ std::string section_text(const FlagTable& flags, const std::string& title, bool 
   if (rows.empty()) return "";
   const std::string heading =
       "\n### " + title + (name.empty() ? "" : ", `[" + name + "]` in a file") + "\n\n";
-  const std::string head = with_run ? "| flag | value | default | of the run | meaning |\n|---|---|---|---|---|\n"
-                                    : "| flag | value | default | meaning |\n|---|---|---|---|\n";
+  const std::string head = with_run
+                               ? "| flag | value | default | of the run | meaning |\n|---|---|---|---|---|\n"
+                               : "| flag | value | default | meaning |\n|---|---|---|---|\n";
   return heading + head + rows + forms;
 }
 
@@ -131,8 +133,10 @@ std::string replaced_text(const FlagTable& flags) {
     }
   }
   if (text.empty()) return "";
-  return "\nFlags of earlier versions are refused with their value in the present spelling. They are, each with "
-         "the flag that it is part of now: " + text + ".\n";
+  return "\nFlags of earlier versions are refused with their value in the present spelling. They are, each "
+         "with "
+         "the flag that it is part of now: " +
+         text + ".\n";
 }
 
 }  // namespace

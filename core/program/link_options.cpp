@@ -11,7 +11,10 @@ const std::string kSeed = "seed=";
 }  // namespace
 
 FormParameter frame_limit(const std::string& peer) {
-  return {"frame-mib", FormParameter::Kind::kWhole, {1, 16384}, "256",
+  return {"frame-mib",
+          FormParameter::Kind::kWhole,
+          {1, 16384},
+          "256",
           "largest tensor accepted from " + peer + ", MiB"};
 }
 
@@ -49,8 +52,9 @@ Result<FaultOptions> parse_fault_option(const std::string& text) {
   }
   if (has_seed && faults.empty()) {
     return Error{ErrorCode::kInvalidArgument,
-                 "--fault " + text + " does nothing without a fault: nothing is disturbed; leave it out or give "
-                 "one, such as drop=0.01"};
+                 "--fault " + text +
+                     " does nothing without a fault: nothing is disturbed; leave it out or give "
+                     "one, such as drop=0.01"};
   }
   auto options = parse_faults(faults, seed);
   if (!options) return Error{options.error().code, "--fault: " + options.error().message};

@@ -14,8 +14,10 @@ using Kind = FormParameter::Kind;
 /// What follows the address.
 const std::vector<Form>& status_forms() {
   static const std::vector<Form> forms = {
-      {"", "", {{"file", Kind::kText, {}, "", "file"},
-                {"stall-after", Kind::kTime, {0.1, 86400}, "60s", "sign of life"}}}};
+      {"",
+       "",
+       {{"file", Kind::kText, {}, "", "file"},
+        {"stall-after", Kind::kTime, {0.1, 86400}, "60s", "sign of life"}}}};
   return forms;
 }
 
@@ -32,8 +34,8 @@ Result<StatusEndpoint> parse_status_endpoint(const std::string& text) {
       parse_form("--status-endpoint", comma < text.size() ? text.substr(comma + 1) : "", status_forms());
   if (!form) return form.error();
   if (comma == 0 && !text.empty()) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "--status-endpoint is \"" + text + "\": an address comes first, as in 127.0.0.1:9100" + text};
+    return Error{ErrorCode::kInvalidArgument, "--status-endpoint is \"" + text +
+                                                  "\": an address comes first, as in 127.0.0.1:9100" + text};
   }
   return StatusEndpoint{text.substr(0, comma), form->text("file"), form->time("stall-after")};
 }

@@ -43,6 +43,11 @@ OptionRow& OptionRow::does_nothing(std::string when, std::string because, std::s
   return *this;
 }
 
+OptionRow& OptionRow::or_number() {
+  flag_->or_number = true;
+  return *this;
+}
+
 OptionRow& OptionRow::may_stay_unused() {
   flag_->may_stay_unused = true;
   return *this;
@@ -53,7 +58,8 @@ OptionRow& OptionRow::not_of_the_run() {
   return *this;
 }
 
-OptionRow& OptionRow::of_the_run_while(std::function<bool()> condition) {
+OptionRow& OptionRow::of_the_run_while(std::string when, std::function<bool()> condition) {
+  flag_->of_the_run_when = std::move(when);
   flag_->of_the_run_while = std::move(condition);
   return *this;
 }
@@ -62,10 +68,9 @@ OptionRow& OptionRow::replaces(const std::string& name, const std::string& param
   if (!std::holds_alternative<std::string*>(flag_->target)) {
     throw std::logic_error("flag " + detail::in_quotes(flag_->name) + " takes no specification");
   }
-  return replaces(name,
-                  [forms = flag_->forms, parameter](const std::string& value, const std::string& text) {
-                    return with_parameter(text, parameter, value, forms);
-                  });
+  return replaces(name, [forms = flag_->forms, parameter](const std::string& value, const std::string& text) {
+    return with_parameter(text, parameter, value, forms);
+  });
 }
 
 OptionRow& OptionRow::replaces(

@@ -30,6 +30,9 @@ class OptionRow {
   /// The text is a specification of one of these forms.
   OptionRow& takes(std::vector<Form> forms);
 
+  /// The text may be a whole number alone: a file may have it without quotes.
+  OptionRow& or_number();
+
   /// What else must hold, also together with other options.
   OptionRow& checked_by(std::function<Result<void>()> check);
 
@@ -43,16 +46,17 @@ class OptionRow {
 
   /// The option may be another where a run goes on: it says how the program works, not what it computes.
   OptionRow& not_of_the_run();
-  /// The option belongs to the run only while `condition` holds.
-  OptionRow& of_the_run_while(std::function<bool()> condition);
+  /// The option belongs to the run only while `condition` holds; the reference page says `when` that is.
+  OptionRow& of_the_run_while(std::string when, std::function<bool()> condition);
 
   /// Refuses an option of earlier versions, also as a key of a file: the error gives its value in the present
   /// spelling, which is `parameter` of this option's specification.
   OptionRow& replaces(const std::string& name, const std::string& parameter);
   /// The same where the present value follows from the earlier one and this option's text otherwise:
   /// `respelled` returns this option's whole text.
-  OptionRow& replaces(const std::string& name,
-                      std::function<std::string(const std::string& value, const std::string& text)> respelled);
+  OptionRow& replaces(
+      const std::string& name,
+      std::function<std::string(const std::string& value, const std::string& text)> respelled);
 
   /// The parameter of this name, in the text's part after the first comma, is a path: in a file it is
   /// relative to the file's folder.

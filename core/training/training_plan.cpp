@@ -87,7 +87,8 @@ Result<void> check_combination(const TrainingPlan& plan) {
         "it keeps a control variate for everything that is trained, and batch norm is not merged");
   }
   if (plan.control_variates && plan.window > 1) {
-    return no_sense("--strategy scaffold and a window of --algorithm", "it corrects each step at the weights of that step");
+    return no_sense("--strategy scaffold and a window of --algorithm",
+                    "it corrects each step at the weights of that step");
   }
   return {};
 }

@@ -207,8 +207,7 @@ void Gatekeeper::make_room(TimePoint now) {
     Connection* connection = dispensable();
     if (connection == nullptr) return;
     cut(*connection,
-        "there are more than " + std::to_string(limits_.max_connections) + " connections (--limits)",
-        now);
+        "there are more than " + std::to_string(limits_.max_connections) + " connections (--limits)", now);
   }
 }
 

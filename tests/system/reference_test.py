@@ -4,11 +4,10 @@
     tests/system/reference_test.py --write    writes the page anew
 """
 import pathlib
-import subprocess
 import sys
 import unittest
 
-from processes import BIN
+from processes import BIN, run
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/reference.md"
 BEGINNING = """# Reference
@@ -27,27 +26,29 @@ An option that is *of the run* must be the same where a run goes on with `--resu
 def page():
     """The page as the programs of this build write it."""
     commands = ["tandem-aggregator"], ["tandem-aggregator", "profile"], ["tandem-edge"], ["tandem-edge", "profile"], ["tandem"]
-    parts = [subprocess.run([BIN / program, *command, "--help-markdown"], check=True, capture_output=True, text=True).stdout
-             for program, *command in commands]
+    parts = [run(BIN / program, *command, "--help-markdown", check=True).stdout for program, *command in commands]
     return BEGINNING + "".join(parts)
 
 
 class ReferenceTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.page = page()
+
     def test_the_page_is_what_the_programs_print(self):
         self.maxDiff = None
-        self.assertEqual(PAGE.read_text(), page(), "write it anew: tests/system/reference_test.py --write")
+        self.assertEqual(PAGE.read_text(), self.page, "write it anew: tests/system/reference_test.py --write")
 
     def test_every_program_and_option_is_there(self):
-        text = page()
         for heading in ("## tandem-aggregator", "## tandem-edge", "## tandem simulate", "## tandem-edge profile", "## tandem provision",
                         "## tandem devices add", "## tandem devices list", "## tandem unseal"):
-            self.assertIn(f"\n{heading}\n", text)
+            self.assertIn(f"\n{heading}\n", self.page)
         for program in ("tandem-aggregator", "tandem-edge"):
-            shown = subprocess.run([BIN / program, "--help"], check=True, capture_output=True, text=True).stdout
+            shown = run(BIN / program, "--help", check=True).stdout
             names = [line.split()[0] for line in shown.splitlines() if line.startswith("  --")]
             self.assertGreater(len(names), 20)
             self.assertLessEqual(len(names), 45)
-            section = text.split(f"\n## {program}\n")[1].split("\n## ")[0]
+            section = self.page.split(f"\n## {program}\n")[1].split("\n## ")[0]
             for name in names:
                 if name != "--version":
                     self.assertIn(f"| `{name}` |", section, program)

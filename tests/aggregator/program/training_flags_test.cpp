@@ -1,5 +1,5 @@
-// The table of the options of training: what is refused and why, what belongs to a run, and what a session makes of
-// them.
+// The table of the options of training: what is refused and why, what belongs to a run, and what a session
+// makes of them.
 #include <fstream>
 #include <functional>
 #include <string>
@@ -53,7 +53,8 @@ TEST_SUITE("aggregator/program/training_flags") {
         {[](auto& flags) { flags.edge_objective = "local:every=2"; },
          "--edge-objective: unknown parameter \"every\" of \"local\"; known are head, tail-interval"},
         {[](auto& flags) { flags.edge_objective = "aligned:tail-interval=5,epochs=0,learning-rate=0.5"; },
-         "--edge-objective aligned:learning-rate does nothing with epochs=0: the auxiliary head is not fitted; "
+         "--edge-objective aligned:learning-rate does nothing with epochs=0: the auxiliary head is not "
+         "fitted; "
          "leave it out or give epochs=1 or more"},
         {[](auto& flags) { flags.strategy = "fedavg:order=planned"; },
          "--strategy: unknown parameter \"order\" of \"fedavg\"; it takes none"},
@@ -61,7 +62,8 @@ TEST_SUITE("aggregator/program/training_flags") {
            federated(flags, "krum:f=2");
            flags.min_clients = 3;
          },
-         "--min-clients 3 is below what --strategy krum needs, the updates of 7 clients in a round; leave it out "
+         "--min-clients 3 is below what --strategy krum needs, the updates of 7 clients in a round; leave it "
+         "out "
          "or give at least 7"},
         {[](auto& flags) { flags.optimizer = "adam:momentum=0.9"; },
          "--optimizer: unknown parameter \"momentum\" of \"adam\"; known are weight-decay, clip-norm"},
@@ -69,10 +71,12 @@ TEST_SUITE("aggregator/program/training_flags") {
            flags.local_steps = 10;
            flags.local_epochs = 2;
          },
-         "--local-epochs 2 does nothing with --local-steps: a round is so many steps, not passes; leave it out or "
+         "--local-epochs 2 does nothing with --local-steps: a round is so many steps, not passes; leave it "
+         "out or "
          "leave out --local-steps"},
         {[](auto& flags) { flags.stragglers = "wait:deadline=5s"; },
-         "--stragglers: unknown parameter \"deadline\" of \"wait\"; known are round-deadline, update-deadline"},
+         "--stragglers: unknown parameter \"deadline\" of \"wait\"; known are round-deadline, "
+         "update-deadline"},
     };
     for (const auto& [change, refusal] : cases) CHECK(refusal_of(change) == refusal);
   }
@@ -116,8 +120,8 @@ TEST_SUITE("aggregator/program/training_flags") {
     };
     CHECK(refusal_of(change) == "");
     CHECK(Table(change).flags.notes() ==
-          std::vector<std::string>{
-              "--cut 2 does nothing with --algorithm federated: the whole model is on the device; leave it out"});
+          std::vector<std::string>{"--cut 2 does nothing with --algorithm federated: the whole model is on "
+                                   "the device; leave it out"});
     CHECK(Table([](auto& flags) { flags.cut = "2"; }).flags.notes().empty());
     CHECK(Table([](auto& flags) { flags.algorithm = "federated"; }).flags.notes().empty());
   }
@@ -167,8 +171,9 @@ TEST_SUITE("aggregator/program/training_flags") {
   }
 
   TEST_CASE("nothing is aligned where neither the tail nor the head makes a pass") {
-    CHECK(refusal_of([](auto& flags) { flags.edge_objective = "aligned:epochs=0"; })
-              .find("or nothing is aligned; else choose --edge-objective local") != std::string::npos);
+    CHECK(refusal_of([](auto& flags) {
+            flags.edge_objective = "aligned:epochs=0";
+          }).find("or nothing is aligned; else choose --edge-objective local") != std::string::npos);
     CHECK(refusal_of([](auto& flags) { flags.edge_objective = "aligned:epochs=0,tail-epochs=1"; }) == "");
   }
 

@@ -29,9 +29,9 @@ TEST_SUITE("aggregator/program/training_specifications") {
 
   TEST_CASE("a wrong schedule is refused, an earlier spelling with the present one") {
     for (const auto& [text, message] : {
-             std::pair<std::string, std::string>{
-                 "cosin",
-                 "--lr-schedule must be one of constant, cosine, step, got \"cosin\"; did you mean \"cosine\"?"},
+             std::pair<std::string, std::string>{"cosin",
+                                                 "--lr-schedule must be one of constant, cosine, step, got "
+                                                 "\"cosin\"; did you mean \"cosine\"?"},
              {"", "--lr-schedule: a specification must not be empty"},
              {"cosine:300", "--lr-schedule cosine:300: write cosine:steps=300"},
              {"step:100:0.5", "--lr-schedule step:100:0.5: write step:every=100,factor=0.5"},
@@ -77,7 +77,8 @@ TEST_SUITE("aggregator/program/training_specifications") {
              std::pair<std::string, std::string>{"sdg",
                                                  "--optimizer must be one of sgd, adam, adamw, got \"sdg\"; "
                                                  "did you mean \"sgd\"?"},
-             {"sgd:momentum=1", "--optimizer sgd:momentum must be a finite number from 0 to below 1, got \"1\""},
+             {"sgd:momentum=1",
+              "--optimizer sgd:momentum must be a finite number from 0 to below 1, got \"1\""},
              {"sgd:momentum=-0.1",
               "--optimizer sgd:momentum must be a finite number from 0 to below 1, got \"-0.1\""},
              {"adam:weight-decay=-1",
@@ -104,11 +105,13 @@ TEST_SUITE("aggregator/program/training_specifications") {
     CHECK(parse_algorithm("relay:window=65").error().message ==
           "--algorithm relay:window must be a whole number from 1 to 64, got \"65\"");
     CHECK(parse_algorithm("paralel").error().message ==
-          "--algorithm must be one of parallel, splitfed-v1, splitfed-v2, relay, federated, got \"paralel\"; did "
+          "--algorithm must be one of parallel, splitfed-v1, splitfed-v2, relay, federated, got \"paralel\"; "
+          "did "
           "you mean \"parallel\"?");
   }
 
-  TEST_CASE("what the front learns on is parsed, and the tail's passes follow the tail interval unless given") {
+  TEST_CASE(
+      "what the front learns on is parsed, and the tail's passes follow the tail interval unless given") {
     CHECK(parse_edge_objective("end-to-end")->objective == EdgeObjective::kEndToEnd);
     const auto local = parse_edge_objective("local:tail-interval=3,head=conv:channels=8").value();
     CHECK(local.objective == EdgeObjective::kLocal);
@@ -147,8 +150,9 @@ TEST_SUITE("aggregator/program/training_specifications") {
     CHECK(late.round_deadline == std::chrono::seconds(2));
     CHECK(late.update_deadline == std::chrono::seconds(3));
     CHECK(parse_stragglers("wait:update-deadline=3s")->rule == StragglerRule::kWait);
-    CHECK(parse_stragglers("drop:deadline=0s").error().message ==
-          "--stragglers drop:deadline must be a time such as 10s or 500ms from 0.001s to 2592000s, got \"0s\"");
+    CHECK(
+        parse_stragglers("drop:deadline=0s").error().message ==
+        "--stragglers drop:deadline must be a time such as 10s or 500ms from 0.001s to 2592000s, got \"0s\"");
     CHECK(parse_stragglers("drop:deadline=10").error().message.find("got \"10\"") != std::string::npos);
   }
 }

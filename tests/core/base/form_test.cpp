@@ -65,7 +65,9 @@ TEST_SUITE("core/base/form") {
   }
 
   TEST_CASE("the full text is the same exactly when the values are") {
-    const auto full = [](const std::string& text) { return parse_form("--when", text, forms())->full_text(); };
+    const auto full = [](const std::string& text) {
+      return parse_form("--when", text, forms())->full_text();
+    };
     CHECK(full("every:steps=3") == "every:steps=3,factor=0.5,after=10s,order=up,head=");
     CHECK(full("every:order=up,factor=5e-1,steps=03,after=10000ms") == full("every:steps=3"));
     CHECK(full("every:steps=3,after=10001ms") != full("every:steps=3"));

@@ -59,8 +59,7 @@ TEST_SUITE("core/program/flags_file") {
          "key \"seed\" in FILE:3 stands in [training], expected in [rest] or at the top"},
         {"[training]\nround = 5\n", "unknown key \"round\" in FILE:2; did you mean \"rounds\"?"},
         {"[training.rounds]\nx = 5\n", "key \"rounds\" in FILE:1 is a table within a table"},
-        {"rounds = 5\n[training]\nrounds = 6\n",
-         "key \"rounds\" in FILE:3 is given twice, first in line 1"},
+        {"rounds = 5\n[training]\nrounds = 6\n", "key \"rounds\" in FILE:3 is given twice, first in line 1"},
         {"config = \"other.toml\"\n", "key \"config\" in FILE:1: a configuration file cannot name another"},
         // The first line in the file is reported, not the first name in the alphabet.
         {"zeta = 1\nalpha = 2\n", "unknown key \"zeta\" in FILE:1"},

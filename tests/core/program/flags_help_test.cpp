@@ -89,22 +89,24 @@ TEST_SUITE("core/program/flags_help") {
     Captured captured;
     const char* argv[] = {"p", "--help-markdown"};
     CHECK(flags.parse(2, argv) == tandem::kExitDone);
-    CHECK(captured.out() ==
-          "\n## p\n\nDoes something.\n\n"
-          "### All of them, `[all]` in a file\n\n"
-          "| flag | value | default | of the run | meaning |\n|---|---|---|---|---|\n"
-          "| `--value` | specification | `plain` | yes | How. |\n"
-          "| `--number` | whole number >= 1 | `3` | no | How many \\| if any. Does nothing with --value plain: "
-          "nothing is counted. |\n"
-          "\n`--value` takes:\n\n"
-          "| name | parameter | value | default | meaning |\n|---|---|---|---|---|\n"
-          "| `plain` | | | | as it is |\n"
-          "| `late` | | | | later |\n"
-          "| | `after` | time from 1s to 60s | `5s` | when |\n"
-          "\n### General\n\n"
-          "| flag | value | default | of the run | meaning |\n|---|---|---|---|---|\n"
-          "| `--config` | path |  | no | a TOML file with flags as keys; the command line wins over it. |\n"
-          "\nFlags of earlier versions are refused with their value in the present spelling. They are, each with "
-          "the flag that it is part of now: `--after` (`--value`).\n");
+    CHECK(
+        captured.out() ==
+        "\n## p\n\nDoes something.\n\n"
+        "### All of them, `[all]` in a file\n\n"
+        "| flag | value | default | of the run | meaning |\n|---|---|---|---|---|\n"
+        "| `--value` | specification | `plain` | yes | How. |\n"
+        "| `--number` | whole number >= 1 | `3` | no | How many \\| if any. Does nothing with --value plain: "
+        "nothing is counted. |\n"
+        "\n`--value` takes:\n\n"
+        "| name | parameter | value | default | meaning |\n|---|---|---|---|---|\n"
+        "| `plain` | | | | as it is |\n"
+        "| `late` | | | | later |\n"
+        "| | `after` | time from 1s to 60s | `5s` | when |\n"
+        "\n### General\n\n"
+        "| flag | value | default | of the run | meaning |\n|---|---|---|---|---|\n"
+        "| `--config` | path |  | no | a TOML file with flags as keys; the command line wins over it. |\n"
+        "\nFlags of earlier versions are refused with their value in the present spelling. They are, each "
+        "with "
+        "the flag that it is part of now: `--after` (`--value`).\n");
   }
 }

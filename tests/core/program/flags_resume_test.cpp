@@ -38,7 +38,7 @@ TEST_SUITE("core/program/flags_resume") {
       int32_t rounds = 9;
       flags.section("all", "All");
       flags.add("threads", threads, "").not_of_the_run();
-      flags.add("rounds", rounds, "").of_the_run_while([&] { return spans_run; });
+      flags.add("rounds", rounds, "").of_the_run_while("while the run is spanned", [&] { return spans_run; });
       CHECK(tandem::Flags::text_of(flags.differences_from(file).value()) ==
             (spans_run ? "--rounds 3, now 9" : ""));
     }
@@ -47,8 +47,9 @@ TEST_SUITE("core/program/flags_resume") {
   TEST_CASE("specifications are compared with their defaults") {
     FlagsFolder folder;
     const std::string file = folder.write("config.toml", "optimizer = \"sgd:momentum=0.90\"\n");
-    for (const auto& [now, difference] : {std::pair<std::string, std::string>{"sgd:momentum=9e-1,decay=0", ""},
-                                          {"sgd", "--optimizer sgd:momentum=0.90, now sgd"}}) {
+    for (const auto& [now, difference] :
+         {std::pair<std::string, std::string>{"sgd:momentum=9e-1,decay=0", ""},
+          {"sgd", "--optimizer sgd:momentum=0.90, now sgd"}}) {
       tandem::Flags flags("p", "d");
       std::string optimizer = now;
       using Kind = tandem::FormParameter::Kind;

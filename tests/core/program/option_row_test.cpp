@@ -25,10 +25,11 @@ const std::vector<Form>& shapes() {
 
 TEST_SUITE("core/program/option_row") {
   TEST_CASE("a number outside of its range is refused by name, value and range") {
-    for (const auto& [value, refusal] : {std::pair<int32_t, std::string>{0, "--n must be from 1 to 64, got 0"},
-                                         {65, "--n must be from 1 to 64, got 65"},
-                                         {1, ""},
-                                         {64, ""}}) {
+    for (const auto& [value, refusal] :
+         {std::pair<int32_t, std::string>{0, "--n must be from 1 to 64, got 0"},
+          {65, "--n must be from 1 to 64, got 65"},
+          {1, ""},
+          {64, ""}}) {
       Flags flags("p", "d");
       int32_t n = value;
       flags.add("n", n, "").between(1, 64);
@@ -79,7 +80,9 @@ TEST_SUITE("core/program/option_row") {
     const auto is_dot = [&] { return shape == "dot"; };
     flags.add("shape", shape, "").takes(shapes());
     flags.add("colour", colour, "").does_nothing("with --shape dot", "it is black", "choose circle", is_dot);
-    flags.add("width", width, "").does_nothing("with --shape dot", "it has none", "", is_dot).may_stay_unused();
+    flags.add("width", width, "")
+        .does_nothing("with --shape dot", "it has none", "", is_dot)
+        .may_stay_unused();
     CHECK(mistake(flags) == "");
     CHECK(flags.notes().empty());
     colour = 3;

@@ -18,9 +18,8 @@ std::string answer_to(const std::vector<const char*>& arguments) {
   uint32_t rounds = 5;
   tandem::Flags flags("tandem-test", "Tests flags.");
   flags.add("schedule", schedule, "how the rate changes").replaces("warmup", "warmup").replaces("end", "to");
-  flags.add("rounds", rounds, "how many rounds").replaces("passes", [](const std::string& passes, const std::string&) {
-    return passes + "0";
-  });
+  flags.add("rounds", rounds, "how many rounds")
+      .replaces("passes", [](const std::string& passes, const std::string&) { return passes + "0"; });
   int32_t number = 0;
   CHECK_THROWS_AS(flags.add("number", number, "").replaces("x", "y"), std::logic_error);
   std::vector<const char*> argv{"tandem-test"};

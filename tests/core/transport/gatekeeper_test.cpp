@@ -184,8 +184,8 @@ TEST_SUITE("core/transport/gatekeeper") {
   TEST_CASE("half-open handshakes beyond the connection limit go, the client stays") {
     Arena arena;
     withstand(arena, "half-open " + arena.port());
-    CHECK(contains(arena.log(),
-                   "cut off a peer at 127.0.0.1: there are more than 64 connections (--limits)"));
+    CHECK(
+        contains(arena.log(), "cut off a peer at 127.0.0.1: there are more than 64 connections (--limits)"));
   }
 
   TEST_CASE("a giant frame in the handshake is cut off at once") {
