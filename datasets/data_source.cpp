@@ -39,16 +39,38 @@ Opened open_idx(const Specification& specification, Split split) {
   return as_dataset(read_idx(specification.argument, split, classes));
 }
 
+Opened open_synthetic_data(const Specification& specification, Split split) {
+  return as_dataset(open_synthetic(specification, split));
+}
+
+/// One way to name data. Every reader takes an ARG.
+struct Reader {
+  std::string name;
+  std::string example;  ///< for the message about an unknown one
+  Opened (*open)(const Specification& specification, Split split);
+};
+
+const std::vector<Reader>& readers() {
+  static const std::vector<Reader> all = {{"idx", "idx:DIR", open_idx},
+                                          {"synthetic", "synthetic:NAME", open_synthetic_data}};
+  return all;
+}
+
 Error unknown_scheme(const std::string& text, const std::string& scheme) {
+  std::vector<std::string> names;
+  std::string examples;
+  for (const Reader& reader : readers()) {
+    examples += (names.empty() ? "" : &reader == &readers().back() ? " and " : ", ") + reader.example;
+    names.push_back(reader.name);
+  }
   std::string message = "data \"" + text + "\": ";
   if (text.find(':') == std::string::npos) {
     message += "no scheme before a ':'; ";
   } else {
     message += "unknown scheme \"" + scheme + "\"; ";
-    const auto nearest = nearest_name(scheme, {"idx", "synthetic"});
-    if (nearest) message += "did you mean " + *nearest + ":? ";
+    if (const auto nearest = nearest_name(scheme, names)) message += "did you mean " + *nearest + ":? ";
   }
-  return {ErrorCode::kInvalidArgument, message + "Known are idx:DIR and synthetic:NAME"};
+  return {ErrorCode::kInvalidArgument, message + "Known are " + examples};
 }
 
 struct Shard {
@@ -74,11 +96,12 @@ Result<Shard> parse_shard(const std::string& text) {
 Result<std::shared_ptr<const Dataset>> open_dataset(const std::string& specification, Split split) {
   const Result<std::string> name = specification_name(specification);
   if (!name) return name.error();
-  if (*name != "idx" && *name != "synthetic") return unknown_scheme(specification, *name);
+  const auto reader = std::find_if(readers().begin(), readers().end(),
+                                   [&](const Reader& known) { return known.name == *name; });
+  if (reader == readers().end()) return unknown_scheme(specification, *name);
   const Result<Specification> parsed = parse_specification(specification, Argument::kTaken);
   if (!parsed) return parsed.error();
-  if (*name == "idx") return open_idx(*parsed, split);
-  return as_dataset(open_synthetic(*parsed, split));
+  return reader->open(*parsed, split);
 }
 
 Result<std::shared_ptr<const Dataset>> take_shard(std::shared_ptr<const Dataset> dataset,

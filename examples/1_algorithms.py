@@ -19,8 +19,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = "idx:/usr/share/datasets/fashion-mnist"
-SETTING = ["--model", "lenet5", "--cut", "1", "--learning-rate", "0.01", "--momentum", "0.9", "--batch-size", "64",
-           "--data", DATA, "--eval-data", DATA, "--quiet"]
+SETTING = ["--model", "lenet5", "--cut", "1", "--learning-rate", "0.01", "--optimizer", "sgd:momentum=0.9",
+           "--batch-size", "64", "--data", DATA, "--eval-data", DATA, "--quiet"]
 LOCAL = ["--algorithm", "splitfed-v2", "--edge-objective", "local"]
 ALIGNED = ["--algorithm", "splitfed-v2", "--edge-objective", "aligned"]
 ALGORITHMS = {
@@ -32,9 +32,9 @@ ALGORITHMS = {
     "parallel": [],
     "parallel, U-shaped": ["--head-blocks", "1"],
     "CSE-FSL h=1": LOCAL,
-    "CSE-FSL h=5": [*LOCAL, "--tail-interval", "5"],
-    "FSL-SAGE h=5": [*ALIGNED, "--tail-interval", "5", "--align-tail-epochs", "0"],
-    "aligned h=5": [*ALIGNED, "--tail-interval", "5"],
+    "CSE-FSL h=5": [*LOCAL[:-1], "local:tail-interval=5"],
+    "FSL-SAGE h=5": [*ALIGNED[:-1], "aligned:tail-interval=5,tail-epochs=0"],
+    "aligned h=5": [*ALIGNED[:-1], "aligned:tail-interval=5"],
 }
 
 

@@ -20,7 +20,7 @@ fi
 rm -rf "$out"
 mkdir -p "$out/logs"
 
-setting=(--algorithm federated --model lenet5 --batch-size 32 --learning-rate 0.02 --momentum 0.9 --threads 1
+setting=(--algorithm federated --model lenet5 --batch-size 32 --learning-rate 0.02 --optimizer sgd:momentum=0.9 --threads 1
   --eval-data "$data")
 split=(--data "$data" --partition dirichlet:0.5)
 

@@ -51,7 +51,7 @@ trap 'exit 130' INT TERM
 "$bin/tandem-aggregator" --config "$fleet/aggregator/aggregator.toml" \
   --endpoint 'tcp://127.0.0.1:*' --endpoint-file "$run/logs/endpoint" \
   --model cnn --cut 2 --clients "$edges" --rounds "$rounds" --seed "$seed" \
-  --batch-size 64 --optimizer sgd --learning-rate 0.03 --momentum 0.9 --weight-decay 0.0001 \
+  --batch-size 64 --optimizer sgd:momentum=0.9,weight-decay=0.0001 --learning-rate 0.03 \
   --lr-schedule cosine --augment crop:1,flip --normalize "$normalize" \
   --eval-data "$data" --threads 1 --run-dir "$run" &
 aggregator=$!

@@ -90,6 +90,10 @@ int devices_command(int argc, const char* const* argv) {
   if (action == "add") return add(argc - 1, argv + 1);
   if (action == "revoke") return revoke(argc - 1, argv + 1);
   if (action == "list") return list(argc - 1, argv + 1);
+  if (action == "--help-markdown") {
+    for (const auto run : {add, revoke, list}) run(argc, argv);
+    return kExitDone;
+  }
   if (action == "--help" || action == "-h") return std::fputs(kUsage, stdout), kExitDone;
   if (action.empty()) return std::fputs(kUsage, stderr), kExitUsage;
   const auto near = nearest_name(action, {"add", "revoke", "list"});

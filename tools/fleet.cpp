@@ -5,6 +5,7 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <string_view>
 #include <system_error>
 
 #include "tandem/core/storage/atomic_file.h"
@@ -37,6 +38,19 @@ size_t begin_of_line(const std::string& text, uint32_t line) {
   return begin;
 }
 
+/// Returns the value of a key of the network, which stands at the top of a kit's file or in its table; null
+/// where the file does not have it.
+const toml::node* network_value(const toml::table& table, std::string_view key) {
+  if (const toml::node* value = table.get(key)) return value;
+  const toml::node* section = table.get("network");
+  return section != nullptr && section->is_table() ? section->as_table()->get(key) : nullptr;
+}
+
+std::string network_text(const toml::table& table, std::string_view key) {
+  const toml::node* value = network_value(table, key);
+  return value != nullptr ? value->value_or(std::string()) : std::string();
+}
+
 }  // namespace
 
 Result<FileLock> lock_fleet(const FleetPaths& paths) {
@@ -54,8 +68,8 @@ Result<std::vector<Kit>> read_kits(const FleetPaths& paths) {
     const auto table = read_toml(paths.edge_toml(device));
     if (!table) return table.error();
     kits.push_back({.device = device,
-                    .endpoint = (*table)["endpoint"].value_or(std::string()),
-                    .server_key = (*table)["server-key"].value_or(std::string())});
+                    .endpoint = network_text(*table, "endpoint"),
+                    .server_key = network_text(*table, "server-key")});
   }
   std::sort(kits.begin(), kits.end(), [](const Kit& a, const Kit& b) { return a.device < b.device; });
   return kits;
@@ -64,7 +78,7 @@ Result<std::vector<Kit>> read_kits(const FleetPaths& paths) {
 Result<std::string> endpoint_in(const fs::path& toml_file) {
   const auto table = read_toml(toml_file);
   if (!table) return table.error();
-  return (*table)["endpoint"].value_or(std::string());
+  return network_text(*table, "endpoint");
 }
 
 Result<void> replace_endpoint(const fs::path& toml_file, const std::string& endpoint) {
@@ -72,7 +86,7 @@ Result<void> replace_endpoint(const fs::path& toml_file, const std::string& endp
   if (!text) return text.error();
   const auto table = parse(toml_file, *text);
   if (!table) return table.error();
-  const toml::node* value = table->get("endpoint");
+  const toml::node* value = network_value(*table, "endpoint");
   if (value == nullptr || !value->is_string() || value->source().begin.line != value->source().end.line) {
     return Error{
         ErrorCode::kInvalidArgument,

@@ -36,6 +36,16 @@ void print_usage(std::FILE* to) {
   std::fprintf(to, "\ntandem COMMAND --help says everything about one of them.\n");
 }
 
+/// The commands' part of the reference page.
+int print_reference() {
+  const char* arguments[] = {"tandem", "--help-markdown"};
+  for (const Command& command : kCommands) {
+    if (const int status = command.run(2, arguments); status != tandem::kExitDone) return status;
+    std::fflush(stdout);
+  }
+  return tandem::kExitDone;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -43,6 +53,7 @@ int main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "";
   if (name == "--help" || name == "-h") return print_usage(stdout), tandem::kExitDone;
   if (name == "--version") return std::printf("tandem %s\n", tandem::kVersion), tandem::kExitDone;
+  if (name == "--help-markdown") return print_reference();
   std::vector<std::string> names;
   for (const Command& command : kCommands) {
     if (name == command.name) return command.run(argc - 1, argv + 1);

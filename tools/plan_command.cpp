@@ -1,12 +1,16 @@
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "tandem/core/planning/plan.h"
 #include "tandem/core/planning/plan_chart.h"
 #include "tandem/core/planning/plan_text.h"
+#include "tandem/core/profiling/plan_problem.h"
 #include "tandem/core/program/flags.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/storage/atomic_file.h"
@@ -17,19 +21,63 @@ namespace {
 
 struct PlanFlags {
   std::filesystem::path problem;
+  std::filesystem::path profiles;
+  PlanProblemOptions of_profiles;
   PlanOptions options;
   std::filesystem::path plot;
   bool json = false;
   bool explain = false;
 };
 
-Result<int> plan_and_print(const PlanFlags& flags) {
-  const auto text = read_file(flags.problem);
-  if (!text) return Error{ErrorCode::kInvalidArgument, text.error().message};
-  const auto problem = parse_problem(*text);
-  if (!problem) {
-    return Error{ErrorCode::kInvalidArgument, flags.problem.string() + ": " + problem.error().message};
+Error invalid(std::string message) {
+  return {ErrorCode::kInvalidArgument, std::move(message)};
+}
+
+Result<ModelProfile> open_profile(const std::filesystem::path& path) {
+  const auto text = read_file(path);
+  if (!text) return invalid(text.error().message);
+  const auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return invalid(path.string() + " is not JSON");
+  auto profile = read_profile(json);
+  if (!profile) return invalid(path.string() + ": " + profile.error().message);
+  return profile;
+}
+
+/// The problem of the profiles in a folder, files in alphabetical order.
+Result<Problem> problem_of_profiles(const PlanFlags& flags) {
+  std::error_code error;
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(flags.profiles, error)) {
+    if (entry.path().extension() == ".json") paths.push_back(entry.path());
   }
+  if (error) return invalid("--profiles " + flags.profiles.string() + ": " + error.message());
+  std::sort(paths.begin(), paths.end());
+  std::vector<ModelProfile> profiles;
+  for (const std::filesystem::path& path : paths) {
+    auto profile = open_profile(path);
+    if (!profile) return profile.error();
+    profiles.push_back(std::move(*profile));
+  }
+  const auto json = problem_of(profiles, flags.of_profiles);
+  if (!json) return invalid("--profiles " + flags.profiles.string() + ": " + json.error().message);
+  return parse_problem(json->dump());
+}
+
+Result<Problem> open_problem(const PlanFlags& flags) {
+  if (!flags.profiles.empty()) return problem_of_profiles(flags);
+  const auto text = read_file(flags.problem);
+  if (!text) return invalid(text.error().message);
+  auto problem = parse_problem(*text);
+  if (!problem) return invalid(flags.problem.string() + ": " + problem.error().message);
+  return problem;
+}
+
+Result<int> plan_and_print(const PlanFlags& flags) {
+  if (flags.problem.empty() == flags.profiles.empty()) {
+    return invalid("give one problem file, or --profiles DIR with the profiles that the problem is made of");
+  }
+  const auto problem = open_problem(flags);
+  if (!problem) return problem.error();
   Plan plan;
   try {
     plan = make_plan(*problem, flags.options);
@@ -58,16 +106,30 @@ Result<int> plan_and_print(const PlanFlags& flags) {
 }  // namespace
 
 int plan_command(int argc, const char* const* argv) {
-  Flags flags("tandem plan",
-              "Decides which blocks of a model run where. Exit status 0: there is a plan; 1: there is none; 2: the "
-              "problem or a flag is wrong.");
+  Flags flags(
+      "tandem plan",
+      "Decides which blocks of a model run where. Exit status 0: there is a plan; 1: there is none; 2: the "
+      "problem or a flag is wrong.");
   PlanFlags values;
-  flags.add_positional("problem", values.problem, "A problem file, see docs/planning.md");
-  flags.add("objective", values.options.objective,
-            "What to make short: latency, throughput, pipeline, or round; empty: latency for devices, round for "
-            "clients");
+  flags.add_positional("problem", values.problem, "A problem file, see docs/planning.md").may_be_left_out();
+  flags.add_path("profiles", values.profiles,
+                 "Instead of a problem file, a folder with the profiles of the clients and the aggregator");
+  const auto without_profiles = [&values] { return values.profiles.empty(); };
+  flags
+      .add_choice(
+          "server", values.of_profiles.server, {"joined", "sequential", "sharing", "uncontended"},
+          "How the aggregator serves its clients: joined as parallel does, or sequential as splitfed-v2")
+      .does_nothing("without --profiles", "the problem file says it", "", without_profiles);
+  flags.add("steps", values.of_profiles.steps, "Steps of a client in a round")
+      .between(1, 1e9)
+      .does_nothing("without --profiles", "the problem file says it", "", without_profiles);
+  flags.add(
+      "objective", values.options.objective,
+      "What to make short: latency, throughput, pipeline, or round; empty: latency for devices, round for "
+      "clients");
   flags.add("planner", values.options.planner,
-            "exact, or a baseline: solo, even, neurosurgeon, edgeshard, pipeedge, exo, llama-rpc, equal-time, common");
+            "exact, or a baseline: solo, even, neurosurgeon, edgeshard, pipeedge, exo, llama-rpc, "
+            "equal-time, common");
   flags.add("json", values.json, "Print the plan as JSON");
   flags.add("explain", values.explain, "Say for each place why it is this plan and not the next best");
   flags.add_path("plot", values.plot, "Write an SVG file: the time by cut, and a step as a Gantt chart");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -9,7 +10,6 @@
 
 #include "tandem/aggregator/program/aggregator_flags.h"
 #include "tandem/aggregator/program/stored_run.h"
-#include "tandem/aggregator/program/unused_flags.h"
 #include "tandem/aggregator/records/run_recorder.h"
 #include "tandem/aggregator/session/run_data.h"
 #include "tandem/core/base/address_space.h"
@@ -32,19 +32,25 @@ struct SimulateFlags {
   uint64_t partition_seed = 1;
   double hold_out = 0;
   int32_t workers = 0;
+  std::string limits;
 
   void add_to(Flags& flags) {
     training.add_to(flags);
-    flags.group("Simulated devices");
+    flags.section("devices", "Simulated devices");
     flags.add_data("data", data,
                    "The data that the devices share out among them, such as idx:DIR or idx:DIR,classes=N");
     flags.add("partition", partition, "How the parts are drawn: iid or dirichlet:ALPHA");
     flags.add("partition-seed", partition_seed, "Seed of the parts");
     flags.add("hold-out", hold_out,
               "Fraction of each device's examples on which it only evaluates, without --eval-data");
-    flags.add("workers", workers,
-              "Threads on which the devices compute; 0: as many as cores that this program may use");
-    flags.not_of_the_run({"workers"});
+    flags
+        .add("workers", workers,
+             "Threads on which the devices compute; 0: as many as cores that this program may use")
+        .not_of_the_run();
+    flags.add("limits", limits, "What is borne from the devices")
+        .takes(aggregator::limit_forms(/*has_network=*/false))
+        .not_of_the_run()
+        .replaces("quarantine-after", "mistakes");
   }
 };
 
@@ -81,10 +87,25 @@ Result<std::vector<VirtualEdge>> make_edges(const SimulateFlags& flags) {
   return edges;
 }
 
+/// Gives exactly the simulated clients their cuts.
+Result<void> settle_cuts(aggregator::SessionOptions& options, const std::vector<VirtualEdge>& edges) {
+  if (!options.cuts) return {};
+  std::vector<ClientId> clients;
+  for (const VirtualEdge& edge : edges) clients.push_back({edge.name});
+  const auto cuts = options.cuts->of_clients(clients);
+  if (!cuts) return Error{cuts.error().code, "--cut: " + cuts.error().message};
+  options.cuts = cuts->equal() ? std::nullopt : std::optional(*cuts);
+  options.plan.cut = cuts->highest();
+  return {};
+}
+
 Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   auto options = flags.training.session_options();
   if (!options) return options.error();
-  if (const auto unused = aggregator::harmless_unused_flag(flags.training)) spdlog::warn("{}", *unused);
+  for (const std::string& note : all.notes()) spdlog::warn("{}", note);
+  const auto limits = aggregator::parse_limits(flags.limits, /*has_network=*/false);
+  if (!limits) return limits.error();
+  options->quarantine_after = limits->quarantine_after;
   const int workers = flags.workers > 0 ? flags.workers : usable_cores().count;
   const int threads = flags.training.threads > 0 ? flags.training.threads : 1;
   if (auto checked = check_address_space_after_load(workers * threads); !checked) return checked.error();
@@ -96,6 +117,7 @@ Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   }
   auto edges = make_edges(flags);
   if (!edges) return edges.error();
+  if (auto settled = settle_cuts(*options, *edges); !settled) return settled.error();
   const DataDescription data = edges->front().dataset->describe();
   if (auto checked = aggregator::check_given(options->plan, data, "--data"); !checked) return checked.error();
   if (flags.training.resume && flags.training.checkpoint_steps == 0) {

@@ -13,6 +13,8 @@
 namespace tandem::tools {
 namespace {
 
+using Way = MemoryNetwork::Way;
+
 /// Runs `task(i)` for every index on `workers` threads and waits; rethrows the first exception.
 void parallel_for(size_t count, int workers, int threads, const std::function<void(size_t)>& task) {
   std::atomic<size_t> next{0};
@@ -38,14 +40,10 @@ void parallel_for(size_t count, int workers, int threads, const std::function<vo
 
 struct Simulation::Edge {
   ClientId client;
-  ConnectionId connection;
   std::shared_ptr<const Dataset> dataset;
   std::shared_ptr<const Dataset> held_out;
   std::shared_ptr<CheckpointStorage> checkpoints;
   std::unique_ptr<edge_client::EdgeSession> session;
-  bool alive = true;
-  std::deque<wire::Frames> to_edge;
-  std::deque<wire::Frames> to_aggregator;
 };
 
 Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserver& observer,
@@ -53,42 +51,33 @@ Simulation::Simulation(aggregator::SessionOptions options, aggregator::RunObserv
                        std::vector<VirtualEdge> edges, SimulationOptions simulation,
                        CheckpointStorage* checkpoints)
     : options_(simulation), arrival_(derive_seed(simulation.arrival_seed, RandomPurpose::kNetwork, {})) {
+  network_.filter = [this](size_t edge, Way way, const wire::Frames& frames) {
+    return !filter || filter(edge, way == Way::kUp, frames);
+  };
   session_ = std::make_unique<aggregator::AggregatorSession>(
-      std::move(options), aggregator::SessionDependencies{
-                              .send =
-                                  [this](ConnectionId to, wire::Frames frames) {
-                                    const size_t index = to.value - 1;
-                                    if (!edges_[index]->alive || (filter && !filter(index, false, frames)))
-                                      return;
-                                    edges_[index]->to_edge.push_back(std::move(frames));
-                                  },
-                              .observer = &observer,
-                              .eval_data = eval_data,
-                              .make_augmenter = augment::build_pipeline,
-                              .initial_weights = std::move(initial_weights),
-                              .now = [this] { return now(); },
-                              .checkpoints = checkpoints});
+      std::move(options), aggregator::SessionDependencies{.transport = &network_.server(),
+                                                          .observer = &observer,
+                                                          .eval_data = eval_data,
+                                                          .make_augmenter = augment::build_pipeline,
+                                                          .initial_weights = std::move(initial_weights),
+                                                          .now = [this] { return now(); },
+                                                          .checkpoints = checkpoints});
   for (VirtualEdge& described : edges) {
     auto edge = std::make_unique<Edge>();
     edge->client = {described.name};
-    edge->connection = {edges_.size() + 1};
     edge->dataset = std::move(described.dataset);
     edge->held_out = std::move(described.held_out);
     edge->checkpoints = std::move(described.checkpoints);
-    Edge* self = edge.get();
-    const size_t index = edges_.size();
+    const size_t index = network_.add_client();
+    network_.connect(index);
     edge->session = std::make_unique<edge_client::EdgeSession>(
         edge_client::EdgeSessionOptions{.instance = index + 1, .prefetch = 0},
-        edge_client::EdgeSessionDependencies{.send =
-                                                 [this, self, index](wire::Frames frames) {
-                                                   if (filter && !filter(index, true, frames)) return;
-                                                   self->to_aggregator.push_back(std::move(frames));
-                                                 },
-                                             .dataset = self->dataset.get(),
-                                             .held_out = self->held_out.get(),
+        edge_client::EdgeSessionDependencies{.transport = &network_.client(index),
+                                             .dataset = edge->dataset.get(),
+                                             .held_out = edge->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
                                              .now = [this] { return now(); },
-                                             .checkpoints = self->checkpoints.get(),
+                                             .checkpoints = edge->checkpoints.get(),
                                              .models = options_.shares_models ? &models_ : nullptr});
     edges_.push_back(std::move(edge));
   }
@@ -100,71 +89,63 @@ edge_client::EdgeSession& Simulation::edge(size_t index) {
   return *edges_.at(index)->session;
 }
 
-bool Simulation::edges_have_mail() const {
-  return std::any_of(edges_.begin(), edges_.end(), [](const auto& edge) { return !edge->to_edge.empty(); });
-}
-
-bool Simulation::aggregator_has_mail() const {
-  return std::any_of(edges_.begin(), edges_.end(),
-                     [](const auto& edge) { return !edge->to_aggregator.empty(); });
+std::vector<size_t> Simulation::with_mail(Way way) const {
+  std::vector<size_t> waiting;
+  for (size_t i = 0; i < edges_.size(); ++i) {
+    if (network_.has_message(i, way)) waiting.push_back(i);
+  }
+  return waiting;
 }
 
 void Simulation::deliver_to_edges() {
-  std::vector<Edge*> ready;
-  for (const auto& edge : edges_) {
-    if (!edge->to_edge.empty()) ready.push_back(edge.get());
-  }
+  const std::vector<size_t> ready = with_mail(Way::kDown);
   // Each edge touches only its own state, so any number of workers gives the same result.
   parallel_for(ready.size(), options_.workers, options_.threads, [&](size_t i) {
-    Edge& edge = *ready[i];
-    while (!edge.to_edge.empty()) {
-      const wire::Frames frames = std::move(edge.to_edge.front());
-      edge.to_edge.pop_front();
-      auto message = wire::decode(frames, {});
-      edge.session->receive(std::move(message).value(), static_cast<int64_t>(wire::total_bytes(frames)));
-      while (edge.session->has_work()) edge.session->work();
+    edge_client::EdgeSession& session = *edges_[ready[i]]->session;
+    while (const auto frames = network_.take(ready[i], Way::kDown)) {
+      auto message = wire::decode(*frames, {});
+      session.receive(std::move(message).value(), static_cast<int64_t>(wire::total_bytes(*frames)));
+      while (session.has_work()) session.work();
     }
   });
 }
 
 void Simulation::deliver_to_aggregator() {
-  std::vector<Edge*> waiting;
-  for (const auto& edge : edges_) {
-    if (!edge->to_aggregator.empty()) waiting.push_back(edge.get());
-  }
+  std::vector<size_t> waiting = with_mail(Way::kUp);
   // One message at a time from a randomly chosen client: any order of arrival that a network can produce.
   while (!waiting.empty()) {
     const size_t chosen = arrival_.below(waiting.size());
-    Edge& edge = *waiting[chosen];
-    const wire::Frames frames = std::move(edge.to_aggregator.front());
-    edge.to_aggregator.pop_front();
-    if (edge.to_aggregator.empty()) waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(chosen));
+    const size_t index = waiting[chosen];
+    const ClientId& client = edges_[index]->client;
+    const ConnectionId connection = network_.connection(index);
+    const wire::Frames frames = network_.take(index, Way::kUp).value();
+    if (!network_.has_message(index, Way::kUp))
+      waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(chosen));
     auto message = wire::decode(frames, {});
     if (message) {
-      if (tamper) tamper(edge.connection.value - 1, *message);
-      session_->receive(edge.connection, edge.client, std::move(*message),
+      if (tamper) tamper(index, *message);
+      session_->receive(connection, client, std::move(*message),
                         static_cast<int64_t>(wire::total_bytes(frames)), now());
     } else {
-      session_->receive_undecodable(edge.connection, edge.client, message.error());
+      session_->receive_undecodable(connection, client, message.error());
     }
   }
 }
 
 void Simulation::skip_to_next_deadline(aggregator::TimePoint deadline) {
   skipped_ += std::max(deadline - now(), std::chrono::steady_clock::duration{0});
-  for (const auto& edge : edges_) {
-    if (!edge->alive || edge->session->done()) continue;
-    edge->session->tick();
-    session_->receive(edge->connection, edge->client, {.body = wire::Heartbeat{}}, 0, now());
+  for (size_t i = 0; i < edges_.size(); ++i) {
+    const Edge& edge = *edges_[i];
+    const ConnectionId connection = network_.connection(i);
+    if (connection == ConnectionId{} || edge.session->done()) continue;
+    edge.session->tick();
+    session_->receive(connection, edge.client, {.body = wire::Heartbeat{}}, 0, now());
   }
   session_->tick(now());
 }
 
 void Simulation::kill(size_t index) {
-  Edge& edge = *edges_.at(index);
-  edge.alive = false;
-  edge.to_edge.clear();
-  edge.to_aggregator.clear();
+  network_.disconnect(index);
 }
 
 Result<void> Simulation::run(const std::function<bool()>& should_stop, const Checkpoint* from) {
@@ -177,9 +158,9 @@ Result<void> Simulation::run(const std::function<bool()>& should_stop, const Che
   while (!session_->done()) {
     if (should_stop()) {
       session_->stop("interrupted");
-    } else if (aggregator_has_mail()) {
+    } else if (!with_mail(Way::kUp).empty()) {
       deliver_to_aggregator();
-    } else if (edges_have_mail()) {
+    } else if (!with_mail(Way::kDown).empty()) {
       deliver_to_edges();
     } else {
       // Before the first round everybody is waited for: one that was refused will never come.

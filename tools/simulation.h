@@ -1,8 +1,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,6 +11,7 @@
 #include "tandem/aggregator/session/aggregator_session.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/data/dataset.h"
+#include "tandem/core/transport/memory_network.h"
 #include "tandem/edge_client/session/edge_session.h"
 #include "tandem/edge_client/training/model_pool.h"
 
@@ -38,10 +39,10 @@ struct VirtualEdge {
   std::shared_ptr<CheckpointStorage> checkpoints;
 };
 
-/// An aggregator's session and many edges' in one process, joined by an in-memory transport that encodes
-/// and decodes every message as a socket would. Time passes as it does, but deadlines are looked at only
-/// when nobody has anything to do, and then time skips to the next one: none fires because this machine is
-/// slow, and waiting for a client that is gone takes no time.
+/// An aggregator's session and many edges' in one process, joined by a MemoryNetwork; every message is
+/// encoded and decoded as for a socket. Time passes as it does, but deadlines are looked at only when nobody
+/// has anything to do, and then time skips to the next one: none fires because this machine is slow, and
+/// waiting for a client that is gone takes no time.
 class Simulation {
  public:
   /// `checkpoints`: where the aggregator keeps the run; null for nowhere.
@@ -77,13 +78,14 @@ class Simulation {
   void skip_to_next_deadline(aggregator::TimePoint deadline);
   void deliver_to_edges();
   void deliver_to_aggregator();
-  bool edges_have_mail() const;
-  bool aggregator_has_mail() const;
+  /// The edges that something waits for, that way.
+  std::vector<size_t> with_mail(MemoryNetwork::Way way) const;
 
   SimulationOptions options_;
   std::chrono::steady_clock::duration skipped_{0};
   SplitMix64 arrival_;
   edge_client::ModelPool models_;
+  MemoryNetwork network_;  // outlives the sessions
   std::unique_ptr<aggregator::AggregatorSession> session_;
   std::vector<std::unique_ptr<Edge>> edges_;
 };

@@ -19,13 +19,16 @@ DeviceEvaluation::DeviceEvaluation(const SessionOptions& options, Messenger& mes
       tails_(tails),
       now_(std::move(now)),
       weights_(std::move(request.weights)),
-      progress_(request.round, std::move(request.examples),
-                tails == nullptr ? 0 : evaluation_batch_size(model.definition, model.split)) {
+      progress_(request.round, request.examples, [this](const ClientId& client) {
+        const ModelPartition& partition = model_.partitions.of(client);
+        return tails_ != nullptr ? partition.evaluation_batch_size(model_.definition) : 0;
+      }) {
   restart_deadline();
 }
 
 void DeviceEvaluation::ask(const ClientId& client) {
-  messenger_.send(client, wire::Evaluate{weights_}, progress_.round());
+  messenger_.send(client, wire::Evaluate{model_.held_by(model_.partitions.of(client), weights_)},
+                  progress_.round());
 }
 
 void DeviceEvaluation::ask_again(const ClientId& client, bool went_back) {
@@ -47,11 +50,11 @@ void DeviceEvaluation::answer_batch(const ClientId& client, const wire::Message&
   const auto size = progress_.expected_batch(client, message.key.step);
   if (!size) return;  // out of order, a repeat from long ago, or nobody waits for it
   const auto& data = std::get<wire::Activations>(message.body);
-  const ActivationRules rules = activation_rules(options_, model_, *size);
+  const ActivationRules rules = activation_rules(options_, model_, client, *size);
   if (const auto checked = check_activations(data.activations, data.labels, rules); !checked) {
     return refuse(client, checked.error());
   }
-  const at::Tensor outputs = tails_->for_evaluation(client).evaluate(data.activations);
+  const at::Tensor outputs = tails_->evaluate(client, data.activations);
   wire::Body answer = wire::Outputs{outputs};
   if (!options_.plan.u_shaped()) {
     const Figures figures = Objective().figures(outputs, data.labels);

@@ -7,10 +7,12 @@
 
 namespace tandem::aggregator {
 
-HeldOutEvaluation::HeldOutEvaluation(uint32_t round, std::map<ClientId, uint64_t> examples,
-                                     int64_t batch_size)
-    : round_(round), batch_size_(batch_size) {
-  for (const auto& [client, count] : examples) outstanding_[client] = {.examples = count};
+HeldOutEvaluation::HeldOutEvaluation(uint32_t round, const std::map<ClientId, uint64_t>& examples,
+                                     const std::function<int64_t(const ClientId&)>& batch_size_of)
+    : round_(round) {
+  for (const auto& [client, count] : examples) {
+    outstanding_[client] = {.examples = count, .batch_size = batch_size_of(client)};
+  }
 }
 
 bool HeldOutEvaluation::waits_for_any(const std::vector<ClientId>& clients) const {
@@ -26,12 +28,12 @@ std::vector<ClientId> HeldOutEvaluation::outstanding() const {
 
 std::optional<int64_t> HeldOutEvaluation::expected_batch(const ClientId& client, uint32_t step) const {
   const auto found = outstanding_.find(client);
-  if (found == outstanding_.end() || batch_size_ == 0) return std::nullopt;
+  if (found == outstanding_.end() || found->second.batch_size == 0) return std::nullopt;
   const Progress& progress = found->second;
-  const int64_t left = static_cast<int64_t>(progress.examples) - int64_t{step} * batch_size_;
+  const int64_t left = static_cast<int64_t>(progress.examples) - int64_t{step} * progress.batch_size;
   const bool is_near = step == progress.batches || uint64_t{step} + 1 == progress.batches;
   if (!is_near || left <= 0) return std::nullopt;
-  return std::min(left, batch_size_);
+  return std::min(left, progress.batch_size);
 }
 
 bool HeldOutEvaluation::count_batch(const ClientId& client, uint32_t step) {
@@ -46,8 +48,9 @@ Result<void> HeldOutEvaluation::record(const ClientId& client, const Figures& re
   if (found == outstanding_.end()) return {};
   const Progress progress = found->second;
   outstanding_.erase(found);
-  const bool saw_all = batch_size_ == 0 ||
-                       uint64_t{progress.batches} * static_cast<uint64_t>(batch_size_) >= progress.examples;
+  const bool saw_all =
+      progress.batch_size == 0 ||
+      uint64_t{progress.batches} * static_cast<uint64_t>(progress.batch_size) >= progress.examples;
   const bool counts_fit =
       saw_all && result.examples == progress.examples && result.correct <= result.examples;
   if (!counts_fit || !std::isfinite(result.loss_sum)) {

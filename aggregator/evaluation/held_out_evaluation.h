@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -15,9 +16,10 @@ namespace tandem::aggregator {
 /// are averaged by examples. Not thread-safe.
 class HeldOutEvaluation {
  public:
-  /// `round`: of its messages. `examples`: how many each client said it holds back, >= 1. `batch_size`: of
-  /// the batches they send for the tail, 0 where the whole model is on the devices.
-  HeldOutEvaluation(uint32_t round, std::map<ClientId, uint64_t> examples, int64_t batch_size);
+  /// `round`: of its messages. `examples`: how many each client said it holds back, >= 1. `batch_size_of`: of
+  /// the batches that a client sends for the tail, 0 where the whole model is on it.
+  HeldOutEvaluation(uint32_t round, const std::map<ClientId, uint64_t>& examples,
+                    const std::function<int64_t(const ClientId&)>& batch_size_of);
 
   uint32_t round() const { return round_; }
   bool waits_for(const ClientId& client) const { return outstanding_.contains(client); }
@@ -45,12 +47,12 @@ class HeldOutEvaluation {
  private:
   struct Progress {
     uint64_t examples = 0;
+    int64_t batch_size = 0;
     uint32_t batches = 0;  ///< answered
   };
   Figures totals() const;
 
   uint32_t round_;
-  int64_t batch_size_;
   std::map<ClientId, Progress> outstanding_;
   std::map<ClientId, Figures> results_;
 };

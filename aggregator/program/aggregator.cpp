@@ -21,45 +21,31 @@ constexpr int64_t kLargestHeartbeat = 128;
 /// Until the model is known a client has nothing to say but Hello.
 constexpr int64_t kLargestGreeting = 8 << 20;
 constexpr std::chrono::milliseconds kStopCheck{200};
-constexpr std::chrono::seconds kLinger{2};
 constexpr std::chrono::seconds kUndecodableLogInterval{5};
 constexpr std::chrono::seconds kNoticeInterval{5};
 
 }  // namespace
 
-Aggregator::Aggregator(AggregatorSession& session, wire::Limits limits)
-    : session_(session), limits_(limits), inbox_(kInboxCapacity) {}
+Aggregator::Aggregator(AggregatorSession& session, ServerConnections& transport, wire::Limits limits)
+    : session_(session), transport_(transport), limits_(limits), inbox_(kInboxCapacity) {}
 
 Aggregator::~Aggregator() {
   inbox_.close();
-  server_.reset();
+  transport_.stop(std::chrono::milliseconds(0));
 }
 
-Result<void> Aggregator::listen(ZmqServerOptions options) {
-  options.on_revoked = [this](const ClientId& client) {
+Result<void> Aggregator::listen() {
+  ServerHandlers handlers;
+  handlers.on_message = [this](ReceivedFrames received) { enqueue(std::move(received)); };
+  handlers.on_revoked = [this](const ClientId& client) {
     inbox_.try_push({.client = client, .message = wire::Message{}, .revoked = true});
   };
-  options.on_link = [this](const ClientId& client, std::chrono::milliseconds transfer) {
+  handlers.on_link = [this](const ClientId& client, std::chrono::milliseconds transfer) {
     note_heard(client, transfer);
   };
-  auto server =
-      ZmqServer::start(std::move(options), [this](ReceivedFrames received) { enqueue(std::move(received)); });
-  if (!server) return server.error();
-  server_ = std::move(*server);
-  server_->set_max_message_bytes(kLargestGreeting);
+  if (auto started = transport_.start(std::move(handlers)); !started) return started;
+  transport_.set_max_message_bytes(kLargestGreeting);
   return {};
-}
-
-std::string Aggregator::endpoint() const {
-  return server_->endpoint();
-}
-
-void Aggregator::set_devices(DeviceList devices) {
-  server_->set_devices(std::move(devices));
-}
-
-void Aggregator::send(ConnectionId connection, wire::Frames frames) {
-  if (server_) server_->send(connection, std::move(frames));
 }
 
 bool Aggregator::admit(const ClientId& client, int64_t bytes) {
@@ -162,7 +148,8 @@ void Aggregator::run(const std::function<bool()>& should_stop, std::function<voi
     // The clients are told and the run directory is finished whatever happens while training.
     session_.fail({ErrorCode::kUnsupported, std::string("training failed: ") + exception.what()});
   }
-  server_->stop(kLinger);
+  // Goodbyes are still on their way: until they have left, or nothing moves any more.
+  transport_.stop(session_.client_timeout());
 }
 
 void Aggregator::run_session(const std::function<bool()>& should_stop) {
@@ -181,11 +168,20 @@ void Aggregator::run_session(const std::function<bool()>& should_stop) {
       hand_over(std::move(*inbound));
       if (arrived >= deadline) session_.tick(arrived);
     } else {
-      session_.tick(RunningClock::now());
+      tick_once_all_is_heard();
     }
     say_what_it_waits_for();
     bound_messages();
   }
+}
+
+/// The transport's thread may be late as well, on a busy machine: only when it has looked is nothing left.
+void Aggregator::tick_once_all_is_heard() {
+  const TimePoint now = RunningClock::now();
+  transport_.catch_up();
+  if (inbox_.size() > 0) return;  // first what came by now
+  hand_over_heard();
+  session_.tick(now);
 }
 
 /// Once the model is known: whoever sends more than anybody can have to say is cut off. All that a window
@@ -193,7 +189,7 @@ void Aggregator::run_session(const std::function<bool()>& should_stop) {
 void Aggregator::bound_messages() {
   if (messages_bounded_ || session_.largest_message() == 0) return;
   messages_bounded_ = true;
-  server_->set_max_message_bytes(session_.largest_message() * (int64_t{session_.plan().window} + 1));
+  transport_.set_max_message_bytes(session_.largest_message() * (int64_t{session_.plan().window} + 1));
 }
 
 }  // namespace tandem::aggregator

@@ -2,37 +2,30 @@
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 
 #include "tandem/aggregator/session/aggregator_session.h"
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/result.h"
-#include "tandem/core/transport/zmq_server.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/message_codec.h"
 
 namespace tandem::aggregator {
 
-/// Joins a session to a socket: the server's network thread decodes messages into a bounded mailbox, the
+/// Joins a session to its transport: the transport's thread decodes messages into a bounded mailbox, the
 /// thread that calls run() takes them out and trains.
 class Aggregator {
  public:
-  /// `session` must outlive the aggregator.
-  Aggregator(AggregatorSession& session, wire::Limits limits);
+  /// `transport` is the one that the session sends through, not started yet; both must outlive the
+  /// aggregator.
+  Aggregator(AggregatorSession& session, ServerConnections& transport, wire::Limits limits);
+  /// Stops the transport at once.
   ~Aggregator();
 
-  /// Listens. kNetwork names the endpoint and the reason.
-  Result<void> listen(ZmqServerOptions options);
-  /// The bound address, once listening.
-  std::string endpoint() const;
-
-  /// Who may connect from now on (ZmqServer::set_devices); the session hears of those who may no longer. Any
-  /// thread, once listening.
-  void set_devices(DeviceList devices);
-
-  /// Takes a session's message for a connection: its SessionDependencies::send.
-  void send(ConnectionId connection, wire::Frames frames);
+  /// Lets clients in; the session hears of those who may no longer connect. kNetwork names the endpoint and
+  /// the reason.
+  Result<void> listen();
 
   /// Runs the session until it is done or `should_stop` says so (then it is stopped cleanly).
   /// `note` receives a line for a person every few seconds while the session waits for clients.
@@ -57,6 +50,7 @@ class Aggregator {
 
   void note_heard(const ClientId& client, std::chrono::milliseconds transfer);
   void hand_over_heard();
+  void tick_once_all_is_heard();
   void run_session(const std::function<bool()>& should_stop);
   void say_what_it_waits_for();
   void bound_messages();
@@ -67,6 +61,7 @@ class Aggregator {
   void hand_over(Inbound inbound);
 
   AggregatorSession& session_;
+  ServerConnections& transport_;
   wire::Limits limits_;
   /// Undecodable messages a client has sent, and when that was last logged: a flood of them must not
   /// become a flood of lines. One entry a listed client.
@@ -89,7 +84,6 @@ class Aggregator {
   TimePoint last_notice_;
   bool messages_bounded_ = false;
   Mailbox<Inbound> inbox_;
-  std::unique_ptr<ZmqServer> server_;  // last: its thread pushes into inbox_
 };
 
 }  // namespace tandem::aggregator

@@ -2,16 +2,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "tandem/aggregator/program/aggregator.h"
 #include "tandem/aggregator/program/aggregator_flags.h"
 #include "tandem/aggregator/program/device_watch.h"
 #include "tandem/aggregator/program/stored_run.h"
-#include "tandem/aggregator/program/unused_flags.h"
 #include "tandem/aggregator/records/run_recorder.h"
 #include "tandem/aggregator/records/status_observer.h"
 #include "tandem/aggregator/strategies/strategy.h"
@@ -20,9 +19,12 @@
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/base/running_clock.h"
 #include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/profile_command.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/run/address_file.h"
 #include "tandem/core/training/compute_device.h"
+#include "tandem/core/transport/faulty_server.h"
+#include "tandem/core/transport/zmq_server.h"
 #include "tandem/datasets/data_source.h"
 
 namespace tandem::aggregator {
@@ -32,9 +34,14 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
                 const Flags& flags) {
   auto options = training.session_options();
   if (!options) return options.error();
-  if (const auto unused = harmless_unused_flag(training)) spdlog::warn("{}", *unused);
-  auto server_options = network.server_options(training.window);
+  for (const std::string& note : flags.notes()) spdlog::warn("{}", note);
+  const auto peers = parse_limits(network.limits, /*has_network=*/true);
+  if (!peers) return peers.error();
+  options->quarantine_after = peers->quarantine_after;
+  auto server_options = network.server_options(options->plan.window);
   if (!server_options) return server_options.error();
+  const auto faults = network.fault_options();
+  if (!faults) return faults.error();
 
   std::shared_ptr<const Dataset> eval_data;
   if (!training.eval_data.empty()) {
@@ -54,39 +61,39 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
       operation.serve(**status, [&](const std::string& line) { recorder.progress().note(line); });
   if (!status_server) return status_server.error();
 
-  // The aggregator is made last, of a session that sends through it.
-  std::function<void(ConnectionId, wire::Frames)> send;
-  AggregatorSession session(
-      *options, {.send = [&](ConnectionId to, wire::Frames frames) { send(to, std::move(frames)); },
-                 .observer = &observer,
-                 .eval_data = eval_data.get(),
-                 .make_augmenter = augment::build_pipeline,
-                 .initial_weights = std::move(stored->initial_weights),
-                 .now = RunningClock::now,
-                 .checkpoints = &stored->storage.checkpoints});
   wire::Limits limits;
   limits.max_tensor_bytes = static_cast<uint64_t>(server_options->max_frame_bytes);
-  Aggregator aggregator(session, limits);
-  send = [&](ConnectionId to, wire::Frames frames) { aggregator.send(to, std::move(frames)); };
   const DeviceList devices = server_options->devices;
-  if (auto listening = aggregator.listen(std::move(*server_options)); !listening) return listening.error();
+  auto made = ZmqServer::make(std::move(*server_options));
+  if (!made) return made.error();
+  ZmqServer& server = **made;
+  const auto transport = with_faults(std::move(*made), *faults);
+  AggregatorSession session(*options, {.transport = transport.get(),
+                                       .observer = &observer,
+                                       .eval_data = eval_data.get(),
+                                       .make_augmenter = augment::build_pipeline,
+                                       .initial_weights = std::move(stored->initial_weights),
+                                       .now = RunningClock::now,
+                                       .checkpoints = &stored->storage.checkpoints});
+  Aggregator aggregator(session, *transport, limits);
+  if (auto listening = aggregator.listen(); !listening) return listening.error();
   if (auto prepared = session.prepare(); !prepared) return prepared.error();
   if (stored->newest) {
     if (auto resumed = session.resume(*stored->newest); !resumed) return resumed.error();
     stored->newest.reset();
   }
   recorder.progress().note(describe_compute());
-  recorder.progress().note("listening on " + aggregator.endpoint() + ", waiting for " +
+  recorder.progress().note("listening on " + server.endpoint() + ", waiting for " +
                            std::to_string(options->clients) + " client(s)");
   if (!network.endpoint_file.empty()) {
-    auto written = write_address_file("--endpoint-file", network.endpoint_file, aggregator.endpoint());
+    auto written = write_address_file("--endpoint-file", network.endpoint_file, server.endpoint());
     if (!written) return written.error();
   }
 
   std::optional<DeviceWatch> watch;
   if (!network.insecure) {
     watch.emplace(network.devices_file, devices,
-                  [&](DeviceList list) { aggregator.set_devices(std::move(list)); });
+                  [&](DeviceList list) { server.set_devices(std::move(list)); });
   }
   observer.listening();
   const auto turn = [&] {
@@ -111,6 +118,13 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
 int main(int argc, char** argv) {
   using namespace tandem;
   open_standard_descriptors();
+  if (argc > 1 && std::string_view(argv[1]) == "profile") {
+    return profile_command("tandem-aggregator", "aggregator", argc - 1, argv + 1,
+                           [](const std::string& text) {
+                             const auto data = datasets::open_dataset(text, datasets::Split::kTrain);
+                             return data ? Result<DataDescription>((*data)->describe()) : data.error();
+                           });
+  }
   Flags flags("tandem-aggregator", "Trains the tail of a split model and merges the fronts of its clients.");
   aggregator::TrainingFlags training;
   aggregator::NetworkFlags network;

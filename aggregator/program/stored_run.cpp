@@ -36,10 +36,7 @@ Result<void> check_same_run(const TrainingFlags& training, const Flags& flags) {
     spdlog::warn("{} is missing: whether the flags are those of the run is not known", config.string());
     return {};
   }
-  // A schedule over the whole run depends on how long that is.
-  const bool spans_run = training.lr_schedule == "cosine";
-  const auto differences = flags.differences_from(
-      config, spans_run ? std::vector<std::string>{"rounds"} : std::vector<std::string>{});
+  const auto differences = flags.differences_from(config);
   if (!differences) return differences.error();
   if (!differences->empty()) {
     return Error{ErrorCode::kInvalidArgument,

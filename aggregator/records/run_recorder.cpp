@@ -119,7 +119,9 @@ Result<void> RunRecorder::save_model(const AggregatorSession& session) {
                                                         {"front.safetensors", front},
                                                         {"tail.safetensors", tail},
                                                         {"head.safetensors", head}};
+  const bool one_cut = session.summary().cuts.empty();  // else no file is everybody's front
   for (const auto& [name, tensors] : files) {
+    if (!one_cut && name != std::string("model.safetensors")) continue;
     if (tensors.empty()) continue;  // federated has no tail, only U-shaped models have a head
     if (auto saved = save_safetensors(directory_.path() / name, {tensors, metadata}); !saved) return saved;
   }

@@ -55,8 +55,9 @@ Result<void> check_labels(const at::Tensor& labels, const ActivationRules& rules
 
 }  // namespace
 
-ActivationRules activation_rules(const SessionOptions& options, const TrainedModel& model, int64_t examples) {
-  return {.shape = activation_shape(model.definition, model.split, examples),
+ActivationRules activation_rules(const SessionOptions& options, const TrainedModel& model,
+                                 const ClientId& client, int64_t examples) {
+  return {.shape = model.partitions.of(client).activation_shape(model.definition, examples),
           .labels_stay = options.plan.u_shaped(),
           .num_classes = options.plan.num_classes,
           .magnitude_limit = options.activation_limit};

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "tandem/core/base/ids.h"
 #include "tandem/core/base/result.h"
 
 namespace tandem::aggregator {
@@ -20,8 +21,9 @@ struct ActivationRules {
   double magnitude_limit = 0;  ///< larger values are refused, NaN and infinity too
 };
 
-/// For a batch of so many examples that goes into the tail.
-ActivationRules activation_rules(const SessionOptions& options, const TrainedModel& model, int64_t examples);
+/// Returns the rules for a batch of so many examples of that client that goes into its tail.
+ActivationRules activation_rules(const SessionOptions& options, const TrainedModel& model,
+                                 const ClientId& client, int64_t examples);
 
 /// Checks what came before it is joined with others'. kShapeMismatch, kInvalidArgument (labels) or
 /// kNonFinite say what was expected and what came.

@@ -207,7 +207,7 @@ void BufferedTraining::start_again(const ClientId& client, const std::string& re
                             std::to_string(kMaxFailuresInARow) +
                                 " trainings in a row gave nothing: they diverged or took too long; see the "
                                 "excluded clients in metrics.jsonl, lower --learning-rate or raise "
-                                "--step-deadline"});
+                                "the deadline of --stragglers"});
   }
   keep([&] { dispatch(client, node.mapped().finish); });
   take_updates();

@@ -59,7 +59,8 @@ void BufferedTraining::take_and_dispatch(const ClientId& client) {
   } else {
     failed_in_a_row_ = 0;
     divergence_.useful(client);
-    buffered_.push_back(client_record(client, task.part, member, traffic_model(model_, options_.plan)));
+    const TrafficModel traffic = traffic_model(model_, options_.plan, model_.partitions.of(client));
+    buffered_.push_back(client_record(client, task.part, member, traffic));
   }
   if (strategy_->updates() >= buffer_) merge();
   if (!idle() && !evaluation_ && !messenger_.failure()) dispatch(client, task.finish);

@@ -96,7 +96,8 @@ Error Divergence::error(const std::string& what) const {
     remedy += ", or eta of --strategy " + options_.strategy;
   }
   if (options_.plan.objective == EdgeObjective::kAligned) {
-    remedy += ", or --align-learning-rate (now " + text_of(options_.alignment.learning_rate) + ")";
+    remedy += ", or learning-rate of --edge-objective aligned (now " +
+              text_of(options_.alignment.learning_rate) + ")";
   }
   return {ErrorCode::kNonFinite, "the training diverges: " + what + "; " + remedy};
 }

@@ -22,10 +22,18 @@ MergePhase::MergePhase(Context context, std::map<ClientId, uint64_t> contributor
       now_(now),
       prepare_(std::move(prepare)),
       updates_(std::move(contributors), [this](ClientUpdate update) { return take(std::move(update)); }) {
-  context_.strategy.begin(cpu_snapshot(layout()));
+  const ClientPartitions& partitions = context_.model.partitions;
+  if (!partitions.equal() && !context_.tails->has_replicas()) {
+    blocks_.emplace(cpu_snapshot(layout()), partitions.entries());
+  } else {
+    context_.strategy.begin(cpu_snapshot(layout()));
+  }
 }
 
 NamedTensors MergePhase::layout() const {
+  // A replica completes the front of its client to the whole model, wherever that is cut.
+  const bool equal = context_.model.partitions.equal();
+  if (!equal && context_.tails->has_replicas()) return context_.model.whole.state();
   NamedTensors layout = context_.model.device.exchanged();
   if (context_.tails && context_.tails->has_replicas()) append(layout, context_.tails->exchanged());
   return layout;
@@ -68,6 +76,13 @@ Result<void> MergePhase::add(ClientUpdate update) {
     append(update.weights, cpu_snapshot(context_.tails->replica_weights(update.client)));
     append(update.control_change, cpu_snapshot(context_.tails->end_round(update.client)));
   }
+  if (blocks_) {
+    const ModelPartition& partition = context_.model.partitions.of(update.client);
+    const auto fits = check_same_layout(context_.model.held_by(partition, layout()), update.weights);
+    if (!fits)
+      return Error{fits.error().code, "update of client " + update.client.name + ": " + fits.error().message};
+    return blocks_->add(update.client, update.weights, update.examples);
+  }
   return context_.strategy.add(std::move(update));
 }
 
@@ -77,8 +92,29 @@ int MergePhase::finish() {
                              "no usable front came back; the edge weights stay as they were");
     return 0;
   }
-  load(context_.strategy.merge());
+  blocks_ ? merge_blocks() : load(context_.strategy.merge());
   return static_cast<int>(updates_.merged().size());
+}
+
+/// The aggregator's copy of a stage counts as the examples of all clients whose activations went through it:
+/// it has learned from those too whose own weights did not come back.
+void MergePhase::merge_blocks() {
+  const NamedTensors places = layout();
+  const std::vector<int> entries = context_.model.partitions.entries();
+  for (size_t stage = 0; stage + 1 < entries.size(); ++stage) {
+    uint64_t examples = 0;
+    for (const auto& [client, part] : context_.round.participants()) {
+      const bool goes_through = context_.model.partitions.of(client).front().last <= entries[stage];
+      if (goes_through) examples += part.figures.examples;
+    }
+    if (examples == 0) continue;
+    const NamedTensors copy = cpu_snapshot(tensors_of_blocks(places, entries[stage], entries[stage + 1]));
+    if (auto added = blocks_->add({"aggregator"}, copy, examples); !added) {
+      return load(Result<NamedTensors>(added.error()));
+    }
+  }
+  const NamedTensors merged = blocks_->merged();
+  copy_values(merged, named_like(merged, places));
 }
 
 void MergePhase::load(const Result<NamedTensors>& merged) {

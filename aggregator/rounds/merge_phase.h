@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "tandem/aggregator/rounds/divergence.h"
@@ -16,12 +17,15 @@
 #include "tandem/aggregator/tail/tails.h"
 #include "tandem/aggregator/tail/trained_model.h"
 #include "tandem/core/base/ids.h"
+#include "tandem/core/training/block_merge.h"
 
 namespace tandem::aggregator {
 
 /// The part of a round in which the clients' weights become the next ones: asks for them, a few at a time or
 /// all at once, hands them to the strategy in the order of the clients' ids, each with its tail's replica
-/// where there is one, and loads what the strategy makes of them. Not thread-safe.
+/// where there is one, and loads what the strategy makes of them. Where clients have different cuts and share
+/// a tail, which strategy there is (fedavg or fedprox) makes no difference: a block's copies on the devices
+/// and on the aggregator are averaged by the examples that trained each. Not thread-safe.
 class MergePhase {
  public:
   /// What the phase works on; everything must outlive it.
@@ -63,10 +67,12 @@ class MergePhase {
   bool take(ClientUpdate update);
   Result<void> add(ClientUpdate update);
   void load(const Result<NamedTensors>& merged);
+  void merge_blocks();
 
   Context context_;
   bool now_;
   std::function<void(const ClientId&)> prepare_;
+  std::optional<BlockMerge> blocks_;  // different cuts, one tail
   UpdateMerge updates_;
 };
 

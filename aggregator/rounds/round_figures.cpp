@@ -73,7 +73,8 @@ std::pair<int64_t, int64_t> traffic_of(const Participant& part, const TrafficMod
           down + traffic.weight_bytes + traffic.control_down_bytes};
 }
 
-TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan) {
+TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan,
+                           const ModelPartition& partition) {
   int64_t control = 0;
   if (plan.control_variates) {
     control = total_bytes(model.device.front.parameters());
@@ -81,9 +82,9 @@ TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan) 
     if (model.device.auxiliary) control += total_bytes(model.device.auxiliary->parameters());
   }
   TrafficModel traffic;
-  traffic.activation_bytes = model.activation_bytes();
-  traffic.output_bytes = model.output_bytes();
-  traffic.weight_bytes = total_bytes(model.device.exchanged());
+  traffic.activation_bytes = model.activation_bytes(partition);
+  traffic.output_bytes = model.output_bytes(partition);
+  traffic.weight_bytes = total_bytes(model.held_by(partition, model.device.exchanged()));
   traffic.control_up_bytes = control;
   traffic.control_down_bytes = control;
   traffic.labels_go_up = !plan.u_shaped();
@@ -140,11 +141,12 @@ Result<void> check_trained(const Figures& trained, uint64_t most) {
                    " examples, expected finite figures of at most " + std::to_string(most)};
 }
 
-RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,
+RoundReport round_report(const Round& round, const Roster& roster,
+                         const std::function<const TrafficModel&(const ClientId&)>& traffic_of,
                          const std::map<ClientId, Figures>& evaluations) {
   RoundReport report;
   for (const auto& [client, part] : round.participants()) {
-    ClientRecord record = client_record(client, part, *roster.find(client), traffic);
+    ClientRecord record = client_record(client, part, *roster.find(client), traffic_of(client));
     if (const auto found = evaluations.find(client); found != evaluations.end()) {
       add_evaluation(record, found->second);
     }

@@ -32,8 +32,9 @@ struct TrafficModel {
 /// an evaluation or a repeat adds.
 std::pair<int64_t, int64_t> traffic_of(const Participant& part, const TrafficModel& traffic);
 
-/// Of a run's model and plan.
-TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan);
+/// Of a run's model and plan, for clients with that partition.
+TrafficModel traffic_model(const TrainedModel& model, const TrainingPlan& plan,
+                           const ModelPartition& partition);
 
 /// A client's part of a round, without the round's number and evaluations.
 ClientRecord client_record(const ClientId& client, const Participant& part, const Member& member,
@@ -49,7 +50,8 @@ Result<void> check_trained(const Figures& trained, uint64_t most);
 
 /// The record of a round and of each participant, without what only the session knows (number, times, bytes
 /// of the round, evaluation of the merged model).
-RoundReport round_report(const Round& round, const Roster& roster, const TrafficModel& traffic,
+RoundReport round_report(const Round& round, const Roster& roster,
+                         const std::function<const TrafficModel&(const ClientId&)>& traffic_of,
                          const std::map<ClientId, Figures>& evaluations);
 
 /// How far the round is and what its steps gave, without what only the session knows (number, bytes). Where

@@ -67,12 +67,12 @@ void TrainingRounds::make_tails() {
                           .compute = options_.compute,
                           .loss_limit = options_.loss_limit,
                           .gradients_go_back = plan_sent.objective == EdgeObjective::kEndToEnd};
-  if (plan_sent.algorithm == Algorithm::kSplitFedV1) {
+  if (plan_sent.algorithm == Algorithm::kSplitFedV1 || !model_.partitions.equal()) {
     // Only what is merged can drift apart.
     tail.optimizer.drift = {.proximal_mu = plan_sent.proximal_mu,
                             .control_variates = plan_sent.control_variates};
   }
-  tails_.emplace(*model_.tail, tail, plan_sent.algorithm, plan_sent.batch_norm);
+  tails_.emplace(*model_.tail, model_.partitions, tail, plan_sent.algorithm, plan_sent.batch_norm);
 }
 
 void TrainingRounds::begin(const std::vector<ClientId>& present) {
@@ -153,7 +153,7 @@ void TrainingRounds::send_begin_round(const ClientId& client) {
                                    .previous_loss = value_or_nan(figures_.eval_loss),
                                    .previous_accuracy = value_or_nan(figures_.eval_accuracy),
                                    .lr_schedule = schedules_.device(),
-                                   .weights = sent_weights_,
+                                   .weights = model_.held_by(model_.partitions.of(client), sent_weights_),
                                    .control = sent_control_},
                   round_->id().value);
 }

@@ -125,7 +125,7 @@ class TrainingRounds : public Training {
   bool can_answer(const ClientId& client, uint32_t from) const;
   NamedTensors settled_model() const;
   nlohmann::json round_state(NamedTensors& tensors) const;
-  void load_round(const nlohmann::json& state);
+  void load_round(const nlohmann::json& state, const NamedTensors& tensors);
 
   /// The round under way or to come, as people count.
   uint32_t ordinal() const { return figures_.completed_rounds + 1; }

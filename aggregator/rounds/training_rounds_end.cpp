@@ -104,11 +104,17 @@ void TrainingRounds::advance_evaluation() {
 
 void TrainingRounds::complete() {
   ++figures_.completed_rounds;
-  TrafficModel traffic = traffic_model(model_, options_.plan);
-  if (sent_control_.empty()) traffic.control_down_bytes = 0;  // the first round's is zero and not sent
-  RoundReport report =
-      round_report(*round_, messenger_.roster(), traffic,
-                   evaluation_ ? evaluation_->progress().results() : std::map<ClientId, Figures>{});
+  std::map<int, TrafficModel> traffic;  // by cut
+  for (const ModelPartition& partition : model_.partitions.distinct()) {
+    TrafficModel& of_cut = traffic[partition.front().last] = traffic_model(model_, options_.plan, partition);
+    if (sent_control_.empty()) of_cut.control_down_bytes = 0;  // the first round's is zero and not sent
+  }
+  RoundReport report = round_report(
+      *round_, messenger_.roster(),
+      [&](const ClientId& client) -> const TrafficModel& {
+        return traffic.at(model_.partitions.of(client).front().last);
+      },
+      evaluation_ ? evaluation_->progress().results() : std::map<ClientId, Figures>{});
   RoundRecord& record = report.record;
   record.round = figures_.completed_rounds;
   record.eval_loss = figures_.eval_loss;
@@ -140,7 +146,7 @@ void TrainingRounds::abandon() {
          std::to_string(kMaxAbandonedInARow) +
              " rounds in a row lost every client though clients are there: the training diverged or they "
              "are too slow; see the excluded clients in metrics.jsonl, lower --learning-rate or raise "
-             "--step-deadline"});
+             "the deadline of --stragglers"});
   }
   end_round();
 }

@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kAuxiliary = "auxiliary.";
 constexpr const char* kTails = "tails.";
 constexpr const char* kStrategy = "strategy.";
+constexpr const char* kSent = "sent.";
 
 }  // namespace
 
@@ -94,6 +95,7 @@ nlohmann::json TrainingRounds::state(NamedTensors& tensors) const {
 }
 
 nlohmann::json TrainingRounds::round_state(NamedTensors& tensors) const {
+  if (!model_.partitions.equal()) append(tensors, sent_weights_, kSent);
   return {{"steps", round_->state()},
           {"seconds", seconds_between(start_.time, now_())},
           {"bytes_up_before", start_.bytes_up},
@@ -129,11 +131,11 @@ Result<void> TrainingRounds::load_state(const nlohmann::json& state, const Named
   }
   const nlohmann::json& round = state.at("round");
   if (round.is_null()) return {};
-  load_round(round);
+  load_round(round, tensors);
   return steps_->smashed().load_state(round.at("smashed"), tensors);
 }
 
-void TrainingRounds::load_round(const nlohmann::json& state) {
+void TrainingRounds::load_round(const nlohmann::json& state, const NamedTensors& tensors) {
   round_.emplace(state.at("steps"));
   state_ = State::kTraining;
   merged_clients_ = state.at("merged_clients").get<int>();
@@ -142,7 +144,9 @@ void TrainingRounds::load_round(const nlohmann::json& state) {
   const std::chrono::duration<double> seconds(state.at("seconds").get<double>());
   start_.time = now_() - std::chrono::duration_cast<TimePoint::duration>(seconds);
   equip_round(state.at("turn").get<size_t>());
-  sent_weights_ = cpu_snapshot(model_.device.exchanged());
+  // The aggregator has trained its copies of blocks that devices with a higher cut hold.
+  sent_weights_ =
+      cpu_snapshot(model_.partitions.equal() ? model_.device.exchanged() : without_prefix(tensors, kSent));
   if (state.at("control_sent").get<bool>()) sent_control_ = named_like(sent_weights_, strategy_->control());
   // Outputs of a U-shaped step that is open no more: its device starts it again.
   for (const auto& [client, part] : round_->participants()) {

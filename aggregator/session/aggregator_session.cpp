@@ -14,9 +14,11 @@ namespace {
 constexpr size_t kMaxTurnedAway = 1000;
 constexpr size_t kNamedTurnedAway = 3;
 
-RunObserver& required(RunObserver* observer) {
-  if (observer == nullptr) throw std::invalid_argument("SessionDependencies.observer is null");
-  return *observer;
+template <class T>
+T& required(T* dependency, const char* name) {
+  if (dependency == nullptr)
+    throw std::invalid_argument("SessionDependencies." + std::string(name) + " is null");
+  return *dependency;
 }
 
 /// Replies kept of each client: those that a device which goes back to its last checkpoint asks for again.
@@ -35,7 +37,8 @@ AggregatorSession::AggregatorSession(SessionOptions options, SessionDependencies
     : options_(options.validated()),
       dependencies_(std::move(dependencies)),
       messenger_(options_.run_id, options_.incarnation, kept_replies(options_.plan),
-                 options_.quarantine_after, dependencies_.send, required(dependencies_.observer)),
+                 options_.quarantine_after, required(dependencies_.transport, "transport"),
+                 required(dependencies_.observer, "observer")),
       first_run_id_(options_.run_id) {
   fewest_clients_ = std::max(options_.min_clients, strategy_traits(options_.strategy)->minimum_updates);
   run_started_ = dependencies_.now();
@@ -51,14 +54,18 @@ std::string AggregatorSession::failure_text(const Error& error) {
 int64_t AggregatorSession::largest_message() const {
   if (model_ == nullptr) return 0;
   constexpr int64_t kFraming = 1 << 20;
-  const TrafficModel traffic = traffic_model(*model_, options_.plan);
-  // A rest too small to stand alone joins the batch before it.
-  int64_t examples = 2 * int64_t{options_.batch_size} + 2;
-  if (model_->split.has_tail()) {
-    examples = std::max(examples, evaluation_batch_size(model_->definition, model_->split));
+  int64_t largest = 0;
+  for (const ModelPartition& partition : model_->partitions.distinct()) {
+    const TrafficModel traffic = traffic_model(*model_, options_.plan, partition);
+    // A rest too small to stand alone joins the batch before it.
+    int64_t examples = 2 * int64_t{options_.batch_size} + 2;
+    if (partition.tail()) {
+      examples = std::max(examples, partition.evaluation_batch_size(model_->definition));
+    }
+    const int64_t batch = examples * (std::max(traffic.activation_bytes, traffic.output_bytes) + 8);
+    largest = std::max({largest, batch, traffic.weight_bytes + traffic.control_up_bytes});
   }
-  const int64_t batch = examples * (std::max(traffic.activation_bytes, traffic.output_bytes) + 8);
-  return std::max(batch, traffic.weight_bytes + traffic.control_up_bytes) + kFraming;
+  return largest + kFraming;
 }
 
 NamedTensors AggregatorSession::weights() const {
@@ -353,17 +360,19 @@ void AggregatorSession::begin_finish() {
   phase_ = Phase::kFinishing;
   completed_ = true;
   finish_deadline_ = dependencies_.now() + options_.update_deadline;
-  finish_allowance_ = {messenger_.roster(), messenger_.roster().present(), options_.update_allowance};
+  // Whatever the deadline of an update is: to close while the end is on its way leaves a device that waits
+  // for ever.
+  finish_allowance_ = {messenger_.roster(), messenger_.roster().present(), longest_transfer_};
   final_weights_ = cpu_snapshot(model_->device.exchanged());
   for (const ClientId& client : messenger_.roster().present()) send_finish(client);
 }
 
 void AggregatorSession::send_finish(const ClientId& client) {
   const TrainingFigures& figures = training_->figures();
-  messenger_.send(
-      client,
-      wire::Finish{value_or_nan(figures.eval_loss), value_or_nan(figures.eval_accuracy), final_weights_},
-      sequence());
+  messenger_.send(client,
+                  wire::Finish{value_or_nan(figures.eval_loss), value_or_nan(figures.eval_accuracy),
+                               model_->held_by(model_->partitions.of(client), final_weights_)},
+                  sequence());
 }
 
 }  // namespace tandem::aggregator

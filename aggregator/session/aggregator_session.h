@@ -21,15 +21,15 @@
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/storage/checkpoint.h"
-#include "tandem/core/wire/frame.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/messages.h"
 
 namespace tandem::aggregator {
 
 /// What a session works with; everything must outlive it.
 struct SessionDependencies {
-  /// Takes a message for a connection; never blocks on the peer.
-  std::function<void(ConnectionId, wire::Frames)> send;
+  /// What it sends through.
+  ServerTransport* transport = nullptr;
   RunObserver* observer = nullptr;
   /// Evaluation data, null when there is none (figures are then null).
   const Dataset* eval_data = nullptr;
@@ -47,7 +47,9 @@ struct SessionDependencies {
 ///
 /// gathering -> a round -> gathering -> a round ... -> finishing -> done
 ///
-/// Gathering waits for clients; finishing hands out the final front and waits for the goodbyes. A round in
+/// Gathering waits for clients; finishing hands out the final front and waits until everybody who is present
+/// has said goodbye, or nothing has crossed its connection for the client timeout. Who shows that it is there
+/// and says nothing is waited for as long as for a front, and while the final front is on its way. A round in
 /// which fewer than `min_clients` are left waits too, and keeps the places of those that fell silent. A
 /// client that pauses (Bye) has its place for as long as one that falls silent.
 ///
@@ -81,8 +83,8 @@ class AggregatorSession {
   void receive_undecodable(ConnectionId connection, const ClientId& client, const Error& error);
   /// So many messages of an authenticated client were dropped because too many of it waited.
   void flooded(const ClientId& client, int64_t messages);
-  /// Bytes of this client came at `at`, a complete message or not, and since it was heard of last a transfer
-  /// to or from it was going on for that long. Hand it in before the next tick.
+  /// Bytes crossed this client's connection at `at`, either way and whether or not they complete a message,
+  /// and since it was heard of last a transfer was going on for that long. Hand it in before the next tick.
   void heard(const ClientId& client, TimePoint at, TimePoint::duration transfer);
   /// Deadlines up to `as_of`, before which every message that arrived must have been handed in. Call when
   /// next_deadline() has passed; earlier does no harm.
@@ -113,6 +115,7 @@ class AggregatorSession {
   RunSummary summary() const;
   const TrainingPlan& plan() const { return options_.plan; }
   uint32_t incarnation() const { return options_.incarnation; }
+  std::chrono::milliseconds client_timeout() const { return options_.client_timeout; }
   /// Bytes of the largest message that an honest client can have to send; 0 until the model is known.
   int64_t largest_message() const;
   /// The merged model; requires a prepared one.
@@ -186,6 +189,7 @@ class AggregatorSession {
   NamedTensors final_weights_;
   TimePoint next_liveness_check_;
   TimePoint finish_deadline_;
+  std::chrono::milliseconds longest_transfer_{0};  // of the largest message, there and back
   TransferAllowance finish_allowance_;
   double seconds_before_ = 0;  // of earlier incarnations
   bool unkept_ = false;        // the disk did not take the last checkpoint

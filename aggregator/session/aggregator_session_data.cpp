@@ -30,8 +30,8 @@ Result<void> AggregatorSession::build_model(const RunData& data) {
   TrainingPlan plan = options_.plan;
   plan.input_shape = data.shape();
   plan.num_classes = data.classes();
-  auto model = build_trained_model(plan, dependencies_.initial_weights, dependencies_.make_augmenter,
-                                   options_.compute);
+  auto model = build_trained_model(plan, options_.cuts, dependencies_.initial_weights,
+                                   dependencies_.make_augmenter, options_.compute);
   if (!model) return model.error();
   auto strategy = make_strategy({.specification = options_.strategy,
                                  .buffers = buffers_of((*model)->whole),
@@ -41,9 +41,9 @@ Result<void> AggregatorSession::build_model(const RunData& data) {
   model_ = std::move(*model);
   options_.plan = plan;
   // There and back, so that what one side sends without being asked puts nothing off for ever.
-  const std::chrono::milliseconds longest(2 * 1000 * largest_message() / kSlowestLinkBytesPerSecond);
-  if (options_.step_waits_for_transfers) options_.step_allowance = longest;
-  if (options_.update_waits_for_transfers) options_.update_allowance = longest;
+  longest_transfer_ = std::chrono::milliseconds(2 * 1000 * largest_message() / kSlowestLinkBytesPerSecond);
+  if (options_.step_waits_for_transfers) options_.step_allowance = longest_transfer_;
+  if (options_.update_waits_for_transfers) options_.update_allowance = longest_transfer_;
   const int buffer = strategy_traits(options_.strategy).value().buffer;
   if (buffer > 0) {
     training_ = std::make_unique<BufferedTraining>(options_, messenger_, *model_, std::move(*strategy),
@@ -89,7 +89,7 @@ Result<void> AggregatorSession::decide_by(const ClientId& client, const DataDesc
   plan.input_shape = decided.shape();
   // Not this device's class count, of which nobody else need know: fewer make no setting wrong.
   plan.num_classes = decided.has_fixed_classes() ? decided.classes() : 2;
-  auto checked = check_settings(plan, dependencies_.make_augmenter);
+  auto checked = check_settings(plan, options_.cuts, dependencies_.make_augmenter);
   // Settings that have fitted another device's data are none.
   const bool is_mistake = model_ == nullptr && (!checked || dependencies_.initial_weights.has_value());
   if (checked) checked = build_model(decided);
@@ -157,7 +157,7 @@ bool AggregatorSession::settle_classes() {
   if (std::all_of(present.begin(), present.end(), knows_all)) return true;
   messenger_.identify(++options_.run_id, options_.incarnation);
   for (const ClientId& client : present) {
-    welcome(client, {.plan = options_.plan, .client = client.name});
+    welcome(client, {.plan = options_.plan_of(client), .client = client.name});
     training_->join(client);
   }
   return true;

@@ -51,7 +51,7 @@ Result<void> AggregatorSession::save_checkpoint() {
       {.round = training_->figures().completed_rounds, .step = training_->steps_since_round()}, values,
       std::move(tensors),
       {{"model", plan.model},
-       {"cut", std::to_string(plan.cut)},
+       {"cut", options_.cuts ? options_.cuts->text() : std::to_string(plan.cut)},
        {"algorithm", algorithm_name(plan.algorithm)},
        {"seed", std::to_string(plan.seed)}}));
   if (saved) dependencies_.observer->on_checkpoint(seconds_between(begun, dependencies_.now()));
@@ -110,7 +110,7 @@ Result<void> AggregatorSession::load(const nlohmann::json& values, const Checkpo
 void AggregatorSession::greet(const ClientId& client, const wire::Message& hello, bool same_program,
                               bool answered_already) {
   // Of what stays on the devices this side keeps what the run began with.
-  wire::Welcome answer{.plan = options_.plan,
+  wire::Welcome answer{.plan = options_.plan_of(client),
                        .client = client.name,
                        .resumed = same_program,
                        .kept = cpu_snapshot(model_->device.kept())};

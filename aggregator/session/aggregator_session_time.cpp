@@ -113,6 +113,7 @@ RunSummary AggregatorSession::summary() const {
   summary.strategy = options_.strategy;
   summary.model = options_.plan.model;
   summary.cut = options_.plan.cut;
+  if (options_.cuts && !options_.cuts->equal()) summary.cuts = options_.cuts->distinct();
   summary.rounds = figures.completed_rounds;
   summary.clients = static_cast<int>(std::count_if(members.begin(), members.end(),
                                                    [](const auto& entry) { return entry.second.took_part; }));

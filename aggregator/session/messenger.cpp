@@ -46,12 +46,12 @@ constexpr int kMaxEventsInRound = 50;
 }  // namespace
 
 Messenger::Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, int quarantine_after,
-                     Send send, RunObserver& observer)
+                     ServerTransport& transport, RunObserver& observer)
     : run_id_(run_id),
       incarnation_(incarnation),
       kept_replies_(kept_replies),
       quarantine_after_(quarantine_after),
-      send_(std::move(send)),
+      transport_(transport),
       observer_(observer) {}
 
 wire::MessageKey Messenger::key(uint32_t round, uint32_t step) const {
@@ -75,7 +75,7 @@ void Messenger::dispatch(ConnectionId connection, wire::Frames frames) {
   if (holding_) {
     held_.emplace_back(connection, std::move(frames));
   } else {
-    send_(connection, std::move(frames));
+    transport_.send(connection, std::move(frames));
   }
 }
 
@@ -84,7 +84,7 @@ void Messenger::release() {
   auto held = std::exchange(held_, {});
   // What rests on something that could not be kept must not become known.
   if (failure_) return;
-  for (auto& [connection, frames] : held) send_(connection, std::move(frames));
+  for (auto& [connection, frames] : held) transport_.send(connection, std::move(frames));
 }
 
 void Messenger::send_message(const ClientId& client, const wire::Message& message) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -13,6 +12,7 @@
 #include "tandem/aggregator/session/roster.h"
 #include "tandem/aggregator/session/run_observer.h"
 #include "tandem/core/base/result.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/frame.h"
 #include "tandem/core/wire/messages.h"
 
@@ -22,13 +22,10 @@ namespace tandem::aggregator {
 /// kept for repeated requests, and the record of what happened. Not thread-safe.
 class Messenger {
  public:
-  /// Takes a message for a connection; never blocks on the peer.
-  using Send = std::function<void(ConnectionId, wire::Frames)>;
-
-  /// `kept_replies`: of each client. `observer` must outlive the messenger.
+  /// `kept_replies`: of each client. `transport` and `observer` must outlive the messenger.
   /// `quarantine_after`: offences; 0 for never.
-  Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, int quarantine_after, Send send,
-            RunObserver& observer);
+  Messenger(uint64_t run_id, uint32_t incarnation, size_t kept_replies, int quarantine_after,
+            ServerTransport& transport, RunObserver& observer);
 
   Roster& roster() { return roster_; }
   const Roster& roster() const { return roster_; }
@@ -95,7 +92,7 @@ class Messenger {
   uint32_t incarnation_;
   size_t kept_replies_;
   int quarantine_after_;
-  Send send_;
+  ServerTransport& transport_;
   RunObserver& observer_;
   Roster roster_;
   std::optional<Error> failure_;

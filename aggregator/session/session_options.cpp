@@ -41,11 +41,10 @@ void check_strategy(const SessionOptions& options) {
            "updates that come one by one are those of whole models; choose --algorithm federated");
   }
   if (traits->buffer > 0 && options.clients_per_round > 0) {
-    refuse("clients-per-round or --fraction",
-           "there are no rounds: everybody who is there trains all the time");
+    refuse("clients-per-round", "there are no rounds: everybody who is there trains all the time");
   }
   if (traits->buffer > 0 && options.round_deadline.count() > 0) {
-    refuse("round-deadline", "there are no rounds, and nobody waits for anybody");
+    refuse("stragglers round-deadline", "there are no rounds, and nobody waits for anybody");
   }
   if (traits->name == "fednova" && plan.optimizer.kind != OptimizerKind::kSgd) {
     refuse("optimizer " + std::string(optimizer_name(plan.optimizer.kind)),
@@ -60,6 +59,39 @@ void check_strategy(const SessionOptions& options) {
   if (traits->proximal_mu != plan.proximal_mu || traits->control_variates != plan.control_variates) {
     throw std::invalid_argument("strategy " + options.strategy +
                                 " does not agree with the plan's proximal_mu and control_variates");
+  }
+}
+
+/// What is not defined for clients of different cuts.
+void check_cuts(const SessionOptions& options) {
+  if (!options.cuts || options.cuts->equal()) return;
+  const TrainingPlan& plan = options.plan;
+  const auto refuse = [](const std::string& setting, const std::string& reason) {
+    throw std::invalid_argument("different cuts (--cut) cannot be combined with " + setting + ": " + reason);
+  };
+  if (plan.algorithm == Algorithm::kRelay) {
+    refuse("--algorithm relay", "the front passes from device to device, so all need the same one");
+  }
+  if (plan.algorithm == Algorithm::kFederated) {
+    refuse("--algorithm federated", "the whole model is on every device");
+  }
+  if (plan.objective != EdgeObjective::kEndToEnd) {
+    refuse("--edge-objective local or aligned", "the auxiliary heads would differ and could not be merged");
+  }
+  if (plan.u_shaped()) {
+    refuse("--head-blocks", "a U-shaped step joins clients between the same two cuts");
+  }
+  if (plan.window > 1) {
+    refuse("--window " + std::to_string(plan.window),
+           "a stage that sits steps out has other stale gradients");
+  }
+  if (plan.batch_norm == BatchNormMode::kLocal) {
+    refuse("--batch-norm local", "a block's copy on the aggregator belongs to no device");
+  }
+  const std::string name = strategy_traits(options.strategy)->name;
+  if (name != "fedavg" && name != "fedprox") {
+    refuse("--strategy " + name,
+           "its merge of blocks that only some devices hold is not defined; choose fedavg or fedprox");
   }
 }
 
@@ -90,39 +122,51 @@ SessionOptions SessionOptions::validated() const {
           std::to_string(local_steps));
   require(local_steps > 0 || local_epochs <= kMaxStepsOfRound,
           "local-epochs must be 1.." + std::to_string(kMaxStepsOfRound), std::to_string(local_epochs));
-  require(step_deadline.count() > 0, "step-deadline must be > 0", std::to_string(step_deadline.count()));
-  require(update_deadline.count() > 0, "update-deadline must be > 0",
+  require(step_deadline.count() > 0, "stragglers deadline must be > 0",
+          std::to_string(step_deadline.count()));
+  require(update_deadline.count() > 0, "stragglers update-deadline must be > 0",
           std::to_string(update_deadline.count()));
   require(client_timeout.count() > 0, "client-timeout must be > 0", std::to_string(client_timeout.count()));
-  require(round_deadline.count() >= 0, "round-deadline must be >= 0", std::to_string(round_deadline.count()));
-  require(alignment.interval >= 1, "align-interval must be >= 1", std::to_string(alignment.interval));
-  require(alignment.max_bytes >= 1, "align-memory-mib must be >= 1",
+  require(round_deadline.count() >= 0, "stragglers round-deadline must be >= 0",
+          std::to_string(round_deadline.count()));
+  require(alignment.interval >= 1, "edge-objective aligned:every must be >= 1",
+          std::to_string(alignment.interval));
+  require(alignment.max_bytes >= 1, "edge-objective aligned:memory-mib must be >= 1",
           std::to_string(alignment.max_bytes >> 20));
   require(alignment.tail_epochs >= 0 && alignment.tail_epochs <= kMostPasses,
-          "align-tail-epochs must be 0.." + std::to_string(kMostPasses),
+          "edge-objective aligned:tail-epochs must be 0.." + std::to_string(kMostPasses),
           std::to_string(alignment.tail_epochs));
   require(alignment.epochs >= 0 && alignment.epochs <= kMostPasses,
-          "align-epochs must be 0.." + std::to_string(kMostPasses), std::to_string(alignment.epochs));
-  require(
-      plan.objective != EdgeObjective::kAligned || alignment.tail_epochs > 0 || alignment.epochs > 0,
-      "align-epochs must be >= 1 where the tail goes over no smashed data either (--align-tail-epochs, by "
-      "default the tail interval less one), or nothing is aligned; else choose --edge-objective local",
-      "0");
-  require(alignment.learning_rate > 0, "align-learning-rate must be > 0",
+          "edge-objective aligned:epochs must be 0.." + std::to_string(kMostPasses),
+          std::to_string(alignment.epochs));
+  require(plan.objective != EdgeObjective::kAligned || alignment.tail_epochs > 0 || alignment.epochs > 0,
+          "edge-objective aligned:epochs must be >= 1 where the tail goes over no smashed data either "
+          "(tail-epochs, by default the tail-interval less one), or nothing is aligned; else choose "
+          "--edge-objective local",
+          "0");
+  require(alignment.learning_rate > 0, "edge-objective aligned:learning-rate must be > 0",
           std::to_string(alignment.learning_rate));
   require(activation_limit > 0, "activation-limit must be > 0", std::to_string(activation_limit));
   require(loss_limit > 0, "loss-limit must be > 0", std::to_string(loss_limit));
   require(gradient_limit > 0, "gradient-limit must be > 0", std::to_string(gradient_limit));
   require(plan.checkpoint_steps <= 1'000'000, "checkpoint-steps must be between 0 and 1000000",
           std::to_string(plan.checkpoint_steps));
-  require(quarantine_after >= 0, "quarantine-after must be >= 0", std::to_string(quarantine_after));
+  require(quarantine_after >= 0, "limits mistakes must be >= 0", std::to_string(quarantine_after));
   require(eval_batch_size >= 1, "eval-batch-size must be >= 1", std::to_string(eval_batch_size));
   check_participation(*this);
   check_strategy(*this);
+  check_cuts(*this);
   SessionOptions checked = *this;
+  if (cuts) checked.plan.cut = cuts->highest();
   checked.plan.optimizer = plan.optimizer.validated();
   checked.plan.lr_schedule = plan.lr_schedule.validated();
   return checked;
+}
+
+TrainingPlan SessionOptions::plan_of(const ClientId& client) const {
+  TrainingPlan own = plan;
+  if (cuts) own.cut = cuts->of(client);
+  return own;
 }
 
 }  // namespace tandem::aggregator

@@ -2,11 +2,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <c10/core/Device.h>
 
 #include "tandem/aggregator/rounds/round_planner.h"
+#include "tandem/core/base/ids.h"
+#include "tandem/core/partition/client_cuts.h"
 #include "tandem/core/training/training_plan.h"
 
 namespace tandem::aggregator {
@@ -42,6 +45,9 @@ struct AlignmentSchedule {
 struct SessionOptions {
   /// `input_shape` and `num_classes` may be left open: RunData says who decides them then.
   TrainingPlan plan;
+  /// Where clients have different cuts; nullopt gives everybody the plan's. The plan's cut is then the
+  /// highest.
+  std::optional<ClientCuts> cuts;
 
   /// Clients to wait for before the first round, and the fewest with which the run goes on: with fewer it
   /// waits, between rounds and within them; 1 <= min_clients <= clients.
@@ -95,6 +101,8 @@ struct SessionOptions {
   uint64_t run_id = 1;
   uint32_t incarnation = 1;
 
+  /// Returns the plan as that client gets it: with its own cut.
+  TrainingPlan plan_of(const ClientId& client) const;
   /// Throws std::invalid_argument naming the first bad field, or the combination that makes no sense.
   SessionOptions validated() const;
 };

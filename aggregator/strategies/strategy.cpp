@@ -177,7 +177,17 @@ Result<double> parse_value(const std::string& strategy, const std::string& param
 struct Choice {
   const Kind* kind;
   Values values;
+  bool planned_order = false;
 };
+
+/// The parameter of fedbuff that is no number.
+constexpr const char* kOrder = "order";
+
+Result<bool> parse_order(const std::string& text) {
+  if (text == "arrival" || text == "planned") return text == "planned";
+  return Error{ErrorCode::kInvalidArgument,
+               "strategy fedbuff: order must be arrival or planned, got \"" + text + "\""};
+}
 
 Result<Choice> parse_choice(const std::string& text) {
   const auto name = specification_name(text);
@@ -189,8 +199,15 @@ Result<Choice> parse_choice(const std::string& text) {
   Choice choice{*kind, (*kind)->defaults};
   std::vector<std::string> known;
   for (const auto& [parameter, value] : choice.values) known.push_back(parameter);
+  if (choice.kind->name == "fedbuff") known.emplace_back(kOrder);
   if (auto checked = check_parameters(*specification, known); !checked) return checked.error();
   for (const auto& [parameter, given] : specification->parameters) {
+    if (parameter == kOrder) {
+      const auto planned = parse_order(given);
+      if (!planned) return planned.error();
+      choice.planned_order = *planned;
+      continue;
+    }
     const auto value = parse_value(choice.kind->name, parameter, given);
     if (!value) return value.error();
     choice.values[parameter] = *value;
@@ -228,6 +245,7 @@ Result<StrategyTraits> strategy_traits(const std::string& specification) {
   StrategyTraits traits{.name = choice->kind->name};
   if (traits.name == "fedprox") traits.proximal_mu = choice->values.at("mu");
   if (traits.name == "fedbuff") traits.buffer = whole(choice->values, "buffer");
+  traits.planned_order = choice->planned_order;
   traits.control_variates = traits.name == "scaffold";
   traits.server_rate = choice->values.contains("eta");
   // A strategy holds no tensors before `begin`: asking one costs nothing.

@@ -111,6 +111,7 @@ struct StrategyTraits {
   bool control_variates = false;      ///< scaffold: clients keep c_k, receive c and send c_k' - c_k
   bool server_rate = false;           ///< its eta scales the server's step
   int buffer = 0;                     ///< fedbuff: merge whenever so many updates came; 0: once a round
+  bool planned_order = false;         ///< fedbuff: updates are taken as if all clients were equally fast
   bool needs_single_updates = false;  ///< see Strategy
   int minimum_updates = 1;            ///< see Strategy
 };
@@ -131,7 +132,9 @@ struct StrategyTraits {
 ///   krum:f=1                            the update nearest its n-f-2 neighbours (Blanchard et al. 2017)
 ///   multi-krum:f=1,m=N                  mean of the m best, default n-f as in the paper's experiments
 ///   bulyan:f=1                          (El Mhamdi et al. 2018)
-///   fedbuff:buffer=10,eta=1             asynchronous (Nguyen et al. 2022)
+///   fedbuff:buffer=10,eta=1,order=arrival
+///       Asynchronous (Nguyen et al. 2022). Updates are taken in the order of their arrival, or with
+///       order=planned as if all clients were equally fast.
 ///
 /// kInvalidArgument names the unknown strategy or parameter, with the nearest known one, or the value and
 /// its range.

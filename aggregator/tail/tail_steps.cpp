@@ -62,8 +62,9 @@ bool TailSteps::take_activations(const ClientId& client, const wire::Message& me
                             .step = step,
                             .activations = data.activations,
                             .labels = data.labels,
-                            .payload_hash = message.payload_hash};
-  const ActivationRules rules = activation_rules(options_, model_, round_.planned(client, step));
+                            .payload_hash = message.payload_hash,
+                            .entry = model_.partitions.of(client).front().last};
+  const ActivationRules rules = activation_rules(options_, model_, client, round_.planned(client, step));
   if (const auto checked = check_activations(data.activations, data.labels, rules); checked) {
     round_.put(std::move(request));
   } else {
@@ -102,7 +103,7 @@ bool TailSteps::take_output_gradients(const ClientId& client, const wire::Messag
   const auto& data = std::get<wire::OutputGradients>(message.body);
   const auto size = static_cast<uint32_t>(request->examples());
   // The gradient of a mean over the batch: an example's own is so many times larger.
-  const ActivationRules rules{.shape = output_shape(model_.definition, model_.split, size),
+  const ActivationRules rules{.shape = model_.partitions.of(client).output_shape(model_.definition, size),
                               .magnitude_limit = options_.gradient_limit / size};
   OpenStep::Answer answer{.payload_hash = message.payload_hash};
   if (const auto checked = check_answer(data, rules, size, options_.loss_limit); checked) {

@@ -20,11 +20,13 @@ std::string replica_prefix(const ClientId& client) {
 
 }  // namespace
 
-Tails::Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, BatchNormMode batch_norm)
+Tails::Tails(ModelPart tail, ClientPartitions partitions, TailTrainerOptions options, Algorithm algorithm,
+             BatchNormMode batch_norm)
     : options_(options),
+      partitions_(std::move(partitions)),
       has_replicas_(algorithm == Algorithm::kSplitFedV1),
       batch_norm_(batch_norm),
-      merged_(std::move(tail), options) {
+      merged_(std::move(tail), partitions_.entries(), options) {
   // Nothing is local about a tail that all clients share.
   if (!has_replicas_) batch_norm_ = BatchNormMode::kAverage;
 }
@@ -32,26 +34,28 @@ Tails::Tails(ModelPart tail, TailTrainerOptions options, Algorithm algorithm, Ba
 NamedTensors Tails::own_state(const TailTrainer& replica) const {
   NamedTensors state;
   if (batch_norm_ == BatchNormMode::kLocal) append(state, replica.tail().batch_norm_state(), kWeights);
-  append(state, replica.optimizer().state(), kOptimizer);
+  append(state, replica.optimizer_state(), kOptimizer);
   return state;
 }
 
-Result<std::unique_ptr<TailTrainer>> Tails::make_replica(const NamedTensors& own) const {
-  auto replica = std::make_unique<TailTrainer>(merged_.tail().clone(), options_);
+Result<std::unique_ptr<TailTrainer>> Tails::make_replica(const ClientId& client,
+                                                         const NamedTensors& own) const {
+  const Stage place = *partitions_.of(client).tail();
+  auto replica =
+      std::make_unique<TailTrainer>(merged_.tail().slice(place.first, place.last).clone(), options_);
   if (own.empty()) return replica;
   const NamedTensors kept = without_prefix(own, kWeights);
   const NamedTensors places = named_like(kept, replica->tail().state());
   if (auto checked = check_same_layout(places, kept); !checked) return checked.error();
   if (auto checked = check_finite(kept); !checked) return checked.error();
   copy_values(kept, places);
-  if (auto loaded = replica->optimizer().load_state(without_prefix(own, kOptimizer)); !loaded) {
-    return loaded.error();
-  }
+  auto loaded = replica->load_optimizer_state(without_prefix(own, kOptimizer));
+  if (!loaded) return loaded.error();
   return replica;
 }
 
 Result<void> Tails::begin_round(const std::vector<ClientId>& clients, const NamedTensors& control) {
-  if (!has_replicas_) return {};
+  if (!has_replicas_) return partitions_.equal() ? Result<void>() : merged_.begin_round(control);
   for (auto entry = replicas_.begin(); entry != replicas_.end();) {
     const auto& [client, replica] = *entry;
     const bool stays = std::find(clients.begin(), clients.end(), client) != clients.end();
@@ -62,12 +66,13 @@ Result<void> Tails::begin_round(const std::vector<ClientId>& clients, const Name
     std::unique_ptr<TailTrainer>& replica = replicas_[client];
     if (!replica) {
       const auto parked = parked_.extract(client);
-      auto made = make_replica(parked ? parked.mapped() : NamedTensors{});
+      auto made = make_replica(client, parked ? parked.mapped() : NamedTensors{});
       if (!made) return made.error();
       replica = std::move(*made);
     }
-    copy_values(exchanged(), exchanged_state(replica->tail(), batch_norm_));
-    if (auto begun = replica->optimizer().begin_round(control); !begun) return begun;
+    const NamedTensors places = exchanged_state(replica->tail(), batch_norm_);
+    copy_values(named_like(places, exchanged()), places);
+    if (auto begun = replica->begin_round(control); !begun) return begun;
   }
   return {};
 }
@@ -85,30 +90,33 @@ NamedTensors Tails::replica_weights(const ClientId& client) {
 }
 
 NamedTensors Tails::end_round(const ClientId& client) {
-  return has_replicas_ ? replicas_.at(client)->optimizer().end_round() : NamedTensors{};
+  return has_replicas_ ? replicas_.at(client)->end_round() : NamedTensors{};
 }
 
-TailTrainer& Tails::for_evaluation(const ClientId& client) {
-  if (!has_replicas_ || batch_norm_ != BatchNormMode::kLocal) return merged_;
-  copy_values(exchanged(), replica_weights(client));
-  return *replicas_.at(client);
+at::Tensor Tails::evaluate(const ClientId& client, const at::Tensor& activations) {
+  if (!has_replicas_ || batch_norm_ != BatchNormMode::kLocal) {
+    return merged_.evaluate(activations, partitions_.of(client).front().last);
+  }
+  const NamedTensors places = replica_weights(client);
+  copy_values(named_like(places, exchanged()), places);
+  return replicas_.at(client)->evaluate(activations);
 }
 
 NamedTensors Tails::state() const {
   NamedTensors state;
-  append(state, merged_.optimizer().state(), kOptimizer);
+  append(state, merged_.optimizer_state(), kOptimizer);
   for (const auto& [client, replica] : replicas_) {
     append(state, replica->settled_state(), replica_prefix(client) + kWeights);
-    append(state, replica->optimizer().state(), replica_prefix(client) + kOptimizer);
+    append(state, replica->optimizer_state(), replica_prefix(client) + kOptimizer);
   }
   for (const auto& [client, own] : parked_) append(state, own, replica_prefix(client));
   return state;
 }
 
 Result<void> Tails::load_state(const NamedTensors& state, const std::vector<ClientId>& replicas) {
-  if (auto loaded = merged_.optimizer().load_state(without_prefix(state, kOptimizer)); !loaded) return loaded;
+  if (auto loaded = merged_.load_optimizer_state(without_prefix(state, kOptimizer)); !loaded) return loaded;
   for (const ClientId& client : replicas) {
-    auto replica = make_replica(without_prefix(state, replica_prefix(client)));
+    auto replica = make_replica(client, without_prefix(state, replica_prefix(client)));
     if (!replica) return replica.error();
     replicas_.insert_or_assign(client, std::move(*replica));
   }

@@ -48,27 +48,37 @@ Error of_flag(const std::string& flag, const Error& error) {
 /// What a plan's settings make of the shape of its data; no weights.
 struct Layout {
   ModelDefinition definition;
-  ModelSplit split;
+  ClientPartitions partitions;
   std::unique_ptr<const Augmenter> augmenter;
 };
 
-Result<Layout> lay_out(TrainingPlan& plan, const AugmenterFactory& make_augmenter) {
+Result<ClientPartitions> partitions_of(const ModelDefinition& definition, const TrainingPlan& plan,
+                                       const std::optional<ClientCuts>& cuts) {
+  if (cuts) return ClientPartitions::cut_at(definition, *cuts, plan.head_blocks);
+  auto partition = partition_of(definition, plan);
+  if (!partition) return partition.error();
+  return ClientPartitions(std::move(*partition));
+}
+
+Result<Layout> lay_out(TrainingPlan& plan, const std::optional<ClientCuts>& cuts,
+                       const AugmenterFactory& make_augmenter) {
   if (auto checked = plan.check(); !checked) return checked.error();
   auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
   if (!definition) return of_flag("--model", definition.error());
   if (auto checked = check_batch_norm(*definition, plan); !checked) return checked.error();
   // Whatever the cut was: plain federated learning is the cut behind the last block.
   if (plan.algorithm == Algorithm::kFederated) plan.cut = definition->num_blocks();
-  const auto split = split_model(*definition, plan);
-  if (!split) return Error{split.error().code, "--" + split.error().message};
+  if (cuts) plan.cut = cuts->highest();
+  auto partitions = partitions_of(*definition, plan, cuts);
+  if (!partitions) return Error{partitions.error().code, "--" + partitions.error().message};
   if (plan.objective != EdgeObjective::kEndToEnd) {
     const auto head = build_auxiliary_head(plan.auxiliary_head, definition->block(plan.cut - 1).output_shape,
                                            plan.num_classes, plan.seed);
-    if (!head) return of_flag("--auxiliary-head", head.error());
+    if (!head) return of_flag("--edge-objective", head.error());
   }
   auto augmenter = make_augmenter(plan.augment, plan.normalize, plan.input_shape);
   if (!augmenter) return Error{augmenter.error().code, "--" + augmenter.error().message};
-  return Layout{std::move(*definition), *split, std::move(*augmenter)};
+  return Layout{std::move(*definition), std::move(*partitions), std::move(*augmenter)};
 }
 
 /// Data that fit whatever fits any: large images with a channel for each pair of --normalize.
@@ -101,18 +111,24 @@ Result<void> load_initial_weights(ModelPart& whole, const InitialWeights& weight
 
 }  // namespace
 
-int64_t TrainedModel::activation_bytes() const {
-  return split.has_tail() ? float_bytes(activation_shape(definition, split, 1)) : 0;
+NamedTensors TrainedModel::held_by(const ModelPartition& partition, const NamedTensors& exchanged) const {
+  if (partitions.equal()) return exchanged;
+  return tensors_of_blocks(exchanged, partition.front().first, partition.front().last);
 }
 
-int64_t TrainedModel::output_bytes() const {
-  return device.head ? float_bytes(output_shape(definition, split, 1)) : 0;
+int64_t TrainedModel::activation_bytes(const ModelPartition& partition) const {
+  return partition.tail() ? float_bytes(partition.activation_shape(definition, 1)) : 0;
+}
+
+int64_t TrainedModel::output_bytes(const ModelPartition& partition) const {
+  return partition.head() ? float_bytes(partition.output_shape(definition, 1)) : 0;
 }
 
 Result<std::unique_ptr<TrainedModel>> build_trained_model(
-    TrainingPlan& plan, const std::optional<InitialWeights>& initial_weights,
-    const AugmenterFactory& make_augmenter, at::Device device) {
-  auto layout = lay_out(plan, make_augmenter);
+    TrainingPlan& plan, const std::optional<ClientCuts>& cuts,
+    const std::optional<InitialWeights>& initial_weights, const AugmenterFactory& make_augmenter,
+    at::Device device) {
+  auto layout = lay_out(plan, cuts, make_augmenter);
   if (!layout) return layout.error();
   const ModelDefinition& definition = layout->definition;
   try {
@@ -124,10 +140,13 @@ Result<std::unique_ptr<TrainedModel>> build_trained_model(
     auto parts = device_model_of(whole, definition, plan);
     if (!parts) return parts.error();
     std::optional<ModelPart> tail;
-    if (layout->split.has_tail()) tail = whole.slice(layout->split.cut, layout->split.tail_end);
+    const ClientPartitions& partitions = layout->partitions;
+    if (const auto place = partitions.distinct().front().tail()) {
+      tail = whole.slice(place->first, place->last);
+    }
     const uint32_t minimum_batch = minimum_batch_of(definition, plan);
     auto model = std::make_unique<TrainedModel>(TrainedModel{.definition = definition,
-                                                             .split = layout->split,
+                                                             .partitions = partitions,
                                                              .whole = std::move(whole),
                                                              .device = std::move(*parts),
                                                              .tail = std::move(tail),
@@ -141,9 +160,10 @@ Result<std::unique_ptr<TrainedModel>> build_trained_model(
   }
 }
 
-Result<void> check_settings(const TrainingPlan& plan, const AugmenterFactory& make_augmenter) {
+Result<void> check_settings(const TrainingPlan& plan, const std::optional<ClientCuts>& cuts,
+                            const AugmenterFactory& make_augmenter) {
   TrainingPlan checked = plan;
-  const auto layout = lay_out(checked, make_augmenter);
+  const auto layout = lay_out(checked, cuts, make_augmenter);
   return layout ? Result<void>() : layout.error();
 }
 
@@ -156,7 +176,7 @@ Result<void> check_before_data(const SessionOptions& options,
   nominal.num_classes = std::max<int64_t>(nominal.num_classes, 2);
   // A model's layers would be huge for images of a size that fits any augmentation.
   nominal.augment.clear();
-  const auto layout = lay_out(nominal, make_augmenter);
+  const auto layout = lay_out(nominal, options.cuts, make_augmenter);
   if (!layout) return layout.error();
   if (initial_weights) {
     const auto checked = check_weight_names(layout->definition.build(nominal.seed).state(), *initial_weights);

@@ -113,7 +113,7 @@ void initialise(Block& block, uint64_t seed, int number) {
   }
 }
 
-Block build_block(const detail::BlockDefinition& definition, uint64_t seed, int number) {
+Block build_block(const BlockDefinition& definition, uint64_t seed, int number) {
   const at::NoGradGuard no_grad;
   Block block = definition.make();
   initialise(block, seed, number);

@@ -10,18 +10,14 @@
 #include <vector>
 
 #include "tandem/core/model/model.h"
+#include "tandem/core/model/model_registry.h"
 
 namespace tandem {
 
 namespace detail {
 
-/// One block: what is known of it, and how to build it. `make` may be called from several threads; the
-/// weights it leaves are overwritten by ModelDefinition::build.
-struct BlockDefinition {
-  BlockInfo info;
-  bool batch_statistics = false;
-  std::function<torch::nn::Sequential()> make;
-};
+/// The models that come with Tandem.
+std::vector<ModelFamily> zoo();
 
 /// A part of this one block, whose tensors are named "<definition.info.name>.<path>" instead of by a block
 /// number; `number` only selects the stream of random numbers, as a block's number does.
@@ -33,7 +29,7 @@ struct ModelDefinition::Impl {
   std::string specification;
   std::vector<int64_t> input_shape;
   int64_t num_classes = 0;
-  std::vector<detail::BlockDefinition> blocks;
+  std::vector<BlockDefinition> blocks;
 };
 
 }  // namespace tandem

@@ -6,19 +6,15 @@
 
 #include "tandem/core/base/specification.h"
 #include "tandem/core/data/data_description.h"
-#include "tandem/core/model/model.h"
 #include "tandem/core/model/model_detail.h"
 
 namespace tandem {
 namespace {
 
-using detail::BlockDefinition;
 using Shape = std::vector<int64_t>;
 using Blocks = std::vector<BlockDefinition>;
 
 constexpr int64_t kMaxSize = 65536;
-constexpr int64_t kMaxClasses = 1'000'000;
-constexpr int64_t kMaxInputValues = int64_t{1} << 28;
 constexpr int64_t kMaxLayerWeights = int64_t{1} << 30;
 
 Error invalid(std::string message) {
@@ -284,72 +280,13 @@ Result<Blocks> resnet18(const Specification& specification, const Shape& input, 
   return blocks;
 }
 
-struct ZooEntry {
-  std::string name;
-  std::vector<std::string> parameters;
-  Result<Blocks> (*make)(const Specification&, const Shape&, int64_t);
-};
-
-const std::vector<ZooEntry>& zoo() {
-  static const std::vector<ZooEntry> entries{{"mlp", {"hidden"}, mlp},
-                                             {"lenet5", {}, lenet5},
-                                             {"cnn", {}, cnn},
-                                             {"resnet18", {"norm", "width"}, resnet18}};
-  return entries;
-}
-
-Error unknown_model(const std::string& name) {
-  std::vector<std::string> names;
-  std::string list;
-  for (const ZooEntry& entry : zoo()) {
-    names.push_back(entry.name);
-    list += (list.empty() ? "" : ", ") + entry.name;
-  }
-  const auto nearest = nearest_name(name, names);
-  const std::string hint = nearest ? ", did you mean " + *nearest + "?" : ".";
-  return invalid("unknown model \"" + name + "\"" + hint + " Known models: " + list);
-}
-
-Result<void> check_sizes(const Shape& input, int64_t num_classes) {
-  if (input.size() != 1 && input.size() != 3) {
-    return invalid("examples must have shape {C,H,W} or {F}, got " + shape_to_string(input));
-  }
-  for (const int64_t size : input) {
-    if (size < 1 || size > kMaxSize) {
-      return invalid("each dimension of an example must be 1.." + std::to_string(kMaxSize) + ", got shape " +
-                     shape_to_string(input));
-    }
-  }
-  if (num_values(input) > kMaxInputValues) {
-    return invalid("an example may hold at most " + std::to_string(kMaxInputValues) + " values, got shape " +
-                   shape_to_string(input));
-  }
-  if (num_classes < 2 || num_classes > kMaxClasses) {
-    return invalid("the number of classes must be 2.." + std::to_string(kMaxClasses) + ", got " +
-                   std::to_string(num_classes));
-  }
-  return {};
-}
-
 }  // namespace
 
-Result<ModelDefinition> define_model(const std::string& specification,
-                                     const std::vector<int64_t>& input_shape, int64_t num_classes) {
-  const auto name = specification_name(specification);
-  if (!name) return name.error();
-  const ZooEntry* entry = nullptr;
-  for (const ZooEntry& candidate : zoo()) {
-    if (candidate.name == *name) entry = &candidate;
-  }
-  if (entry == nullptr) return unknown_model(*name);
-  const auto parsed = parse_specification(specification, Argument::kNone);
-  if (!parsed) return parsed.error();
-  if (auto checked = check_parameters(*parsed, entry->parameters); !checked) return checked.error();
-  if (auto checked = check_sizes(input_shape, num_classes); !checked) return checked.error();
-  auto blocks = entry->make(*parsed, input_shape, num_classes);
-  if (!blocks) return blocks.error();
-  return ModelDefinition(std::make_shared<const ModelDefinition::Impl>(
-      ModelDefinition::Impl{specification, input_shape, num_classes, *std::move(blocks)}));
+std::vector<ModelFamily> detail::zoo() {
+  return {{"mlp", {"hidden"}, mlp},
+          {"lenet5", {}, lenet5},
+          {"cnn", {}, cnn},
+          {"resnet18", {"norm", "width"}, resnet18}};
 }
 
 }  // namespace tandem

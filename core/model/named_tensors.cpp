@@ -98,6 +98,15 @@ NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors)
   return found;
 }
 
+NamedTensors tensors_of_blocks(const NamedTensors& tensors, int first, int last) {
+  NamedTensors found;
+  for (const NamedTensor& entry : tensors) {
+    const int block = std::stoi(entry.name.substr(0, entry.name.find('.')));
+    if (block >= first && block < last) found.push_back(entry);
+  }
+  return found;
+}
+
 int64_t total_bytes(const NamedTensors& tensors) {
   int64_t bytes = 0;
   for (const NamedTensor& entry : tensors) {

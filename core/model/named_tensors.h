@@ -41,6 +41,9 @@ NamedTensors without_prefix(const NamedTensors& tensors, const std::string& pref
 /// The entries of `tensors` that are named like one of `layout`, in their order; aliases.
 NamedTensors named_like(const NamedTensors& layout, const NamedTensors& tensors);
 
+/// The entries of blocks [first, last), in order; aliases. Requires names that begin with a block's number.
+NamedTensors tensors_of_blocks(const NamedTensors& tensors, int first, int last);
+
 /// Bytes of all tensors.
 int64_t total_bytes(const NamedTensors& tensors);
 

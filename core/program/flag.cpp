@@ -46,10 +46,8 @@ struct Assign {
       return invalid(label + " must be one of " + joined(flag.choices) + ", got " + in_quotes(text()) +
                      did_you_mean(text(), flag.choices));
     }
-    *value = text();
-    if (!flag.is_data) return {};
     Result<void> outcome;
-    *value = with_changed_path(text(), [&](const std::string& path) {
+    *value = with_changed_path(flag, text(), [&](const std::string& path) {
       auto resolved = resolve_path(label, path, folder);
       if (resolved) return *resolved;
       outcome = resolved.error();
@@ -104,9 +102,13 @@ struct CanonicalText {
   const Flag& flag;
 
   std::string operator()(const std::string* value) const {
+    if (!flag.forms.empty()) {
+      const auto form = parse_form(flag.label(), *value, flag.forms);
+      return form ? form->full_text() : *value;
+    }
     const auto parsed = parse_specification(*value, Argument::kTaken);
     if (!flag.is_data || !parsed || !names_files(parsed->name)) return canonical_specification(*value);
-    return with_changed_path(*value, [](const std::string& path) { return canonical_path(path); });
+    return with_changed_path(flag, *value, [](const std::string& path) { return canonical_path(path); });
   }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
   std::string operator()(const Texts* value) const { return joined(*value); }
@@ -117,6 +119,41 @@ struct CanonicalText {
   }
 };
 
+struct PlainText {
+  std::string operator()(const std::string* value) const { return *value; }
+  std::string operator()(const std::filesystem::path* value) const { return value->string(); }
+  std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
+  std::string operator()(const Texts* value) const { return joined(*value); }
+  template <class T>
+  std::string operator()(const T* value) const {
+    return number_text(*value);
+  }
+};
+
+/// The value as a number, of a flag that is one.
+struct AsNumber {
+  std::optional<double> operator()(const bool*) const { return std::nullopt; }
+  template <class T>
+  std::optional<double> operator()(const T* value) const {
+    if constexpr (std::is_arithmetic_v<T>) return static_cast<double>(*value);
+    return std::nullopt;
+  }
+};
+
+/// `text` with `change` applied to the value of `parameter`, which stands after a comma.
+std::string with_changed_parameter(const std::string& text, const std::string& parameter,
+                                   const std::function<std::string(const std::string&)>& change) {
+  const std::string mark = "," + parameter + "=";
+  const size_t at = text.find(mark);
+  if (at == std::string::npos) return text;
+  const size_t begin = at + mark.size();
+  const size_t end = std::min(text.find(',', begin), text.size());
+  // Read as an ARG, so that what cannot be read is left to whoever reads the whole text.
+  const auto value = parse_specification("path:" + text.substr(begin, end - begin), Argument::kTaken);
+  if (!value || value->argument.empty()) return text;
+  return text.substr(0, begin) + escaped_for_specification(change(value->argument)) + text.substr(end);
+}
+
 }  // namespace
 
 std::string canonical_path(const std::filesystem::path& path) {
@@ -125,10 +162,11 @@ std::string canonical_path(const std::filesystem::path& path) {
   return (normal.has_filename() ? normal : normal.parent_path()).string();
 }
 
-std::string with_changed_path(const std::string& text,
+std::string with_changed_path(const Flag& flag, const std::string& text,
                               const std::function<std::string(const std::string&)>& change) {
+  if (!flag.path_parameter.empty()) return with_changed_parameter(text, flag.path_parameter, change);
   const auto parsed = parse_specification(text, Argument::kTaken);
-  if (!parsed || !names_files(parsed->name) || parsed->argument.empty()) return text;
+  if (!flag.is_data || !parsed || !names_files(parsed->name) || parsed->argument.empty()) return text;
   const size_t end = std::min(text.find(','), text.size());  // of the name and its ARG
   return parsed->name + ":" + escaped_for_specification(change(parsed->argument)) + text.substr(end);
 }
@@ -146,6 +184,33 @@ Result<void> assign(Flag& flag, const std::string& label, const Texts& texts,
   const auto stored = std::visit(Assign{flag, label, texts, folder}, flag.target);
   if (stored) flag.given = true;
   return stored;
+}
+
+std::string plain_text(const FlagTarget& target) {
+  return std::visit(PlainText{}, target);
+}
+
+Result<void> check_value(const Flag& flag) {
+  const auto number = std::visit(AsNumber{}, flag.target);
+  if (number && !flag.range.contains(*number)) {
+    return invalid(flag.label() + " must be " + flag.range.text() + ", got " + plain_text(flag.target));
+  }
+  if (flag.check) {
+    if (auto checked = flag.check(); !checked) return checked;
+  }
+  if (flag.forms.empty()) return {};
+  const auto form = parse_form(flag.label(), *std::get<std::string*>(flag.target), flag.forms);
+  return form ? Result<void>() : Result<void>(form.error());
+}
+
+std::optional<std::string> idle_message(const Flag& flag) {
+  if (flag.idle.empty() || canonical_text(flag) == flag.default_value) return std::nullopt;
+  for (const Idle& idle : flag.idle) {
+    if (!idle.condition()) continue;
+    return flag.label() + " " + plain_text(flag.target) + " does nothing " + idle.when + ": " + idle.because +
+           "; leave it out" + (idle.remedy.empty() ? "" : " or " + idle.remedy);
+  }
+  return std::nullopt;
 }
 
 }  // namespace tandem::detail

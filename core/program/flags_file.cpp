@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -19,8 +20,11 @@ using Path = std::filesystem::path;
 /// One key of the file.
 struct FileEntry {
   std::string key;
+  std::string section;  ///< the table it stands in; empty at the top
   const toml::node* node;
   std::string label;  ///< `key "rounds" in run.toml:3`
+
+  size_t line() const { return node->source().begin.line; }
 };
 
 // ---- reading ----------------------------------------------------------------------------------------
@@ -69,10 +73,12 @@ std::optional<Texts> array_texts(const toml::array& array) {
 /// type for the variable.
 struct NodeTexts {
   const toml::node& node;
+  bool or_number = false;  // whether a text may be written as a whole number
 
   using Answer = std::optional<Texts>;
 
   Answer operator()(const std::string*) const {
+    if (or_number && node.is_integer()) return Texts{number_text(node.as_integer()->get())};
     return node.is_string() ? Answer(Texts{node.as_string()->get()}) : std::nullopt;
   }
   Answer operator()(const Path*) const {
@@ -122,23 +128,37 @@ class OwnValue {
   OwnValue(const OwnValue&) = delete;
   OwnValue& operator=(const OwnValue&) = delete;
 
-  const Flag& flag() const { return flag_; }
+  Flag& flag() { return flag_; }
 
  private:
   std::variant<std::string, int32_t, uint32_t, int64_t, uint64_t, double, bool, Texts, Path> value_;
   Flag flag_;
 };
 
-/// The file's keys in the order of their lines, so that the first mistake is the one reported.
-std::vector<FileEntry> entries_by_line(const toml::table& table, const Path& file) {
-  std::vector<FileEntry> entries;
+bool is_section(const FlagTable& flags, const std::string& name) {
+  return std::any_of(flags.begin(), flags.end(), [&](const Flag& flag) { return flag.section.name == name; });
+}
+
+void add_entries(const toml::table& table, const std::string& section, const FlagTable& flags,
+                 const Path& file, std::vector<FileEntry>& entries) {
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
-    entries.push_back({name, &node, "key " + in_quotes(name) + " in " + location(file, node.source())});
+    if (section.empty() && node.is_table() && is_section(flags, name)) {
+      add_entries(*node.as_table(), name, flags, file, entries);
+      continue;
+    }
+    entries.push_back(
+        {name, section, &node, "key " + in_quotes(name) + " in " + location(file, node.source())});
   }
-  std::stable_sort(entries.begin(), entries.end(), [](const FileEntry& a, const FileEntry& b) {
-    return a.node->source().begin.line < b.node->source().begin.line;
-  });
+}
+
+/// The file's keys, also those in the tables of sections, in the order of their lines, so that the first
+/// mistake is the one reported.
+std::vector<FileEntry> entries_by_line(const toml::table& table, const FlagTable& flags, const Path& file) {
+  std::vector<FileEntry> entries;
+  add_entries(table, "", flags, file, entries);
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const FileEntry& a, const FileEntry& b) { return a.line() < b.line(); });
   return entries;
 }
 
@@ -157,7 +177,7 @@ Result<toml::table> parse_toml(const Path& file) {
   }
 }
 
-Texts keys_of(const std::vector<Flag>& flags) {
+Texts keys_of(const FlagTable& flags) {
   Texts keys;
   for (const Flag& flag : flags) {
     if (flag.is_key()) keys.push_back(flag.name);
@@ -165,23 +185,66 @@ Texts keys_of(const std::vector<Flag>& flags) {
   return keys;
 }
 
-/// `folder`: to which its paths are relative.
-Result<void> apply_entry(const FileEntry& entry, const Path& folder, std::vector<Flag>& flags) {
+Texts sections_of(const FlagTable& flags) {
+  Texts names;
+  for (const Flag& flag : flags) {
+    const std::string& name = flag.section.name;
+    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
+}
+
+/// Whether an entry is a key of the program, where it belongs.
+Result<void> check_entry(const FileEntry& entry, const Flag* flag, const FlagTable& flags) {
   if (entry.key == kConfigFlag) return invalid(entry.label + ": a configuration file cannot name another");
-  const auto found = std::find_if(flags.begin(), flags.end(),
-                                  [&](const Flag& flag) { return flag.name == entry.key && flag.is_key(); });
   if (entry.node->is_table()) {
-    return invalid(entry.label + " is a table: the file is flat, every key is the name of a flag");
+    if (!entry.section.empty()) return invalid(entry.label + " is a table within a table");
+    const Texts sections = sections_of(flags);
+    return invalid(entry.label + " is a table: " +
+                   (sections.empty() ? "the file is flat, every key is the name of a flag"
+                                     : "tables are " + joined(sections)) +
+                   did_you_mean(entry.key, sections));
   }
-  if (found == flags.end()) {
-    return invalid("unknown " + entry.label + did_you_mean(entry.key, keys_of(flags)));
+  if (flag == nullptr) return invalid("unknown " + entry.label + did_you_mean(entry.key, keys_of(flags)));
+  if (!entry.section.empty() && entry.section != flag->section.name) {
+    return invalid(entry.label + " stands in [" + entry.section + "], expected in [" + flag->section.name +
+                   "] or at the top");
   }
-  const auto texts = std::visit(NodeTexts{*entry.node}, found->target);
+  return {};
+}
+
+Flag* find_key(FlagTable& flags, const std::string& name) {
+  const auto found = std::find_if(flags.begin(), flags.end(),
+                                  [&](const Flag& flag) { return flag.name == name && flag.is_key(); });
+  return found == flags.end() ? nullptr : &*found;
+}
+
+/// `folder`: to which its paths are relative.
+Result<void> apply_entry(const FileEntry& entry, const Path& folder, Flag& flag) {
+  const auto texts = std::visit(NodeTexts{*entry.node, flag.or_number}, flag.target);
   if (!texts) {
-    return invalid(entry.label + " must be " + std::visit(ExpectedKind{}, found->target) + ", found " +
+    return invalid(entry.label + " must be " + std::visit(ExpectedKind{}, flag.target) + ", found " +
                    describe(*entry.node));
   }
-  return assign(*found, entry.label, *texts, folder);
+  return assign(flag, entry.label, *texts, folder);
+}
+
+std::string value_text(const toml::node& node) {
+  if (node.is_integer()) return number_text(node.as_integer()->get());
+  if (node.is_floating_point()) return number_text(node.as_floating_point()->get());
+  return node.is_string() ? node.as_string()->get() : "VALUE";
+}
+
+/// The entry as a flag of earlier versions, if it is one.
+std::optional<GivenReplaced> as_replaced(const FileEntry& entry, const FlagTable& flags) {
+  const Replacement found = find_replaced(flags, entry.key);
+  if (found.flag == nullptr) return std::nullopt;
+  return GivenReplaced{found, value_text(*entry.node), entry.label, /*in_file=*/true};
+}
+
+/// A value that differs, for a person: a specification as it was given, everything else in its one spelling.
+std::string shown_text(const Flag& flag) {
+  return flag.forms.empty() ? canonical_text(flag) : plain_text(flag.target);
 }
 
 // ---- writing ----------------------------------------------------------------------------------------
@@ -199,9 +262,8 @@ struct TomlValue {
   const Path& folder;
 
   std::string operator()(const std::string* value) const {
-    if (!flag.is_data) return toml_string(*value);
     return toml_string(
-        with_changed_path(*value, [&](const std::string& path) { return path_text(path, folder); }));
+        with_changed_path(flag, *value, [&](const std::string& path) { return path_text(path, folder); }));
   }
   std::string operator()(const Path* value) const { return toml_string(path_text(*value, folder)); }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
@@ -227,47 +289,64 @@ struct TomlValue {
 
 }  // namespace
 
-Result<void> apply_file(const Path& file, std::vector<Flag>& flags) {
+Result<void> apply_file(const Path& file, FlagTable& flags, std::vector<GivenReplaced>& replaced) {
   const auto table = parse_toml(file);
   if (!table) return table.error();
   const Path folder = std::filesystem::absolute(file).parent_path();
-  for (const FileEntry& entry : entries_by_line(*table, file)) {
-    const auto applied = apply_entry(entry, folder, flags);
-    if (!applied) return applied;
+  std::map<std::string, size_t> lines;
+  for (const FileEntry& entry : entries_by_line(*table, flags, file)) {
+    if (auto earlier = as_replaced(entry, flags)) {
+      replaced.push_back(std::move(*earlier));
+      continue;
+    }
+    Flag* flag = find_key(flags, entry.key);
+    if (auto checked = check_entry(entry, flag, flags); !checked) return checked;
+    const auto [other, is_first] = lines.emplace(entry.key, entry.line());
+    if (!is_first)
+      return invalid(entry.label + " is given twice, first in line " + number_text(other->second));
+    if (auto applied = apply_entry(entry, folder, *flag); !applied) return applied;
   }
   return {};
 }
 
-Result<std::vector<FlagDifference>> differences_from(const Path& file, const std::vector<Flag>& flags) {
+Result<std::vector<FlagDifference>> differences_from(const Path& file, const FlagTable& flags) {
   const auto table = parse_toml(file);
   if (!table) return table.error();
   const Path folder = std::filesystem::absolute(file).parent_path();
+  std::map<std::string, FileEntry> recorded;
+  std::vector<GivenReplaced> replaced;
+  for (const FileEntry& entry : entries_by_line(*table, flags, file)) {
+    if (auto earlier = as_replaced(entry, flags)) replaced.push_back(std::move(*earlier));
+    recorded.emplace(entry.key, entry);
+  }
+  if (!replaced.empty()) return replaced_error(replaced);
   std::vector<FlagDifference> differences;
   for (const Flag& flag : flags) {
-    const toml::node* node = flag.is_key() && flag.of_the_run ? table->get(flag.name) : nullptr;
-    if (node == nullptr) continue;
+    const auto entry = recorded.find(flag.name);
+    const bool counts =
+        flag.is_key() && flag.of_the_run && (!flag.of_the_run_while || flag.of_the_run_while());
+    if (!counts || entry == recorded.end()) continue;
     OwnValue own(flag);
-    const FileEntry entry{flag.name, node,
-                          "key " + in_quotes(flag.name) + " in " + location(file, node->source())};
-    std::vector<Flag> one{own.flag()};
-    if (auto applied = apply_entry(entry, folder, one); !applied) return applied.error();
-    std::string recorded = canonical_text(one.front());
-    std::string present = canonical_text(flag);
-    if (recorded != present) differences.push_back({flag.name, std::move(recorded), std::move(present)});
+    if (auto applied = apply_entry(entry->second, folder, own.flag()); !applied) return applied.error();
+    if (canonical_text(own.flag()) == canonical_text(flag)) continue;
+    differences.push_back({flag.name, shown_text(own.flag()), shown_text(flag)});
   }
   return differences;
 }
 
-std::string file_text(const std::vector<Flag>& flags, const Path& folder) {
+std::string file_text(const FlagTable& flags, const Path& folder) {
+  Texts sections{""};
+  for (const std::string& name : sections_of(flags)) sections.push_back(name);
   std::string text;
-  std::string group;
-  for (const Flag& flag : flags) {
-    if (!flag.is_key()) continue;
-    if (flag.group != group) {
-      text += (text.empty() ? "# " : "\n# ") + flag.group + "\n";
-      group = flag.group;
+  for (const std::string& section : sections) {
+    std::string lines;
+    for (const Flag& flag : flags) {
+      if (!flag.is_key() || flag.section.name != section) continue;
+      lines += flag.name + " = " + std::visit(TomlValue{flag, folder}, flag.target) + "\n";
     }
-    text += flag.name + " = " + std::visit(TomlValue{flag, folder}, flag.target) + "\n";
+    if (lines.empty()) continue;
+    if (!section.empty()) text += (text.empty() ? "[" : "\n[") + section + "]\n";
+    text += lines;
   }
   return text;
 }

@@ -13,17 +13,6 @@ constexpr size_t kHelpColumn = 30;
 
 using Path = std::filesystem::path;
 
-struct HelpValue {
-  std::string operator()(const std::string* value) const { return *value; }
-  std::string operator()(const Path* value) const { return value->string(); }
-  std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
-  std::string operator()(const Texts* value) const { return joined(*value); }
-  template <class T>
-  std::string operator()(const T* value) const {
-    return number_text(*value);
-  }
-};
-
 struct Placeholder {
   const Flag& flag;
   std::string operator()(const std::string*) const { return flag.choices.empty() ? " TEXT" : " NAME"; }
@@ -37,24 +26,23 @@ struct Placeholder {
   }
 };
 
-/// `text` broken at spaces to `width`, continued under `indent` spaces.
-std::string wrapped(const std::string& text, size_t indent, size_t width) {
+/// Returns how much of `text` forms one line of at most `room` characters: up to a space, or behind a comma
+/// where a word alone is longer.
+size_t line_length(const std::string& text, size_t room) {
+  if (text.size() <= room) return text.size();
+  const size_t space = text.rfind(' ', room);
+  if (space != std::string::npos) return space;
+  const size_t comma = text.rfind(',', room - 1);
+  return comma != std::string::npos ? comma + 1 : std::min(text.find(' '), text.size());
+}
+
+/// `text` broken to `width`, continued under `indent` spaces.
+std::string wrapped(std::string text, size_t indent, size_t width) {
   std::string out;
-  size_t column = indent;
-  size_t position = 0;
-  while (position < text.size()) {
-    const size_t end = std::min(text.find(' ', position), text.size());
-    const size_t length = end - position;
-    if (column > indent && column + 1 + length > width) {
-      out += "\n" + std::string(indent, ' ');
-      column = indent;
-    } else if (column > indent) {
-      out += ' ';
-      ++column;
-    }
-    out += text.substr(position, length);
-    column += length;
-    position = end + 1;
+  while (!text.empty()) {
+    const size_t length = line_length(text, width - indent);
+    out += (out.empty() ? "" : "\n" + std::string(indent, ' ')) + text.substr(0, length);
+    text.erase(0, length < text.size() && text[length] == ' ' ? length + 1 : length);
   }
   return out;
 }
@@ -73,12 +61,14 @@ std::string flag_help(const Flag& flag) {
   if (flag.positional) return help_line(flag.label(), flag.help);
   std::string right = flag.help;
   if (!flag.choices.empty()) right += "; one of " + joined(flag.choices);
+  if (!flag.forms.empty()) right += ": " + forms_text(flag.forms);
+  if (const std::string range = flag.range.text(); !range.empty()) right += "; " + range;
   if (flag.repeatable()) right += "; repeatable";
   if (!flag.default_text.empty()) right += " [" + flag.default_text + "]";
   return help_line(flag.label() + std::visit(Placeholder{flag}, flag.target), right);
 }
 
-std::string usage(const std::string& program, const std::vector<Flag>& flags) {
+std::string usage(const std::string& program, const FlagTable& flags) {
   std::string text = "Usage: " + program + " [flags]";
   for (const Flag& flag : flags) {
     if (!flag.positional) continue;
@@ -89,18 +79,13 @@ std::string usage(const std::string& program, const std::vector<Flag>& flags) {
 
 }  // namespace
 
-std::string default_text(const FlagTarget& target) {
-  return std::visit(HelpValue{}, target);
-}
-
-std::string help_text(const std::string& program, const std::string& description,
-                      const std::vector<Flag>& flags) {
+std::string help_text(const std::string& program, const std::string& description, const FlagTable& flags) {
   std::string text = description + "\n\n" + usage(program, flags);
   std::string group;
   for (const bool positional : {true, false}) {
     for (const Flag& flag : flags) {
       if (flag.name == kConfigFlag || flag.positional != positional) continue;
-      const std::string heading = positional ? "Arguments" : flag.group;
+      const std::string heading = positional ? "Arguments" : flag.section.title;
       if (heading != group) text += "\n" + heading + "\n";
       group = heading;
       text += flag_help(flag);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,12 +15,11 @@ namespace tandem {
 /// The flags of whoever operates a program: what its log looks like, and where it tells how it is doing.
 struct OperationFlags {
   std::string log_format = "text";
+  /// ADDRESS[,file=PATH][,stall-after=TIME]
   std::string status_endpoint;
-  std::filesystem::path status_endpoint_file;
-  double stall_after = 60;
 
   void add_log_format(Flags& flags);
-  /// The others, for a program that runs for long.
+  /// --status-endpoint, for a program that runs for long.
   void add_status(Flags& flags);
 
   LogFormat format() const { return parse_log_format(log_format); }

@@ -209,7 +209,7 @@ std::string lost_devices_text(const RunSummary& summary) {
 std::string format_summary(const RunSummary& summary, const std::string& report_path) {
   std::vector<std::pair<std::string, std::string>> rows = {
       {"status", summary.status},
-      {"model", summary.model + ", cut " + std::to_string(summary.cut)},
+      {"model", summary.model + ", " + summary.cut_text()},
       {"algorithm", summary.algorithm + ", " + summary.strategy},
       {"rounds", std::to_string(summary.rounds)},
       {"clients", std::to_string(summary.clients)},

@@ -18,21 +18,23 @@ std::optional<double> figure_of(const nlohmann::json& value) {
 }
 
 Json json_of(const RunSummary& summary) {
-  return {{"status", summary.status},
-          {"algorithm", summary.algorithm},
-          {"strategy", summary.strategy},
-          {"model", summary.model},
-          {"cut", summary.cut},
-          {"rounds", summary.rounds},
-          {"clients", summary.clients},
-          {"lost_rounds", summary.lost_rounds},
-          {"eval_accuracy", json_of(summary.eval_accuracy)},
-          {"eval_loss", json_of(summary.eval_loss)},
-          {"seconds", summary.seconds},
-          {"examples_per_second", summary.examples_per_second},
-          {"bytes_up", summary.bytes_up},
-          {"bytes_down", summary.bytes_down},
-          {"peak_rss_bytes", summary.peak_rss_bytes}};
+  Json json = {{"status", summary.status},
+               {"algorithm", summary.algorithm},
+               {"strategy", summary.strategy},
+               {"model", summary.model},
+               {"cut", summary.cut},
+               {"rounds", summary.rounds},
+               {"clients", summary.clients},
+               {"lost_rounds", summary.lost_rounds},
+               {"eval_accuracy", json_of(summary.eval_accuracy)},
+               {"eval_loss", json_of(summary.eval_loss)},
+               {"seconds", summary.seconds},
+               {"examples_per_second", summary.examples_per_second},
+               {"bytes_up", summary.bytes_up},
+               {"bytes_down", summary.bytes_down},
+               {"peak_rss_bytes", summary.peak_rss_bytes}};
+  if (!summary.cuts.empty()) json["cuts"] = summary.cuts;
+  return json;
 }
 
 Json json_of(const ClientRecord& record) {

@@ -163,7 +163,7 @@ std::string counted(int64_t count, const std::string& noun) {
 
 std::string subtitle(const RunSummary& summary) {
   std::vector<std::string> parts;
-  if (!summary.model.empty()) parts.push_back(summary.model + ", cut " + std::to_string(summary.cut));
+  if (!summary.model.empty()) parts.push_back(summary.model + ", " + summary.cut_text());
   if (!summary.algorithm.empty()) parts.push_back(summary.algorithm);
   if (!summary.strategy.empty()) parts.push_back(summary.strategy);
   parts.push_back(counted(summary.rounds, "round"));

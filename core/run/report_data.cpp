@@ -83,6 +83,8 @@ RunSummary read_summary(const Json& object) {
   summary.strategy = text(object, "strategy");
   summary.model = text(object, "model");
   summary.cut = static_cast<int>(whole(object, "cut"));
+  for (const Json& cut : object.value("cuts", Json::array()))
+    summary.cuts.push_back(cut.is_number_integer() ? cut.get<int>() : 0);
   summary.rounds = static_cast<uint32_t>(whole(object, "rounds"));
   summary.clients = static_cast<int>(whole(object, "clients"));
   summary.eval_accuracy = number(object, "eval_accuracy");

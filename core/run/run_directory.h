@@ -75,6 +75,16 @@ struct RunSummary {
   /// By client, the rounds that it began and that went on without it, though it had not left: it was silent,
   /// or too slow. Those with none are left out.
   std::map<std::string, uint32_t> lost_rounds;
+  /// Where clients have different cuts, each of them in ascending order; `cut` is then the highest.
+  std::vector<int> cuts;
+
+  /// Returns "cut 2", or "cuts 1, 2" where clients have different ones.
+  std::string cut_text() const {
+    if (cuts.empty()) return "cut " + std::to_string(cut);
+    std::string text = "cuts";
+    for (const int each : cuts) text += (each == cuts.front() ? " " : ", ") + std::to_string(each);
+    return text;
+  }
 };
 
 /// The files a run leaves behind, written by one thread (the trainer). metrics.jsonl grows line by line

@@ -25,7 +25,8 @@ RunStatus::Answer RunStatus::alive(Clock::time_point now) const {
   if (now - last <= stall_after_) return {true, "alive"};
   return {false, "the main loop has shown no sign of life for " +
                      detail::format_fixed(silent.count() / 1e3, 1) + " s, allowed are " +
-                     detail::format_fixed(stall_after_.count() / 1e3, 1) + " s (--stall-after)"};
+                     detail::format_fixed(stall_after_.count() / 1e3, 1) +
+                     " s (stall-after of --status-endpoint)"};
 }
 
 RunStatus::Answer RunStatus::ready() const {

@@ -48,7 +48,7 @@ Result<at::Device> parse_device(const std::string& text) {
 int automatic_threads() {
   const char* asked = std::getenv("OMP_NUM_THREADS");
   const int count = asked != nullptr ? std::atoi(asked) : 0;
-  return count > 0 ? count : usable_cores().count;
+  return count > 0 ? count : std::max(1, usable_cores().count - 1);
 }
 
 int configure_compute_thread(int threads) {

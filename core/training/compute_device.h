@@ -12,8 +12,10 @@ namespace tandem {
 /// machine has no such device, and says which of the two.
 Result<at::Device> parse_device(const std::string& text);
 
-/// The thread count of `--threads 0`: OMP_NUM_THREADS where it is set, else every core that this process may
-/// use.
+/// Returns the thread count of `--threads 0`: OMP_NUM_THREADS where it is set, else one less than the cores
+/// that this process may use, at least 1. The last core is for the threads that prepare batches and encrypt,
+/// and for other programs: a parallel operation takes as long as its slowest thread, so one thread that shares
+/// its core costs more than a core less does.
 int automatic_threads();
 
 /// Sets the intra-op thread count of the calling thread (OpenMP keeps it per thread) and the allocator's

@@ -1,20 +1,12 @@
 #include "tandem/core/training/device_model.h"
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 #include <utility>
 
 #include "tandem/core/model/auxiliary_head.h"
 
 namespace tandem {
 namespace {
-
-std::vector<int64_t> shape_after(const ModelDefinition& definition, int blocks, int64_t batch) {
-  std::vector<int64_t> shape = definition.block(blocks - 1).output_shape;
-  shape.insert(shape.begin(), batch);
-  return shape;
-}
 
 std::vector<ModelPart> parts_of(const DeviceModel& model) {
   std::vector<ModelPart> parts{model.front};
@@ -36,12 +28,13 @@ Result<void> copy_checked(const NamedTensors& from, const NamedTensors& to) {
   return {};
 }
 
-Result<void> complete(DeviceModel& model, const ModelDefinition& definition, const ModelSplit& split,
+Result<void> complete(DeviceModel& model, const ModelDefinition& definition, const ModelPartition& partition,
                       const TrainingPlan& plan) {
   model.batch_norm = plan.batch_norm;
   if (plan.objective != EdgeObjective::kEndToEnd) {
-    auto auxiliary = build_auxiliary_head(plan.auxiliary_head, definition.block(split.cut - 1).output_shape,
-                                          plan.num_classes, plan.seed);
+    auto auxiliary =
+        build_auxiliary_head(plan.auxiliary_head, definition.block(partition.front().last - 1).output_shape,
+                             plan.num_classes, plan.seed);
     if (!auxiliary) return auxiliary.error();
     model.auxiliary = std::move(*auxiliary);
   }
@@ -53,32 +46,15 @@ Result<void> complete(DeviceModel& model, const ModelDefinition& definition, con
 
 }  // namespace
 
-Result<ModelSplit> split_model(const ModelDefinition& definition, const TrainingPlan& plan) {
+Result<ModelPartition> partition_of(const ModelDefinition& definition, const TrainingPlan& plan) {
+  if (plan.algorithm != Algorithm::kFederated) {
+    return ModelPartition::cut_at(definition, plan.cut, plan.head_blocks);
+  }
   const int blocks = definition.num_blocks();
-  if (plan.algorithm == Algorithm::kFederated) {
-    if (plan.cut == blocks) return ModelSplit{blocks, blocks, blocks};
-    return Error{ErrorCode::kInvalidArgument,
-                 "with federated the cut is behind the last of the " + std::to_string(blocks) +
-                     " blocks of model " + definition.specification() + ", got " + std::to_string(plan.cut)};
-  }
-  if (auto checked = definition.check_cut(plan.cut); !checked) return checked.error();
-  if (plan.head_blocks >= blocks - plan.cut) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "head-blocks must be 0.." + std::to_string(blocks - plan.cut - 1) + " for model " +
-                     definition.specification() + " cut at " + std::to_string(plan.cut) + " of its " +
-                     std::to_string(blocks) + " blocks, so that one is left for the aggregator; got " +
-                     std::to_string(plan.head_blocks)};
-  }
-  return ModelSplit{plan.cut, blocks - plan.head_blocks, blocks};
-}
-
-std::vector<int64_t> activation_shape(const ModelDefinition& definition, const ModelSplit& split,
-                                      int64_t batch) {
-  return shape_after(definition, split.cut, batch);
-}
-
-std::vector<int64_t> output_shape(const ModelDefinition& definition, const ModelSplit& split, int64_t batch) {
-  return shape_after(definition, split.tail_end, batch);
+  if (plan.cut == blocks) return ModelPartition::on_client(definition);
+  return Error{ErrorCode::kInvalidArgument,
+               "with federated the cut is behind the last of the " + std::to_string(blocks) +
+                   " blocks of model " + definition.specification() + ", got " + std::to_string(plan.cut)};
 }
 
 std::set<std::string> buffers_of(const ModelPart& part) {
@@ -91,17 +67,6 @@ NamedTensors exchanged_state(const ModelPart& part, BatchNormMode mode) {
   const std::set<std::string> local = names_of(part.batch_norm_state());
   std::erase_if(state, [&](const NamedTensor& entry) { return local.contains(entry.name); });
   return state;
-}
-
-int64_t evaluation_batch_size(const ModelDefinition& definition, const ModelSplit& split) {
-  constexpr int64_t kMostExamples = 256;
-  constexpr int64_t kMostValues = int64_t{1} << 22;  // 16 MiB of float32
-  int64_t largest = 1;
-  for (const int last : {split.cut, split.tail_end}) {
-    const std::vector<int64_t>& shape = definition.block(last - 1).output_shape;
-    largest = std::max(largest, std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()));
-  }
-  return std::clamp<int64_t>(kMostValues / largest, 1, kMostExamples);
 }
 
 NamedTensors DeviceModel::exchanged() const {
@@ -134,23 +99,21 @@ void DeviceModel::to(at::Device device) {
 }
 
 Result<DeviceModel> build_device_model(const ModelDefinition& definition, const TrainingPlan& plan) {
-  const auto split = split_model(definition, plan);
-  if (!split) return split.error();
-  DeviceModel model{.front = definition.build(plan.seed, 0, split->cut)};
-  if (split->tail_end < split->blocks) {
-    model.head = definition.build(plan.seed, split->tail_end, split->blocks);
-  }
-  if (auto completed = complete(model, definition, *split, plan); !completed) return completed.error();
+  const auto partition = partition_of(definition, plan);
+  if (!partition) return partition.error();
+  DeviceModel model{.front = definition.build(plan.seed, 0, partition->front().last)};
+  if (const auto head = partition->head()) model.head = definition.build(plan.seed, head->first, head->last);
+  if (auto completed = complete(model, definition, *partition, plan); !completed) return completed.error();
   return model;
 }
 
 Result<DeviceModel> device_model_of(const ModelPart& whole, const ModelDefinition& definition,
                                     const TrainingPlan& plan) {
-  const auto split = split_model(definition, plan);
-  if (!split) return split.error();
-  DeviceModel model{.front = whole.slice(0, split->cut)};
-  if (split->tail_end < split->blocks) model.head = whole.slice(split->tail_end, split->blocks);
-  if (auto completed = complete(model, definition, *split, plan); !completed) return completed.error();
+  const auto partition = partition_of(definition, plan);
+  if (!partition) return partition.error();
+  DeviceModel model{.front = whole.slice(0, partition->front().last)};
+  if (const auto head = partition->head()) model.head = whole.slice(head->first, head->last);
+  if (auto completed = complete(model, definition, *partition, plan); !completed) return completed.error();
   return model;
 }
 

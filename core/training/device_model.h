@@ -6,31 +6,14 @@
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/model/model.h"
+#include "tandem/core/partition/model_partition.h"
 #include "tandem/core/training/training_plan.h"
 
 namespace tandem {
 
-/// Where a plan cuts a model: blocks [0, cut) are the front, [cut, tail_end) the tail, [tail_end, blocks)
-/// the head of a U-shaped model. For `federated` the front is everything and the tail empty.
-struct ModelSplit {
-  int cut = 0;
-  int tail_end = 0;
-  int blocks = 0;
-  bool has_tail() const { return tail_end > cut; }
-};
-
-/// kInvalidArgument says which cut is possible, or that nothing is left for the tail.
-Result<ModelSplit> split_model(const ModelDefinition& definition, const TrainingPlan& plan);
-
-/// Shape of what crosses the cut for a batch, {B, ...}.
-std::vector<int64_t> activation_shape(const ModelDefinition& definition, const ModelSplit& split,
-                                      int64_t batch);
-/// Shape of what the tail puts out, {B, ...}.
-std::vector<int64_t> output_shape(const ModelDefinition& definition, const ModelSplit& split, int64_t batch);
-
-/// Examples of a batch in an evaluation between device and aggregator, for both sides: at most 256, fewer
-/// where their activations or outputs would be large.
-int64_t evaluation_batch_size(const ModelDefinition& definition, const ModelSplit& split);
+/// Returns the partition that a plan asks for. kInvalidArgument says which cut is possible, or that no block
+/// is left for the aggregator.
+Result<ModelPartition> partition_of(const ModelDefinition& definition, const TrainingPlan& plan);
 
 /// What of a model a device trains. A copy of the handle shares the weights. Not thread-safe.
 struct DeviceModel {
@@ -54,7 +37,7 @@ struct DeviceModel {
   void to(at::Device device);
 };
 
-/// The parts a device trains, with the weights that the plan's seed gives. Errors as split_model and
+/// The parts a device trains, with the weights that the plan's seed gives. Errors as partition_of and
 /// build_auxiliary_head.
 Result<DeviceModel> build_device_model(const ModelDefinition& definition, const TrainingPlan& plan);
 /// The same of a whole model, sharing its weights: the aggregator's view of the merged parts.

@@ -42,7 +42,7 @@ Result<void> check_fields(const TrainingPlan& plan) {
     return bad_field("tail-interval", "1..1000000", std::to_string(plan.tail_interval));
   }
   if (!(plan.proximal_mu >= 0 && plan.proximal_mu <= 1e6)) {
-    return bad_field("strategy fedprox?mu", "0..1000000", std::to_string(plan.proximal_mu));
+    return bad_field("strategy fedprox:mu", "0..1000000", std::to_string(plan.proximal_mu));
   }
   return {};
 }
@@ -64,11 +64,11 @@ Result<void> check_combination(const TrainingPlan& plan) {
         "the tail trains on labels at the aggregator, with --head-blocks they stay on the device");
   }
   if (!local && plan.tail_interval > 1) {
-    return no_sense("--edge-objective end-to-end and --tail-interval",
+    return no_sense("--edge-objective end-to-end and a tail-interval",
                     "every batch needs the tail's gradient; choose local or aligned");
   }
   if (plan.u_shaped() && plan.window > 1) {
-    return no_sense("--head-blocks and --window",
+    return no_sense("--head-blocks and a window of --algorithm",
                     "a U-shaped step crosses the network twice each way, and the head moves in between");
   }
   if (plan.algorithm == Algorithm::kRelay && plan.batch_norm == BatchNormMode::kLocal) {
@@ -87,7 +87,8 @@ Result<void> check_combination(const TrainingPlan& plan) {
         "it keeps a control variate for everything that is trained, and batch norm is not merged");
   }
   if (plan.control_variates && plan.window > 1) {
-    return no_sense("--strategy scaffold and --window", "it corrects each step at the weights of that step");
+    return no_sense("--strategy scaffold and a window of --algorithm",
+                    "it corrects each step at the weights of that step");
   }
   return {};
 }

@@ -47,6 +47,7 @@ void ClientLink::look(LinkTime now, LinkTime held) {
   }
   const std::lock_guard lock(mutex_);
   state_.sent_until = std::min(held, ledger_.oldest().value_or(now));
+  state_.is_sending = held < now || is_sending();
 }
 
 bool ClientLink::is_sending() const {

@@ -5,7 +5,7 @@
 #include <mutex>
 
 #include "tandem/core/transport/link_meter_detail.h"
-#include "tandem/core/transport/zmq_client.h"
+#include "tandem/core/transport/transport.h"
 
 /// Not installed; for core/transport and its tests.
 namespace tandem::transport_detail {

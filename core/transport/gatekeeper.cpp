@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <iterator>
 #include <system_error>
 #include <utility>
 #include <zmq.hpp>
@@ -24,7 +24,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr char kMonitorEndpoint[] = "inproc://gatekeeper";
 constexpr int kWatchedEvents =
     ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr milliseconds kPause{5};
@@ -61,30 +60,13 @@ std::string peer_of(int descriptor) {
 }
 
 /// Shuts the descriptor's connection down if it still is that one.
-void shut_down(int descriptor, uint64_t cookie) {
+void shut_down_descriptor(int descriptor, uint64_t cookie) {
   // libzmq may close the descriptor, and somebody may be given its number, at any moment; a duplicate stays
   // with the connection it was made of.
   const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
   if (duplicate < 0) return;
   if (socket_cookie(duplicate) == cookie) shutdown(duplicate, SHUT_RDWR);
   close(duplicate);
-}
-
-struct MonitorEvent {
-  uint16_t kind = 0;
-  int value = -1;  ///< the descriptor, or the code of a failure
-};
-
-bool next_event(zmq::socket_t& monitor, MonitorEvent& event) {
-  zmq::message_t number;
-  zmq::message_t address;
-  event = {};
-  if (!monitor.recv(number, zmq::recv_flags::dontwait)) return false;
-  if (number.more()) (void)monitor.recv(address, zmq::recv_flags::dontwait);
-  if (number.size() < sizeof event.kind + sizeof(int32_t)) return true;
-  std::memcpy(&event.kind, number.data(), sizeof event.kind);
-  std::memcpy(&event.value, number.data<char>() + sizeof event.kind, sizeof(int32_t));
-  return true;
 }
 
 std::string bytes_text(int64_t bytes) {
@@ -109,6 +91,8 @@ struct Gatekeeper::Connection {
   MessageSource source;  ///< of its messages; no name before the first
   TransferMeter arrivals;
   TransferMeter departures;
+  int64_t crossed = 0;     ///< bytes either way, when on_link heard of it last
+  DepartureLedger ledger;  ///< of its messages
 };
 
 int connection_limit_for(size_t devices) {
@@ -122,25 +106,13 @@ Gatekeeper::Gatekeeper(zmq::context_t& context, zmq::socket_t& server, Gatekeepe
       encrypted_(encrypted),
       heartbeat_interval_(heartbeat_interval),
       authenticator_(authenticator),
-      server_(server),
       handshake_failures_(encrypted),
-      monitor_(std::make_unique<zmq::socket_t>(context, zmq::socket_type::pair)),
+      monitor_(context, server, "gatekeeper", kWatchedEvents),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (epoll_ < 0) throw std::system_error(errno, std::generic_category(), "epoll_create1");
-  try {
-    if (zmq_socket_monitor(server.handle(), kMonitorEndpoint, kWatchedEvents) != 0) throw zmq::error_t();
-    monitor_->set(zmq::sockopt::linger, 0);
-    // Unbounded, because libzmq's thread waits for room: a handler that takes its time must not stop it.
-    monitor_->set(zmq::sockopt::rcvhwm, 0);
-    monitor_->connect(kMonitorEndpoint);
-  } catch (...) {
-    close(epoll_);
-    throw;
-  }
 }
 
 Gatekeeper::~Gatekeeper() {
-  zmq_socket_monitor(server_.handle(), nullptr, 0);
   close(epoll_);
 }
 
@@ -153,21 +125,23 @@ int Gatekeeper::traffic_descriptor(TimePoint now) const {
 }
 
 std::optional<milliseconds> Gatekeeper::longest_wait(TimePoint now) const {
-  if (!looked_since_ && suspects_.empty()) return std::nullopt;
-  return std::max(std::chrono::ceil<milliseconds>(last_look_ + pause() - now), milliseconds(1));
+  TimePoint next = TimePoint::max();
+  if (looked_since_ || !suspects_.empty()) next = last_look_ + pause();
+  if (is_sending()) next = std::min(next, next_departure_look_);
+  if (next == TimePoint::max()) return std::nullopt;
+  return std::max(std::chrono::ceil<milliseconds>(next - now), milliseconds(1));
 }
 
 void Gatekeeper::follow_monitor(TimePoint now) {
-  MonitorEvent event;
-  while (next_event(*monitor_, event)) {
-    if (event.kind == ZMQ_EVENT_ACCEPTED) accepted(event.value, now);
+  while (const auto event = monitor_.next()) {
+    if (event->kind == ZMQ_EVENT_ACCEPTED) accepted(event->value, now);
     // libzmq reports the failure without a descriptor and, in the same breath, the end of the connection with
     // it.
-    if (event.kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) failed_handshake_ = event.value;
-    if (event.kind == ZMQ_EVENT_DISCONNECTED) {
+    if (event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) failed_handshake_ = event->value;
+    if (event->kind == ZMQ_EVENT_DISCONNECTED) {
       if (const auto code = std::exchange(failed_handshake_, std::nullopt))
-        handshake_failed(event.value, *code, now);
-      closed(event.value);
+        handshake_failed(event->value, *code, now);
+      closed(event->value);
     }
   }
 }
@@ -176,6 +150,7 @@ void Gatekeeper::observe(TimePoint now) {
   follow_monitor(now);
   make_room(now);
   if (now - last_look_ >= pause()) read_traffic(now);
+  if (is_sending() && now >= next_departure_look_) (void)look_at_departures(now);
 }
 
 void Gatekeeper::accepted(int descriptor, TimePoint now) {
@@ -208,6 +183,9 @@ void Gatekeeper::closed(int descriptor) {
   const auto found = connections_.find(descriptor);
   if (found == connections_.end()) return;
   if (!found->second.cut) no_longer_open(found->second);
+  const auto known = descriptors_.find(found->second.source.connection);
+  if (known != descriptors_.end() && known->second == descriptor) descriptors_.erase(known);
+  sending_.erase(descriptor);
   connections_.erase(found);
 }
 
@@ -229,8 +207,7 @@ void Gatekeeper::make_room(TimePoint now) {
     Connection* connection = dispensable();
     if (connection == nullptr) return;
     cut(*connection,
-        "there are more than " + std::to_string(limits_.max_connections) + " connections (--max-connections)",
-        now);
+        "there are more than " + std::to_string(limits_.max_connections) + " connections (--limits)", now);
   }
 }
 
@@ -300,13 +277,58 @@ void Gatekeeper::sample(Connection& connection, TimePoint now) {
     suspects_.emplace_back(connection.descriptor, connection.serial);
 }
 
-/// Tells whose connection it is what crossed it.
-void Gatekeeper::measure(Connection& connection, const TcpCounters& counters, TimePoint now) {
+/// Tells whose connection it is what crossed it. Returns whether a transfer to the peer was going on.
+bool Gatekeeper::measure(Connection& connection, const TcpCounters& counters, TimePoint now) {
   const auto came = connection.arrivals.look(now, counters.received);
-  if (!came) return;
   const auto went = connection.departures.look(now, counters.acknowledged);
-  if (on_link_ && !connection.source.name.empty())
-    on_link_({connection.source.name}, std::max(*came, went.value_or(milliseconds(0))));
+  const int64_t crossed = counters.received + counters.acknowledged;
+  if ((!came && !went) || crossed == connection.crossed) return false;
+  connection.crossed = crossed;
+  const milliseconds up = came.value_or(milliseconds(0));
+  const milliseconds down = went.value_or(milliseconds(0));
+  if (on_link_ && !connection.source.name.empty()) on_link_({connection.source.name}, std::max(up, down));
+  return down.count() > 0;
+}
+
+Gatekeeper::Connection* Gatekeeper::find(ConnectionId id) {
+  const auto known = descriptors_.find(id);
+  if (known == descriptors_.end()) return nullptr;
+  const auto found = connections_.find(known->second);
+  return found == connections_.end() ? nullptr : &found->second;
+}
+
+void Gatekeeper::sent(ConnectionId to, int64_t bytes, TimePoint now) {
+  Connection* connection = find(to);
+  if (connection == nullptr || connection->cut) return;
+  if (sending_.insert(connection->descriptor).second) {
+    const auto counters = TcpCounters::read(connection->descriptor);
+    connection->ledger.begin(counters ? counters->acknowledged : 0);
+    if (sending_.size() == 1) next_departure_look_ = now + TransferMeter::kInterval;
+  }
+  connection->ledger.handed_over(now, bytes);
+}
+
+bool Gatekeeper::look_at_departures(TimePoint now) {
+  next_departure_look_ = now + TransferMeter::kInterval;
+  bool something_moves = false;
+  for (auto entry = sending_.begin(); entry != sending_.end();) {
+    Connection& connection = connections_.at(*entry);
+    something_moves = look_at_departure(connection, now) || something_moves;
+    entry = connection.ledger.bytes_left() > 0 ? std::next(entry) : sending_.erase(entry);
+  }
+  return something_moves;
+}
+
+bool Gatekeeper::look_at_departure(Connection& connection, TimePoint now) {
+  const auto counters = TcpCounters::read(connection.descriptor);
+  // libzmq closes the descriptor by itself, and then its number may be another's.
+  if (!counters || connection.cut || socket_cookie(connection.descriptor) != connection.cookie) {
+    connection.ledger.begin(0);
+    return false;
+  }
+  connection.ledger.acknowledged(counters->acknowledged);
+  const bool is_transfer = measure(connection, *counters, now);
+  return is_transfer || connection.ledger.bytes_left() == 0;
 }
 
 int64_t Gatekeeper::allowed_bytes(const Connection& connection, TimePoint now) const {
@@ -332,6 +354,8 @@ void Gatekeeper::learn(Connection& connection, const MessageSource& source, Time
   // connection's by now. libzmq counts connections upwards.
   const auto ahead = static_cast<int32_t>(source.connection.value - connection.source.connection.value);
   if (!connection.source.name.empty() && ahead < 0) return;
+  descriptors_.erase(connection.source.connection);
+  descriptors_[source.connection] = connection.descriptor;
   connection.source = source;
   establish(connection);
   limit_device(source.name, now);
@@ -385,8 +409,13 @@ void Gatekeeper::cut_off(const MessageSource& source, const std::string& why, Ti
   if (found->second.source.connection == source.connection) cut(found->second, why, now);
 }
 
+void Gatekeeper::shut_down(ConnectionId id) {
+  if (const Connection* connection = find(id))
+    shut_down_descriptor(connection->descriptor, connection->cookie);
+}
+
 void Gatekeeper::cut(Connection& connection, const std::string& why, TimePoint now) {
-  shut_down(connection.descriptor, connection.cookie);
+  shut_down_descriptor(connection.descriptor, connection.cookie);
   no_longer_open(connection);
   connection.cut = true;
   ++cut_;

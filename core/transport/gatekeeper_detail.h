@@ -4,16 +4,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/transport/handshake_failures_detail.h"
 #include "tandem/core/transport/keys.h"
+#include "tandem/core/transport/socket_monitor_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 
 namespace zmq {
@@ -77,8 +78,8 @@ class Gatekeeper {
   Gatekeeper(const Gatekeeper&) = delete;
   Gatekeeper& operator=(const Gatekeeper&) = delete;
 
-  /// Hears of every connection of a device from which bytes came, complete messages or not, at most every
-  /// quarter of a second: for how long since the last time a transfer was going on, either way.
+  /// Hears of every connection of a device that bytes crossed, either way and whether or not they complete a
+  /// message, at most every quarter of a second: for how long since the last time a transfer was going on.
   using OnLink = std::function<void(const ClientId&, std::chrono::milliseconds transfer)>;
   void set_on_link(OnLink on_link) { on_link_ = std::move(on_link); }
 
@@ -86,7 +87,7 @@ class Gatekeeper {
   void set_max_connections(int connections) { limits_.max_connections = connections; }
 
   /// What to wait for: the monitor's socket, a descriptor (-1: not now), and no longer than that.
-  zmq::socket_t& monitor() { return *monitor_; }
+  void* monitor() { return monitor_.handle(); }
   int traffic_descriptor(TimePoint now) const;
   std::optional<std::chrono::milliseconds> longest_wait(TimePoint now) const;
 
@@ -94,6 +95,13 @@ class Gatekeeper {
   void observe(TimePoint now);
   /// A message came out of the socket.
   void delivered(const MessageSource& source, TimePoint now);
+  /// A message of so many bytes is in the socket for this connection. Until the peer's machine has
+  /// acknowledged it, observe() looks at the connection every quarter of a second, traffic or not.
+  void sent(ConnectionId to, int64_t bytes, TimePoint now);
+  /// Whether there are connections with messages that have not left this machine, as of the last look.
+  bool is_sending() const { return !sending_.empty(); }
+  /// Looks at those now. Returns whether one of them has a transfer going on, or its messages have all left.
+  bool look_at_departures(TimePoint now);
   /// Cuts off who was beyond its limit at the last observe() and has delivered nothing since. Only once
   /// everything that waited in the socket was delivered.
   void judge(TimePoint now);
@@ -103,6 +111,8 @@ class Gatekeeper {
   void keep_only(const DeviceList& devices, TimePoint now);
   /// The connection a message came from.
   void cut_off(const MessageSource& source, const std::string& why, TimePoint now);
+  /// Ends the connection of this id, if it has delivered a message, and holds nothing against its peer.
+  void shut_down(ConnectionId id);
 
   /// Connections that are open and not cut off.
   size_t connections() const { return open_; }
@@ -127,7 +137,9 @@ class Gatekeeper {
   void sample(Connection& connection, TimePoint now);
   void learn(Connection& connection, const MessageSource& source, TimePoint now);
   void limit_device(const std::string& name, TimePoint now);
-  void measure(Connection& connection, const TcpCounters& counters, TimePoint now);
+  bool measure(Connection& connection, const TcpCounters& counters, TimePoint now);
+  bool look_at_departure(Connection& connection, TimePoint now);
+  Connection* find(ConnectionId id);
   int64_t allowed_bytes(const Connection& connection, TimePoint now) const;
   void cut(Connection& connection, const std::string& why, TimePoint now);
   std::vector<std::string> candidates(const Connection& connection) const;
@@ -137,15 +149,17 @@ class Gatekeeper {
   const bool encrypted_;
   const std::chrono::milliseconds heartbeat_interval_;
   ZapAuthenticator& authenticator_;
-  zmq::socket_t& server_;
   HandshakeFailures handshake_failures_;
   std::optional<int> failed_handshake_;  // its code, until libzmq says whose it was
-  std::unique_ptr<zmq::socket_t> monitor_;
+  SocketMonitor monitor_;
   int epoll_ = -1;
   uint32_t next_serial_ = 0;
   TimePoint last_look_{};
   bool looked_since_ = false;  // traffic was read at last_look_ and the pause after it has not been noticed
   Connections connections_;
+  std::unordered_map<ConnectionId, int> descriptors_;  // of connections that have delivered a message
+  std::unordered_set<int> sending_;                    // descriptors
+  TimePoint next_departure_look_{};
   std::vector<std::pair<int, uint32_t>> suspects_;  // descriptor and serial
   size_t open_ = 0;
   size_t in_handshake_ = 0;  // of those

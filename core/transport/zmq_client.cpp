@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -17,12 +16,16 @@
 
 #include "tandem/core/base/endpoint.h"
 #include "tandem/core/base/mailbox.h"
-#include "tandem/core/base/random.h"
 #include "tandem/core/base/running_clock.h"
+#include "tandem/core/transport/activity_detail.h"
 #include "tandem/core/transport/client_link_detail.h"
+#include "tandem/core/transport/connect_failures_detail.h"
+#include "tandem/core/transport/connection_attempt_detail.h"
+#include "tandem/core/transport/keepalive_timer_detail.h"
 #include "tandem/core/transport/reconnect_backoff.h"
 #include "tandem/core/transport/server_addresses_detail.h"
 #include "tandem/core/transport/zmq_detail.h"
+#include "tandem/core/transport/zmq_options_detail.h"
 #include "tandem/core/transport/zmtp_probe_detail.h"
 
 namespace tandem {
@@ -35,77 +38,12 @@ using std::chrono::milliseconds;
 constexpr size_t kOutboxMessages = 256;
 // Received in a row before the outbox gets its turn.
 constexpr int kReceiveBurst = 64;
-// For the TCP connection; only a backstop, libzmq watches it itself.
-constexpr milliseconds kConnectBackstop = detail::kConnectLimit + milliseconds(1000);
 // For the handshake: shorter than libzmq's own limit, whose end looks as if the server had hung up.
 constexpr milliseconds kHandshakePatience = detail::kHandshakeLimit - milliseconds(1000);
 // The same while the server has other addresses to try.
 constexpr milliseconds kHandshakePatienceOfMany{5000};
 // For the first bytes of a server that hung up in the handshake.
 constexpr milliseconds kProbeLimit{2000};
-constexpr uint32_t kZapRefused = 400;
-
-constexpr int kWatchedEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
-                               ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                               ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                               ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
-
-Result<void> check(const ZmqClientOptions& options) {
-  const auto invalid = [](const std::string& text) { return Error{ErrorCode::kInvalidArgument, text}; };
-  const auto endpoint = parse_endpoint("endpoint", options.endpoint, EndpointUse::kConnect);
-  if (!endpoint) return endpoint.error();
-  if (options.max_frame_bytes < 1) return invalid("ZmqClientOptions.max_frame_bytes must be >= 1");
-  if (options.high_water_mark < 1) return invalid("ZmqClientOptions.high_water_mark must be >= 1");
-  if (std::min({options.reconnect_first, options.reconnect_max, options.heartbeat_interval,
-                options.keepalive_interval}) < milliseconds(1))
-    return invalid("ZmqClientOptions: intervals must be >= 1 ms");
-  if (options.insecure) {
-    if (!endpoint->is_loopback())
-      return invalid(
-          "without encryption the client connects to loopback only (127.0.0.0/8, localhost, [::1]), not to " +
-          options.endpoint);
-    if (!is_device_name(options.insecure_name))
-      return invalid("ZmqClientOptions.insecure_name must have 1 to 64 characters and no control characters");
-    return {};
-  }
-  if (!is_z85_key(options.server_public_key))
-    return invalid("the server's public key is not a Z85 key of 40 characters");
-  if (!is_z85_key(options.keys.public_key) || !is_z85_key(options.keys.secret_key))
-    return invalid("the device's keys are not Z85 keys of 40 characters");
-  return {};
-}
-
-/// One attempt to connect and the connection it becomes.
-///
-/// A fresh socket for each, because libzmq 4.3.4 gives up for good after a refused or mismatched
-/// handshake, and because a fresh socket holds no message of the connection before.
-class Attempt {
- public:
-  Attempt(zmq::context_t& context, const ZmqClientOptions& options, TcpEndpoint server, uint64_t number)
-      : address(std::move(server)),
-        socket_(context, zmq::socket_type::dealer),
-        monitor_(context, zmq::socket_type::pair) {
-    detail::configure_client_socket(socket_, options, address.is_ipv6());
-    const std::string events = "inproc://monitor-" + std::to_string(number);
-    if (zmq_socket_monitor(socket_.handle(), events.c_str(), kWatchedEvents) != 0) throw zmq::error_t();
-    monitor_.set(zmq::sockopt::linger, 0);
-    monitor_.connect(events);
-    socket_.connect(address.text());
-  }
-  ~Attempt() { zmq_socket_monitor(socket_.handle(), nullptr, 0); }
-
-  zmq::socket_t& socket() { return socket_; }
-  zmq::socket_t& monitor() { return monitor_; }
-
-  const TcpEndpoint address;
-  bool tcp_connected = false;
-  bool ready = false;
-  Clock::time_point deadline = Clock::now() + kConnectBackstop;
-
- private:
-  zmq::socket_t socket_;
-  zmq::socket_t monitor_;
-};
 
 /// A message on its way to the socket.
 struct Outgoing {
@@ -113,37 +51,20 @@ struct Outgoing {
   RunningTime::time_point queued_at;
 };
 
-struct MonitorEvent {
-  uint16_t kind = 0;
-  uint32_t value = 0;
-};
-
-std::optional<MonitorEvent> next_event(zmq::socket_t& monitor) {
-  zmq::message_t number;
-  zmq::message_t address;
-  if (!monitor.recv(number, zmq::recv_flags::dontwait)) return std::nullopt;
-  if (number.more()) (void)monitor.recv(address, zmq::recv_flags::dontwait);
-  MonitorEvent event;
-  if (number.size() < sizeof event.kind + sizeof event.value) return event;
-  std::memcpy(&event.kind, number.data(), sizeof event.kind);
-  std::memcpy(&event.value, number.data<char>() + sizeof event.kind, sizeof event.value);
-  return event;
-}
-
 }  // namespace
 
 struct ZmqClient::Impl {
-  Impl(ZmqClientOptions client_options, Handler event_handler)
+  explicit Impl(ZmqClientOptions client_options)
       : options(std::move(client_options)),
-        handler(std::move(event_handler)),
         server(parse_endpoint("endpoint", options.endpoint, EndpointUse::kConnect).value()),
         addresses(server, options.insecure, [this] { wake.signal(); }),
+        failures(options, server),
         backoff(options.reconnect_first, options.reconnect_max, std::random_device{}()) {}
   ~Impl() { stop(milliseconds(0)); }
 
+  Result<void> start(Handler event_handler, Keepalive keepalive);
   bool send(wire::Frames frames);
   void stop(milliseconds linger);
-  std::string doing() const;
 
   // Everything below runs on the network thread.
   void run();
@@ -155,17 +76,13 @@ struct ZmqClient::Impl {
   void connect(const TcpEndpoint& address);
   void watch();
   void tcp_connected(int descriptor);
-  void handle(const MonitorEvent& event);
-  void handle_auth_failure(uint32_t status);
-  void handle_protocol_failure(uint32_t reason);
+  void handle(const detail::SocketMonitor::Event& event);
   void connected();
   void disconnected();
   void broken_off();
   void lost();
   void fail(client_event::HandshakeFailed failure);
   void end_cycle();
-  std::string where() const;
-  void now_doing(std::string what);
   void schedule_next_attempt();
   void receive(int at_most);
   void send_outgoing();
@@ -173,49 +90,49 @@ struct ZmqClient::Impl {
   void discard_outgoing();
   void emit(ClientEvent event);
   bool ready() const { return attempt && attempt->ready; }
-  std::optional<Outgoing> next_outgoing();
   void watch_link();
-  void begin_faults();
-  void end_faults();
-  void disturb();
-  void deliver_disturbed(Clock::time_point due);
+  void cut_when_wanted();
 
   const ZmqClientOptions options;
-  const Handler handler;
   const TcpEndpoint server;
+  Handler handler;  // set before the thread runs
 
   zmq::context_t context;  // outlives the sockets
   detail::WakeUp wake;
   Mailbox<Outgoing> outbox{kOutboxMessages};
   std::atomic<milliseconds> linger{milliseconds(0)};
   std::atomic<std::thread::id> network_thread;
+  std::atomic<bool> cut_wanted{false};
   std::mutex stop_mutex;
 
   // The network thread's own.
   detail::ServerAddresses addresses;
-  bool in_cycle = false;                                // going through the addresses
-  std::optional<client_event::HandshakeFailed> failed;  // in this cycle
-  std::optional<Attempt> attempt;
+  bool in_cycle = false;  // going through the addresses
+  detail::ConnectFailures failures;
+  std::optional<detail::ConnectionAttempt> attempt;
   uint64_t attempts = 0;
   Clock::time_point next_attempt = Clock::now();
   Clock::time_point connected_at;
   ReconnectBackoff backoff;
-  Clock::time_point next_keepalive;
-  std::optional<Outgoing> held;         // out of the outbox, waits for the socket
-  detail::ClientLink link;              // of the attempt
-  std::optional<FaultInjector> faults;  // of this connection; none without options.fault
-  FaultCounts counts;
-  bool closing = false;  // nothing is delayed any more
+  std::optional<detail::KeepaliveTimer> keepalive;  // set before the thread runs
+  std::optional<Outgoing> held;                     // out of the outbox, waits for the socket
+  detail::ClientLink link;                          // of the attempt
 
-  mutable std::mutex doing_mutex;
-  std::string doing_what;         // guarded by doing_mutex
-  Clock::time_point doing_since;  // guarded by doing_mutex
-
-  mutable std::mutex counts_mutex;
-  FaultCounts published_counts;  // guarded by counts_mutex
+  detail::Activity activity;
 
   std::thread thread;
 };
+
+Result<void> ZmqClient::Impl::start(Handler event_handler, Keepalive what) {
+  handler = std::move(event_handler);
+  keepalive.emplace(std::move(what));
+  try {
+    thread = std::thread(&Impl::run, this);
+    return {};
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kNetwork, std::string("cannot start the client: ") + error.what()};
+  }
+}
 
 bool ZmqClient::Impl::send(wire::Frames frames) {
   if (frames.empty()) throw std::invalid_argument("ZmqClient::send: a message has at least one frame");
@@ -245,9 +162,6 @@ void ZmqClient::Impl::stop(milliseconds how_long) {
 void ZmqClient::Impl::run() {
   detail::block_signals_on_this_thread();
   network_thread = std::this_thread::get_id();
-  if (options.fault.any())
-    spdlog::warn("--fault: this run disturbs its own messages: {} (seed {})", options.fault.text(),
-                 options.fault.seed);
   try {
     serve();
     close();
@@ -257,8 +171,6 @@ void ZmqClient::Impl::run() {
     emit(client_event::Disconnected{});
   }
   outbox.close();
-  end_faults();
-  if (options.fault.any()) spdlog::warn("--fault: {}", counts.text());
 }
 
 void ZmqClient::Impl::serve() {
@@ -268,7 +180,7 @@ void ZmqClient::Impl::serve() {
     wake.clear();
     watch();
     receive(kReceiveBurst);
-    disturb();
+    cut_when_wanted();
     watch_link();
     send_keepalive();
   }
@@ -283,7 +195,6 @@ void ZmqClient::Impl::watch_link() {
 
 void ZmqClient::Impl::close() {
   const auto deadline = Clock::now() + linger.load();
-  closing = true;
   send_outgoing();
   while (held && ready() && Clock::now() < deadline) {
     const auto rest = std::chrono::ceil<milliseconds>(deadline - Clock::now());
@@ -303,9 +214,7 @@ milliseconds ZmqClient::Impl::poll_timeout() const {
   auto until = next_attempt;
   if (in_cycle) until = addresses.has_more() ? Clock::now() : addresses.ask_again_at();
   if (ready()) {
-    until = options.keepalive.empty() ? Clock::time_point::max() : next_keepalive;
-    if (faults) until = std::min(until, faults->next_due());
-    until = std::min(until, Clock::now() + detail::TransferMeter::kInterval);
+    until = std::min(keepalive->next_due(), Clock::now() + detail::TransferMeter::kInterval);
   } else if (attempt) {
     until = attempt->deadline;
   }
@@ -330,16 +239,15 @@ void ZmqClient::Impl::open() {
   if (!in_cycle) {
     in_cycle = true;
     addresses.begin(Clock::now());
-    now_doing("looking up \"" + server.host + "\"");
+    activity.begin("looking up \"" + server.host + "\"", Clock::now());
   }
   if (!addresses.ready(Clock::now())) return;
   if (const auto address = addresses.next()) return connect(*address);
-  failed = {.reason = addresses.problem(), .unreachable = true};
-  end_cycle();
+  fail({.reason = addresses.problem(), .unreachable = true});
 }
 
 void ZmqClient::Impl::connect(const TcpEndpoint& address) {
-  now_doing("connecting to " + address.host_and_port());
+  activity.begin("connecting to " + address.host_and_port(), Clock::now());
   try {
     attempt.emplace(context, options, address, ++attempts);
   } catch (const zmq::error_t& error) {
@@ -349,36 +257,31 @@ void ZmqClient::Impl::connect(const TcpEndpoint& address) {
 
 void ZmqClient::Impl::watch() {
   while (attempt) {
-    const auto event = next_event(attempt->monitor());
+    const auto event = attempt->monitor().next();
     if (!event) break;
     handle(*event);
   }
   if (!attempt || attempt->ready || Clock::now() < attempt->deadline) return;
-  const char* why = attempt->tcp_connected ? ": the connection is accepted and then nothing is said; the "
-                                             "aggregator behind a forwarder may be down, or it is very busy"
-                                           : "";
-  fail({.reason = "no answer from " + where() + " in time" + why, .unreachable = true});
+  fail(failures.no_answer(attempt->address, attempt->tcp_connected));
 }
 
-void ZmqClient::Impl::handle(const MonitorEvent& event) {
+void ZmqClient::Impl::handle(const detail::SocketMonitor::Event& event) {
   switch (event.kind) {
     case ZMQ_EVENT_CONNECTED:
-      return tcp_connected(static_cast<int>(event.value));
+      return tcp_connected(event.value);
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       return connected();
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-      return handle_auth_failure(event.value);
+      return fail(failures.not_let_in(attempt->address, static_cast<uint32_t>(event.value)));
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-      return handle_protocol_failure(event.value);
+      return fail(failures.broke_protocol(attempt->address, static_cast<uint32_t>(event.value)));
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
     case ZMQ_EVENT_DISCONNECTED:
       return disconnected();
     case ZMQ_EVENT_CLOSED:
     case ZMQ_EVENT_CONNECT_RETRIED:
       if (attempt->tcp_connected) return disconnected();
-      return fail({.reason = "cannot connect to " + where() +
-                             ": nobody listens there, or the host is unknown or unreachable",
-                   .unreachable = true});
+      return fail(failures.nobody_there(attempt->address));
     default:
       return;
   }
@@ -388,38 +291,19 @@ void ZmqClient::Impl::tcp_connected(int descriptor) {
   attempt->tcp_connected = true;
   link.connected(descriptor);
   attempt->deadline = Clock::now() + (addresses.has_more() ? kHandshakePatienceOfMany : kHandshakePatience);
-  now_doing("in the handshake with " + attempt->address.host_and_port());
-}
-
-void ZmqClient::Impl::handle_auth_failure(uint32_t status) {
-  if (status != kZapRefused)
-    return fail({.reason = "the server at " + where() + " could not check this device's key (status " +
-                           std::to_string(status) + ")"});
-  const std::string who = options.insecure ? "name \"" + options.insecure_name + "\""
-                                           : "key " + options.keys.public_key + "; add it to its device list";
-  fail({.refused = true, .reason = "the server at " + where() + " refused this device's " + who});
-}
-
-void ZmqClient::Impl::handle_protocol_failure(uint32_t reason) {
-  if (reason != ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
-    return fail({.reason = "the server at " + where() + " broke the handshake's protocol (code " +
-                           std::to_string(reason) + ")"});
-  const char* mismatch = options.insecure
-                             ? " demands encryption and this device was started without (--insecure)"
-                             : " does not encrypt (--insecure) and this device demands it";
-  fail({.reason = "the server at " + where() + mismatch});
+  activity.begin("in the handshake with " + attempt->address.host_and_port(), Clock::now());
 }
 
 void ZmqClient::Impl::connected() {
   attempt->ready = true;
   in_cycle = false;
-  failed.reset();
+  (void)failures.take();
   addresses.worked();
-  now_doing("");
+  activity.begin("", Clock::now());
   connected_at = Clock::now();
-  next_keepalive = connected_at + options.keepalive_interval;
+  keepalive->restart(connected_at);
+  cut_wanted = false;
   discard_outgoing();
-  begin_faults();
   link.established(RunningClock::now());
   emit(client_event::Connected{});
 }
@@ -427,30 +311,19 @@ void ZmqClient::Impl::connected() {
 void ZmqClient::Impl::disconnected() {
   if (!ready()) return broken_off();
   receive(std::numeric_limits<int>::max());  // what came before the end, such as a Bye
-  deliver_disturbed(Clock::time_point::max());
   lost();
 }
 
 /// Somebody accepted the connection and ended it before the handshake was complete.
 void ZmqClient::Impl::broken_off() {
-  const std::string server_text = where();
   const TcpEndpoint address = attempt->address;
   attempt.reset();
-  if (!detail::speaks_zmtp(address, kProbeLimit, wake, [this] { return outbox.closed(); })) {
-    return fail({.reason = "the connection to " + server_text +
-                           " is accepted and then closed without an answer: a forwarder or proxy whose "
-                           "aggregator is not up yet, or no aggregator at all",
-                 .unreachable = true});
-  }
-  const char* cause = options.insecure
-                          ? ": it demands encryption, or it is no Tandem server"
-                          : ": its key is not the one this device is pinned to, or it does not speak CURVE";
-  fail({.reason = "the server at " + server_text + " did not complete the handshake" + cause});
+  const bool speaks = detail::speaks_zmtp(address, kProbeLimit, wake, [this] { return outbox.closed(); });
+  fail(failures.hung_up(address, speaks));
 }
 
 void ZmqClient::Impl::lost() {
   link.ended();
-  end_faults();
   attempt.reset();
   discard_outgoing();
   backoff.connection_ended(std::chrono::duration_cast<milliseconds>(Clock::now() - connected_at));
@@ -461,43 +334,15 @@ void ZmqClient::Impl::lost() {
 /// One address failed. What is reported is the cycle: the server may have another address that works.
 void ZmqClient::Impl::fail(client_event::HandshakeFailed failure) {
   attempt.reset();
-  if (failed) {
-    failed->reason += "; " + failure.reason;
-    failed->refused = failure.refused;
-    failed->unreachable = failed->unreachable || failure.unreachable;
-  } else {
-    failed = std::move(failure);
-  }
-  // Only the server itself refuses a key.
-  if (failed->refused || !addresses.has_more()) end_cycle();
+  failures.add(std::move(failure));
+  if (failures.is_final() || !addresses.has_more()) end_cycle();
 }
 
 void ZmqClient::Impl::end_cycle() {
   in_cycle = false;
-  now_doing("");
+  activity.begin("", Clock::now());
   schedule_next_attempt();
-  client_event::HandshakeFailed failure = std::move(*failed);
-  failed.reset();
-  emit(std::move(failure));
-}
-
-/// The server as the options have it, and the address where that is another text.
-std::string ZmqClient::Impl::where() const {
-  if (!attempt || server.is_address()) return options.endpoint;
-  return options.endpoint + " (" + attempt->address.host_and_port() + ")";
-}
-
-void ZmqClient::Impl::now_doing(std::string what) {
-  const std::lock_guard lock(doing_mutex);
-  doing_what = std::move(what);
-  doing_since = Clock::now();
-}
-
-std::string ZmqClient::Impl::doing() const {
-  const std::lock_guard lock(doing_mutex);
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - doing_since).count();
-  if (doing_what.empty() || seconds == 0) return doing_what;
-  return doing_what + " for " + std::to_string(seconds) + " s";
+  if (auto failure = failures.take()) emit(std::move(*failure));
 }
 
 void ZmqClient::Impl::schedule_next_attempt() {
@@ -513,17 +358,13 @@ void ZmqClient::Impl::receive(int at_most) {
       spdlog::warn("dropped a message from {}: it has too many parts", options.endpoint);
       continue;
     }
-    wire::Frames frames = detail::borrow_parts(parts, 0);
-    if (faults)
-      faults->put(FaultInjector::Direction::kIn, std::move(frames), Clock::now());
-    else
-      emit(client_event::Received{std::move(frames)});
+    emit(client_event::Received{detail::borrow_parts(parts, 0)});
   }
 }
 
 void ZmqClient::Impl::send_outgoing() {
   if (!ready()) return discard_outgoing();
-  while (held || (held = next_outgoing())) {
+  while (held || (held = outbox.try_pop())) {
     const auto outcome = detail::send_frames(attempt->socket(), "", held->frames);
     if (outcome == detail::SendOutcome::kFull) return;
     link.handed_over(held->queued_at, static_cast<int64_t>(wire::total_bytes(held->frames)));
@@ -532,57 +373,12 @@ void ZmqClient::Impl::send_outgoing() {
 }
 
 void ZmqClient::Impl::send_keepalive() {
-  if (!ready() || options.keepalive.empty() || Clock::now() < next_keepalive) return;
-  next_keepalive = Clock::now() + options.keepalive_interval;
-  // Bytes that are on their way are a sign of life as good.
-  if (held || link.is_sending()) return;
-  if (!faults)
-    detail::send_frames(attempt->socket(), "", options.keepalive);
-  else
-    faults->put(FaultInjector::Direction::kOut, options.keepalive, Clock::now());
+  if (!ready() || !keepalive->take(Clock::now(), held || link.is_sending())) return;
+  detail::send_frames(attempt->socket(), "", keepalive->message());
 }
 
-std::optional<Outgoing> ZmqClient::Impl::next_outgoing() {
-  if (!faults) return outbox.try_pop();
-  constexpr auto kOut = FaultInjector::Direction::kOut;
-  while (faults->waiting(kOut) < kOutboxMessages) {
-    auto message = outbox.try_pop();
-    if (!message) break;
-    faults->put(kOut, std::move(message->frames), Clock::now());
-  }
-  auto frames = faults->take(kOut, closing ? Clock::time_point::max() : Clock::now());
-  if (!frames) return std::nullopt;
-  return Outgoing{std::move(*frames), RunningClock::now()};
-}
-
-void ZmqClient::Impl::begin_faults() {
-  if (!options.fault.any()) return;
-  const std::string& name = options.insecure ? options.insecure_name : options.keys.public_key;
-  const uint64_t stream = derive_seed(hash_name(name), RandomPurpose::kNetwork, {attempts});
-  faults.emplace(options.fault, stream, Clock::now(), counts);
-}
-
-void ZmqClient::Impl::end_faults() {
-  faults.reset();
-  const std::lock_guard lock(counts_mutex);
-  published_counts = counts;
-}
-
-void ZmqClient::Impl::disturb() {
-  if (!faults) return;
-  if (faults->cut_due(Clock::now())) {
-    faults->cut();
-    return lost();
-  }
-  deliver_disturbed(Clock::now());
-}
-
-void ZmqClient::Impl::deliver_disturbed(Clock::time_point due) {
-  while (faults) {
-    auto frames = faults->take(FaultInjector::Direction::kIn, due);
-    if (!frames) return;
-    emit(client_event::Received{std::move(*frames)});
-  }
+void ZmqClient::Impl::cut_when_wanted() {
+  if (cut_wanted.exchange(false) && ready()) lost();
 }
 
 void ZmqClient::Impl::discard_outgoing() {
@@ -602,16 +398,18 @@ void ZmqClient::Impl::emit(ClientEvent event) {
 ZmqClient::ZmqClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZmqClient::~ZmqClient() = default;
 
-Result<std::unique_ptr<ZmqClient>> ZmqClient::start(ZmqClientOptions options, Handler handler) {
-  if (!handler) throw std::invalid_argument("ZmqClient::start: the handler is empty");
-  if (const auto checked = check(options); !checked) return checked.error();
+Result<std::unique_ptr<ZmqClient>> ZmqClient::make(ZmqClientOptions options) {
+  if (const auto checked = detail::check(options); !checked) return checked.error();
   try {
-    auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
-    impl->thread = std::thread(&Impl::run, impl.get());
-    return std::unique_ptr<ZmqClient>(new ZmqClient(std::move(impl)));
+    return std::unique_ptr<ZmqClient>(new ZmqClient(std::make_unique<Impl>(std::move(options))));
   } catch (const std::exception& error) {
-    return Error{ErrorCode::kNetwork, std::string("cannot start the client: ") + error.what()};
+    return Error{ErrorCode::kNetwork, std::string("cannot make the client: ") + error.what()};
   }
+}
+
+Result<void> ZmqClient::start(Handler handler, Keepalive keepalive) {
+  if (!handler) throw std::invalid_argument("ZmqClient::start: the handler is empty");
+  return impl_->start(std::move(handler), std::move(keepalive));
 }
 
 bool ZmqClient::send(wire::Frames frames) {
@@ -623,16 +421,16 @@ void ZmqClient::stop(std::chrono::milliseconds linger) {
 }
 
 std::string ZmqClient::doing() const {
-  return impl_->doing();
+  return impl_->activity.text(Clock::now());
 }
 
 LinkState ZmqClient::link() const {
   return impl_->link.state();
 }
 
-FaultCounts ZmqClient::fault_counts() const {
-  const std::lock_guard lock(impl_->counts_mutex);
-  return impl_->published_counts;
+void ZmqClient::cut() {
+  impl_->cut_wanted = true;
+  impl_->wake.signal();
 }
 
 }  // namespace tandem

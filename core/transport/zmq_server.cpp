@@ -6,25 +6,26 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
-#include <deque>
+#include <condition_variable>
 #include <exception>
 #include <future>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 #include <zmq.hpp>
 
 #include "tandem/core/base/endpoint.h"
 #include "tandem/core/base/mailbox.h"
-#include "tandem/core/base/open_files.h"
+#include "tandem/core/transport/connection_room_detail.h"
 #include "tandem/core/transport/gatekeeper_detail.h"
-#include "tandem/core/transport/server_faults_detail.h"
+#include "tandem/core/transport/slow_peers_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 #include "tandem/core/transport/zmq_detail.h"
+#include "tandem/core/transport/zmq_options_detail.h"
 
 namespace tandem {
 namespace {
@@ -34,82 +35,25 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr size_t kOutboxMessages = 1024;
-// Messages that wait for one slow connection beyond libzmq's own queue; more are dropped.
-constexpr size_t kMaxWaiting = 64;
 // A ROUTER cannot be polled for "this peer is writable again".
 constexpr milliseconds kRetryPause{2};
+// For what libzmq still holds once every message has left.
+constexpr milliseconds kLastBytes{100};
 // Received in a row before the outbox gets its turn.
 constexpr int kReceiveBurst = 64;
-// Without a device list there is nothing to derive a number from.
-constexpr int kInsecureConnections = 4096;
-// Files that are no connections: libraries, libzmq's own, the run's.
-constexpr int64_t kOtherFiles = 128;
+// Turns after which nobody waits any more for this thread to have received everything: somebody floods it.
+constexpr int kMostBusyTurns = 16;
 
 struct Outgoing {
   ConnectionId to;
   wire::Frames frames;
 };
 
-Result<void> check(const ZmqServerOptions& options) {
-  const auto invalid = [](const std::string& text) { return Error{ErrorCode::kInvalidArgument, text}; };
-  const auto endpoint = parse_endpoint("endpoint", options.endpoint, EndpointUse::kListen);
-  if (!endpoint) return endpoint.error();
-  if (options.max_frame_bytes < 1) return invalid("ZmqServerOptions.max_frame_bytes must be >= 1");
-  if (options.high_water_mark < 1) return invalid("ZmqServerOptions.high_water_mark must be >= 1");
-  if (options.max_connections < 0) return invalid("ZmqServerOptions.max_connections must be >= 0");
-  if (options.heartbeat_interval < milliseconds(1))
-    return invalid("ZmqServerOptions.heartbeat_interval must be >= 1 ms");
-  if (options.insecure && !endpoint->is_loopback())
-    return invalid(
-        "without encryption the server listens on loopback only (127.0.0.0/8, localhost, [::1]), not on " +
-        options.endpoint);
-  if (!options.insecure && (!is_z85_key(options.keys.public_key) || !is_z85_key(options.keys.secret_key)))
-    return invalid("the server's keys are not Z85 keys of 40 characters");
-  return {};
-}
-
 // libzmq binds addresses and interfaces, not names.
 std::string bind_address(const std::string& endpoint) {
   TcpEndpoint parsed = parse_endpoint("endpoint", endpoint, EndpointUse::kListen).value();
   if (parsed.host == "localhost") parsed.host = "127.0.0.1";
   return parsed.text();
-}
-
-int wanted_connections(const ZmqServerOptions& options) {
-  if (options.max_connections > 0) return options.max_connections;
-  return options.insecure ? kInsecureConnections : detail::connection_limit_for(options.devices.size());
-}
-
-/// A connection is an open file. Raises the limit of those for that many connections, and says how many there
-/// may be.
-int64_t room_for(int64_t connections) {
-  return raise_open_files(connections + kOtherFiles) - kOtherFiles;
-}
-
-std::string too_little_room(int64_t wanted, int64_t room) {
-  return std::to_string(wanted) + " connections need " + std::to_string(wanted + kOtherFiles) +
-         " open files and this process may have " + std::to_string(room + kOtherFiles) +
-         "; raise its limit (ulimit -Hn, LimitNOFILE= of a systemd unit)";
-}
-
-/// Where no more files may be opened libzmq's accept() fails again and again. So the limit is what is wanted
-/// where there is room for it; else less, and said so.
-int connection_limit(const ZmqServerOptions& options) {
-  const int64_t wanted = wanted_connections(options);
-  const int64_t room = room_for(wanted);
-  const int64_t fit = std::clamp<int64_t>(room, 1, wanted);
-  if (fit < wanted) spdlog::warn("at most {} connections at a time: {}", fit, too_little_room(wanted, room));
-  return static_cast<int>(fit);
-}
-
-/// What was asked for, or every listed device, must have room.
-Result<void> check_open_files(const ZmqServerOptions& options) {
-  const bool asked = options.max_connections > 0;
-  const int64_t needed = asked ? options.max_connections : static_cast<int64_t>(options.devices.size());
-  const int64_t room = room_for(needed);
-  if (room >= needed) return {};
-  return Error{ErrorCode::kNetwork,
-               (asked ? "--max-connections: " : "the device list: ") + too_little_room(needed, room)};
 }
 
 /// Whose key `after` no longer lists under the same name.
@@ -134,64 +78,69 @@ Error bind_error(const std::string& endpoint, const zmq::error_t& error) {
 }  // namespace
 
 struct ZmqServer::Impl {
-  Impl(ZmqServerOptions server_options, Handler message_handler)
-      : options(std::move(server_options)), handler(std::move(message_handler)) {
-    if (options.fault.any()) faults.emplace(options.fault);
-  }
+  explicit Impl(ZmqServerOptions server_options)
+      : options(std::move(server_options)), max_message_bytes(2 * options.max_frame_bytes) {}
   ~Impl() { stop(milliseconds(0)); }
 
-  Result<void> start();
+  Result<void> start(ServerHandlers message_handlers);
   bool send(ConnectionId to, wire::Frames frames);
-  void stop(milliseconds linger);
+  void stop(milliseconds how_long);
   void set_devices(DeviceList devices);
+  void cut(ConnectionId connection);
+  void catch_up();
 
   // Everything below runs on the network thread.
   void run(std::promise<Result<void>> started);
   Result<void> bind(zmq::socket_t& router);
   void serve(zmq::socket_t& router);
   void close(zmq::socket_t& router);
+  static void discard_received(zmq::socket_t& router);
   void poll(zmq::socket_t& router);
   bool receive(zmq::socket_t& router);
+  uint64_t wanted_turn();
+  void turn_done(uint64_t turn);
   void accept(const detail::Parts& parts);
   void hand_over(ReceivedFrames received);
-  void disturb(zmq::socket_t& router, bool closing);
+  void cut_wanted();
   bool is_listed(const detail::MessageSource& source) const;
   void replace_devices();
   void drop(const char* why);
-  void drain_outbox(zmq::socket_t& router);
-  void deliver(zmq::socket_t& router, Outgoing message);
-  void retry_waiting(zmq::socket_t& router);
+  void drain_outbox();
 
   ZmqServerOptions options;  // its device list is the network thread's own
-  const Handler handler;
-  std::string endpoint;  // written before start() returns
+  ServerHandlers handlers;   // set before the thread runs
+  std::string endpoint;      // written before start() returns
 
   zmq::context_t context;  // outlives the sockets of both threads
   std::unique_ptr<ZapAuthenticator> authenticator;
   detail::WakeUp wake;
   Mailbox<Outgoing> outbox{kOutboxMessages};
-  std::atomic<int64_t> max_message_bytes{0};
+  std::atomic<int64_t> max_message_bytes;
   std::mutex devices_mutex;
   std::optional<DeviceList> new_devices;  // guarded by devices_mutex
-  std::atomic<milliseconds> linger{milliseconds(0)};
+  std::mutex to_cut_mutex;
+  std::vector<ConnectionId> to_cut;  // guarded by to_cut_mutex
+  std::mutex turns_mutex;
+  std::condition_variable turn_ended;
+  uint64_t turns_wanted = 0;  // guarded by turns_mutex
+  uint64_t turns_done = 0;    // guarded by turns_mutex
+  std::atomic<milliseconds> patience{milliseconds(0)};
   std::mutex stop_mutex;
   std::thread thread;
 
   // The network thread's own.
   std::thread::id network_thread;
-  zmq::socket_t* socket = nullptr;
   detail::Gatekeeper* gatekeeper = nullptr;
-  std::unordered_map<ConnectionId, std::deque<wire::Frames>> waiting;
+  std::optional<detail::SlowPeers> peers;  // of the socket
   uint64_t dropped = 0;
-  std::optional<detail::ServerFaults> faults;  // of options.fault
 };
 
-Result<void> ZmqServer::Impl::start() {
+Result<void> ZmqServer::Impl::start(ServerHandlers message_handlers) {
+  handlers = std::move(message_handlers);
   // CURVE fails open: with no handler bound, libzmq lets strangers in. So the handler comes first.
   auto handler_started = ZapAuthenticator::start(context, {options.devices, options.insecure});
   if (!handler_started) return handler_started.error();
   authenticator = std::move(*handler_started);
-  max_message_bytes = 2 * options.max_frame_bytes;
   std::promise<Result<void>> started;
   std::future<Result<void>> outcome = started.get_future();
   thread = std::thread(&Impl::run, this, std::move(started));
@@ -203,7 +152,7 @@ bool ZmqServer::Impl::send(ConnectionId to, wire::Frames frames) {
   bool queued = false;
   if (std::this_thread::get_id() == network_thread) {
     // The handler answers: waiting for room would wait for itself.
-    if (outbox.size() >= kOutboxMessages / 2) drain_outbox(*socket);
+    if (outbox.size() >= kOutboxMessages / 2) drain_outbox();
     queued = outbox.try_push({to, std::move(frames)});
   } else {
     queued = outbox.push({to, std::move(frames)});
@@ -215,7 +164,7 @@ bool ZmqServer::Impl::send(ConnectionId to, wire::Frames frames) {
 void ZmqServer::Impl::stop(milliseconds how_long) {
   const std::lock_guard lock(stop_mutex);
   if (!thread.joinable()) return;
-  linger = how_long;
+  patience = how_long;
   outbox.close();
   wake.signal();
   thread.join();
@@ -230,11 +179,12 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
   bool bound = false;
   try {
     zmq::socket_t router(context, zmq::socket_type::router);
-    socket = &router;
-    detail::Gatekeeper keeper(context, router, {.max_connections = connection_limit(options)},
+    peers.emplace(router,
+                  [this](ConnectionId to, int64_t bytes) { gatekeeper->sent(to, bytes, Clock::now()); });
+    detail::Gatekeeper keeper(context, router, {.max_connections = detail::connection_limit(options)},
                               !options.insecure, options.heartbeat_interval, *authenticator);
     gatekeeper = &keeper;
-    keeper.set_on_link(options.on_link);
+    keeper.set_on_link(handlers.on_link);
     Result<void> result = bind(router);
     bound = result.has_value();
     started.set_value(std::move(result));
@@ -247,7 +197,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
           Error{ErrorCode::kNetwork, std::string("cannot open a server socket: ") + error.what()});
   }
   outbox.close();
-  if (faults) faults->finish();
+  turn_done(std::numeric_limits<uint64_t>::max());  // nobody waits for this thread any more
 }
 
 void ZmqServer::Impl::set_devices(DeviceList devices) {
@@ -272,43 +222,84 @@ Result<void> ZmqServer::Impl::bind(zmq::socket_t& router) {
 }
 
 void ZmqServer::Impl::serve(zmq::socket_t& router) {
+  int busy_turns = 0;
   while (!outbox.closed()) {
     poll(router);
     wake.clear();
+    const uint64_t turn = wanted_turn();
     gatekeeper->set_max_message_bytes(max_message_bytes);
     gatekeeper->observe(Clock::now());
-    if (receive(router)) gatekeeper->judge(Clock::now());
+    const bool received_all = receive(router);
+    if (received_all) gatekeeper->judge(Clock::now());
     replace_devices();
-    drain_outbox(router);
-    disturb(router, false);
-    retry_waiting(router);
+    cut_wanted();
+    drain_outbox();
+    peers->retry();
+    busy_turns = received_all ? 0 : busy_turns + 1;
+    if (busy_turns % kMostBusyTurns == 0) turn_done(turn);
   }
   close(router);
 }
 
+/// Sends for as long as something moves: who takes less than the slowest link does is not waited for. The
+/// socket is open and read all the while, because libzmq 4.3.4 aborts where a connection that nobody reads
+/// ends while its socket lingers (stream_engine_base.cpp: !_io_error).
 void ZmqServer::Impl::close(zmq::socket_t& router) {
-  const auto deadline = Clock::now() + linger.load();
-  drain_outbox(router);
-  disturb(router, true);
-  while (!waiting.empty() && Clock::now() < deadline) {
+  drain_outbox();
+  const auto begun = Clock::now();
+  auto moved_at = begun;
+  bool was_sending = false;
+  for (auto now = begun; now - moved_at < patience.load(); now = Clock::now()) {
+    gatekeeper->observe(now);
+    const bool is_sending = !peers->empty() || gatekeeper->is_sending();
+    if (gatekeeper->look_at_departures(now) || (was_sending && !is_sending)) moved_at = now;
+    was_sending = is_sending;
+    // A message counts as gone when its last bytes may still be here.
+    if (!is_sending && now - moved_at >= kLastBytes) break;
     zmq_poll(nullptr, 0, kRetryPause.count());
-    retry_waiting(router);
+    peers->retry();
+    discard_received(router);
   }
-  const auto rest = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
-  router.set(zmq::sockopt::linger, static_cast<int>(std::max<int64_t>(rest.count(), 0)));
+  router.set(zmq::sockopt::linger, 0);
+}
+
+void ZmqServer::Impl::discard_received(zmq::socket_t& router) {
+  detail::Parts parts;
+  for (int i = 0; i < kReceiveBurst; ++i) (void)detail::receive_parts(router, parts);
+}
+
+uint64_t ZmqServer::Impl::wanted_turn() {
+  const std::lock_guard lock(turns_mutex);
+  return turns_wanted;
+}
+
+void ZmqServer::Impl::turn_done(uint64_t turn) {
+  {
+    const std::lock_guard lock(turns_mutex);
+    if (turns_done >= turn) return;
+    turns_done = turn;
+  }
+  turn_ended.notify_all();
+}
+
+void ZmqServer::Impl::catch_up() {
+  std::unique_lock lock(turns_mutex);
+  const uint64_t turn = ++turns_wanted;
+  wake.signal();
+  turn_ended.wait(lock, [&] { return turns_done >= turn; });
 }
 
 void ZmqServer::Impl::poll(zmq::socket_t& router) {
   const auto now = Clock::now();
   zmq_pollitem_t items[] = {{router.handle(), 0, ZMQ_POLLIN, 0},
                             {nullptr, wake.descriptor(), ZMQ_POLLIN, 0},
-                            {gatekeeper->monitor().handle(), 0, ZMQ_POLLIN, 0},
+                            {gatekeeper->monitor(), 0, ZMQ_POLLIN, 0},
                             {nullptr, gatekeeper->traffic_descriptor(now), ZMQ_POLLIN, 0}};
   const int count = gatekeeper->traffic_descriptor(now) >= 0 ? 4 : 3;
   const milliseconds longest = gatekeeper->longest_wait(now).value_or(milliseconds(-1));
   // An error (EINTR) is a wake-up: everything after this looks without waiting.
-  const long timeout = waiting.empty() ? longest.count() : kRetryPause.count();
-  zmq_poll(items, count, faults ? faults->poll_timeout(timeout) : timeout);
+  const long timeout = peers->empty() ? longest.count() : kRetryPause.count();
+  zmq_poll(items, count, timeout);
 }
 
 /// Whether nothing is left.
@@ -346,26 +337,33 @@ void ZmqServer::Impl::accept(const detail::Parts& parts) {
   received.frames = detail::borrow_parts(parts, 1);
   if (const char* address = zmq_msg_gets(parts[1]->handle(), "Peer-Address"))
     received.address = detail::plain_address(address);
-  if (!faults) return hand_over(std::move(received));
-  faults->incoming(std::move(received), zmq_msg_get(parts[1]->handle(), ZMQ_SRCFD));
+  hand_over(std::move(received));
 }
 
 void ZmqServer::Impl::hand_over(ReceivedFrames received) {
   const std::string name = received.client.name;
   try {
-    handler(std::move(received));
+    handlers.on_message(std::move(received));
   } catch (const std::exception& error) {
     spdlog::error("handling a message of {} failed: {}", name, error.what());
   }
 }
 
-void ZmqServer::Impl::disturb(zmq::socket_t& router, bool closing) {
-  if (!faults) return;
-  faults->pass_on([this](ReceivedFrames received) { hand_over(std::move(received)); },
-                  [&](ConnectionId to, wire::Frames frames) {
-                    deliver(router, {to, std::move(frames)});
-                  },
-                  closing);
+void ZmqServer::Impl::cut(ConnectionId connection) {
+  {
+    const std::lock_guard lock(to_cut_mutex);
+    to_cut.push_back(connection);
+  }
+  wake.signal();
+}
+
+void ZmqServer::Impl::cut_wanted() {
+  std::vector<ConnectionId> connections;
+  {
+    const std::lock_guard lock(to_cut_mutex);
+    connections.swap(to_cut);
+  }
+  for (const ConnectionId connection : connections) gatekeeper->shut_down(connection);
 }
 
 bool ZmqServer::Impl::is_listed(const detail::MessageSource& source) const {
@@ -383,12 +381,12 @@ void ZmqServer::Impl::replace_devices() {
   if (!devices) return;
   const std::vector<ClientId> revoked = revoked_devices(options.devices, *devices);
   options.devices = std::move(*devices);
-  gatekeeper->set_max_connections(connection_limit(options));
+  gatekeeper->set_max_connections(detail::connection_limit(options));
   if (revoked.empty()) return;
   gatekeeper->observe(Clock::now());  // whoever was let in by the old list is known now
   gatekeeper->keep_only(options.devices, Clock::now());
-  if (!options.on_revoked) return;
-  for (const ClientId& client : revoked) options.on_revoked(client);
+  if (!handlers.on_revoked) return;
+  for (const ClientId& client : revoked) handlers.on_revoked(client);
 }
 
 void ZmqServer::Impl::drop(const char* why) {
@@ -396,54 +394,27 @@ void ZmqServer::Impl::drop(const char* why) {
   if (std::has_single_bit(++dropped)) spdlog::warn("dropped a message: {} ({} dropped so far)", why, dropped);
 }
 
-void ZmqServer::Impl::drain_outbox(zmq::socket_t& router) {
-  while (auto message = outbox.try_pop()) {
-    if (faults)
-      faults->outgoing(message->to, std::move(message->frames));
-    else
-      deliver(router, std::move(*message));
-  }
-}
-
-void ZmqServer::Impl::deliver(zmq::socket_t& router, Outgoing message) {
-  if (const auto queue = waiting.find(message.to); queue != waiting.end()) {
-    // Behind what already waits, so that a connection's messages keep their order.
-    if (queue->second.size() < kMaxWaiting)
-      queue->second.push_back(std::move(message.frames));
-    else
-      spdlog::warn("dropped a message to connection {}: {} already wait", message.to.value, kMaxWaiting);
-    return;
-  }
-  const std::string routing_id = detail::routing_id_of(message.to);
-  if (detail::send_frames(router, routing_id, message.frames) == detail::SendOutcome::kFull)
-    waiting[message.to].push_back(std::move(message.frames));
-}
-
-void ZmqServer::Impl::retry_waiting(zmq::socket_t& router) {
-  for (auto entry = waiting.begin(); entry != waiting.end();) {
-    auto& [connection, queue] = *entry;
-    const std::string routing_id = detail::routing_id_of(connection);
-    auto outcome = detail::SendOutcome::kSent;
-    while (!queue.empty() && outcome == detail::SendOutcome::kSent) {
-      outcome = detail::send_frames(router, routing_id, queue.front());
-      if (outcome == detail::SendOutcome::kSent) queue.pop_front();
-    }
-    const bool finished = queue.empty() || outcome == detail::SendOutcome::kUnreachable;
-    entry = finished ? waiting.erase(entry) : std::next(entry);
-  }
+void ZmqServer::Impl::drain_outbox() {
+  while (auto message = outbox.try_pop()) peers->send(message->to, std::move(message->frames));
 }
 
 ZmqServer::ZmqServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZmqServer::~ZmqServer() = default;
 
-Result<std::unique_ptr<ZmqServer>> ZmqServer::start(ZmqServerOptions options, Handler handler) {
-  if (!handler) throw std::invalid_argument("ZmqServer::start: the handler is empty");
-  if (const auto checked = check(options); !checked) return checked.error();
+Result<std::unique_ptr<ZmqServer>> ZmqServer::make(ZmqServerOptions options) {
+  if (const auto checked = detail::check(options); !checked) return checked.error();
   try {
-    if (const auto room = check_open_files(options); !room) return room.error();
-    auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
-    if (const auto started = impl->start(); !started) return started.error();
-    return std::unique_ptr<ZmqServer>(new ZmqServer(std::move(impl)));
+    return std::unique_ptr<ZmqServer>(new ZmqServer(std::make_unique<Impl>(std::move(options))));
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kNetwork, std::string("cannot make the server: ") + error.what()};
+  }
+}
+
+Result<void> ZmqServer::start(ServerHandlers handlers) {
+  if (!handlers.on_message) throw std::invalid_argument("ZmqServer::start: on_message is empty");
+  try {
+    if (const auto room = detail::check_connection_room(impl_->options); !room) return room.error();
+    return impl_->start(std::move(handlers));
   } catch (const std::exception& error) {
     return Error{ErrorCode::kNetwork, std::string("cannot start the server: ") + error.what()};
   }
@@ -466,12 +437,16 @@ void ZmqServer::set_max_message_bytes(int64_t bytes) {
   impl_->max_message_bytes = bytes;
 }
 
-void ZmqServer::stop(std::chrono::milliseconds linger) {
-  impl_->stop(linger);
+void ZmqServer::catch_up() {
+  if (impl_->thread.joinable()) impl_->catch_up();
 }
 
-FaultCounts ZmqServer::fault_counts() const {
-  return impl_->faults ? impl_->faults->counts() : FaultCounts{};
+void ZmqServer::stop(std::chrono::milliseconds patience) {
+  impl_->stop(patience);
+}
+
+void ZmqServer::cut(ConnectionId connection) {
+  impl_->cut(connection);
 }
 
 }  // namespace tandem

@@ -2,14 +2,13 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/base/result.h"
-#include "tandem/core/transport/fault_injector.h"
 #include "tandem/core/transport/keys.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/frame.h"
 
 namespace tandem {
@@ -21,13 +20,6 @@ struct ZmqServerOptions {
   KeyPair keys;
   /// Who may connect. Copied; ZmqServer::set_devices() replaces it.
   DeviceList devices;
-  /// A device whose key set_devices() took away or replaced. Called on the network thread, after the handler
-  /// was called for the device's last message; may be empty.
-  std::function<void(const ClientId&)> on_revoked;
-  /// A device from which bytes came, complete messages or not: for how long since the last call more than
-  /// heartbeats crossed its connection, either way, 0 where nothing did. Called on the network thread, at
-  /// most every quarter of a second for a connection; may be empty.
-  std::function<void(const ClientId&, std::chrono::milliseconds transfer)> on_link;
   /// No encryption and no authentication: a peer is who it says it is (the name travels as a PLAIN user
   /// name). Only for loopback endpoints: start() refuses others.
   bool insecure = false;
@@ -44,16 +36,6 @@ struct ZmqServerOptions {
   /// max_frame_bytes take at 32 kbit/s, at most an hour: ZMTP's heartbeats count a large frame on its way as
   /// silence.
   std::chrono::milliseconds heartbeat_interval{2000};
-  /// Disturbs this server's own messages, for trials; said in the log at the start and counted at the end.
-  FaultOptions fault;
-};
-
-/// A message as it came from an authenticated peer.
-struct ReceivedFrames {
-  ConnectionId connection;
-  ClientId client;  ///< the User-Id that ZAP attached to the connection's key
-  wire::Frames frames;
-  std::string address;  ///< of the machine it came from, as the kernel says
 };
 
 /// The aggregator's socket: a ROUTER with CURVE and a ZAP handler, owned by one network thread.
@@ -64,44 +46,45 @@ struct ReceivedFrames {
 /// complete, beyond the largest message without completing one, beyond the number of connections or 8 of one
 /// device, a connection is cut off and named in the log, at most once a second. Who sent more than the
 /// largest message is kept out for a second, and twice as long each further time, up to a minute.
-class ZmqServer {
+class ZmqServer : public ServerConnections {
  public:
-  /// Called on the network thread for every message; must not block for long, and must not stop or destroy
-  /// the server.
-  using Handler = std::function<void(ReceivedFrames)>;
-
-  /// Binds and starts. kNetwork names the endpoint and the reason (port in use, ...), kInvalidArgument a
-  /// public endpoint under `insecure` or malformed keys.
-  static Result<std::unique_ptr<ZmqServer>> start(ZmqServerOptions options, Handler handler);
+  /// kInvalidArgument for a malformed endpoint, a public one under `insecure`, or malformed keys.
+  static Result<std::unique_ptr<ZmqServer>> make(ZmqServerOptions options);
   /// Stops at once, unsent messages are dropped.
-  ~ZmqServer();
+  ~ZmqServer() override;
 
-  /// The bound address, with the real port.
+  /// Binds. The handlers are called on the network thread; on_revoked after on_message was called for the
+  /// device's last message.
+  Result<void> start(ServerHandlers handlers) override;
+
+  /// The bound address, with the real port; empty before start().
   const std::string& endpoint() const;
 
   /// Queues a message for a connection. Any thread; messages of one thread to one connection keep their
-  /// order. Frames must not be written until sent. A vanished connection's messages are dropped, and so is
-  /// what a connection that does not read leaves beyond 64 waiting messages. Waits while 1024 messages are
-  /// queued, except on the network thread. Returns false after stop.
-  bool send(ConnectionId to, wire::Frames frames);
+  /// order. A vanished connection's messages are dropped, and so is what a connection that does not read
+  /// leaves beyond 64 waiting messages. Waits while 1024 messages are queued, except on the network thread.
+  /// Returns false after stop.
+  bool send(ConnectionId to, wire::Frames frames) override;
 
   /// Who may connect from now on. A connection whose key is not in the list under its name is closed at once,
   /// one that has not yet sent a message as well (it comes back if it may), and no message of such a
-  /// connection reaches the handler any more. Any thread. Nothing under `insecure`.
+  /// connection reaches the handler any more. Any thread, once started. Nothing under `insecure`.
   void set_devices(DeviceList devices);
 
-  /// The largest message, all frames together, that a peer may send from now on: one that sends more without
-  /// completing a message is cut off. At first twice max_frame_bytes, which stays the bound of a frame. Any
-  /// thread; std::invalid_argument below 1.
-  void set_max_message_bytes(int64_t bytes);
+  /// Who sends more without completing a message is cut off. At first the limit is twice max_frame_bytes,
+  /// which stays the bound of a frame.
+  void set_max_message_bytes(int64_t bytes) override;
 
-  /// Sends what is queued for up to `linger`, then closes the socket and joins the thread. Idempotent.
-  /// Sent is not delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the
-  /// connection and the peer loses what it has not read. Who must know waits for an answer first.
-  void stop(std::chrono::milliseconds linger);
+  /// Only a connection that has sent a message.
+  void cut(ConnectionId connection) override;
 
-  /// What ZmqServerOptions::fault did; complete once stopped. Any thread.
-  FaultCounts fault_counts() const;
+  void catch_up() override;
+
+  /// Sends what is queued, for as long as the peers' machines acknowledge bytes of it and for up to
+  /// `patience` while none does, then closes the socket and joins the thread. Idempotent. Sent is not
+  /// delivered: when the peer sends at the moment of closing, if only a ping, TCP resets the connection and
+  /// the peer loses what it has not read. Who must know waits for an answer first.
+  void stop(std::chrono::milliseconds patience) override;
 
  private:
   struct Impl;

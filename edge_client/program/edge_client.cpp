@@ -18,19 +18,17 @@ constexpr std::chrono::seconds kNoticeInterval{5};
 
 }  // namespace
 
-EdgeClient::EdgeClient(EdgeSession& session, Options options, std::function<void(const std::string&)> note)
-    : session_(session), options_(std::move(options)), note_(std::move(note)), inbox_(kInboxCapacity) {
-  // Sent by the network thread, so that a device that computes for long is not taken for gone.
-  options_.transport.keepalive = wire::encode({.body = wire::Heartbeat{}});
-}
+EdgeClient::EdgeClient(EdgeSession& session, ClientConnection& transport, Options options,
+                       std::function<void(const std::string&)> note)
+    : session_(session),
+      transport_(transport),
+      options_(std::move(options)),
+      note_(std::move(note)),
+      inbox_(kInboxCapacity) {}
 
 EdgeClient::~EdgeClient() {
   inbox_.close();
-  client_.reset();
-}
-
-void EdgeClient::send(wire::Frames frames) {
-  if (client_) client_->send(std::move(frames));
+  transport_.stop(std::chrono::milliseconds(0));
 }
 
 void EdgeClient::enqueue(ClientEvent event) {
@@ -51,7 +49,7 @@ void EdgeClient::handle(ClientEvent event) {
   } else if (std::holds_alternative<client_event::Disconnected>(event)) {
     if (connected_) {
       disconnected_since_ = RunningClock::now();
-      note_("the connection to " + options_.transport.endpoint + " is lost, reconnecting");
+      note_("the connection to " + options_.endpoint + " is lost, reconnecting");
     }
     connected_ = false;
   } else if (const auto* failed = std::get_if<client_event::HandshakeFailed>(&event)) {
@@ -83,15 +81,15 @@ void EdgeClient::handle_frames(const wire::Frames& frames) {
 void EdgeClient::say_what_it_waits_for(TimePoint now) {
   if (connected_) return say_what_the_session_waits_for(now);
   if (options_.give_up_after.count() > 0 && now - disconnected_since_ > options_.give_up_after) {
-    failure_ = Error{ErrorCode::kTimeout, "no aggregator at " + options_.transport.endpoint + " for " +
+    failure_ = Error{ErrorCode::kTimeout, "no aggregator at " + options_.endpoint + " for " +
                                               std::to_string(options_.give_up_after.count() / 1000) +
                                               " s (--give-up-after)" +
                                               (last_failure_.empty() ? "" : ": " + last_failure_)};
   } else if (now - last_notice_ >= kNoticeInterval) {
     last_notice_ = now;
-    const std::string doing = client_->doing();
-    note_("waiting for the aggregator at " + options_.transport.endpoint +
-          (doing.empty() ? "" : ": " + doing) + (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
+    const std::string doing = transport_.doing();
+    note_("waiting for the aggregator at " + options_.endpoint + (doing.empty() ? "" : ": " + doing) +
+          (last_failure_.empty() ? "" : " (" + last_failure_ + ")"));
   }
 }
 
@@ -111,10 +109,11 @@ void EdgeClient::say_what_the_session_waits_for(TimePoint now) {
 
 Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
   last_notice_ = disconnected_since_ = RunningClock::now();
-  auto client =
-      ZmqClient::start(options_.transport, [this](ClientEvent event) { enqueue(std::move(event)); });
-  if (!client) return client.error();
-  client_ = std::move(*client);
+  // The transport's thread sends the heartbeats, so that a device that computes for long is not taken for
+  // gone.
+  auto started = transport_.start([this](ClientEvent event) { enqueue(std::move(event)); },
+                                  {.message = wire::encode({.body = wire::Heartbeat{}})});
+  if (!started) return started;
 
   while (!session_.done() && !failure_) {
     if (should_stop()) {
@@ -133,7 +132,7 @@ Result<void> EdgeClient::run(const std::function<bool()>& should_stop) {
   }
   if (connected_ && !failure_ && session_.phase() != EdgeSession::Phase::kFailed) say_goodbye();
   inbox_.close();
-  client_->stop(std::chrono::milliseconds(connected_ && !failure_ ? 500 : 0));
+  transport_.stop(std::chrono::milliseconds(connected_ && !failure_ ? 500 : 0));
   if (failure_) return *failure_;
   if (session_.failure()) return *session_.failure();
   return {};

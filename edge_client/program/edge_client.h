@@ -2,25 +2,25 @@
 
 #include <chrono>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
 
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/base/result.h"
-#include "tandem/core/transport/zmq_client.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/message_codec.h"
 #include "tandem/edge_client/session/edge_session.h"
 
 namespace tandem::edge_client {
 
-/// Joins a session to a socket: the client's network thread decodes messages into a bounded mailbox and
-/// sends heartbeats, the thread that calls run() takes them out and trains.
+/// Joins a session to its transport: the transport's thread puts what happens into a bounded mailbox and
+/// sends heartbeats, the thread that calls run() takes it out, decodes the messages and trains.
 class EdgeClient {
  public:
   struct Options {
-    ZmqClientOptions transport;
+    /// The aggregator's, for lines that a person reads.
+    std::string endpoint;
     wire::Limits limits;
     /// Stop with an error after so long without an aggregator; zero never does.
     std::chrono::milliseconds give_up_after{0};
@@ -28,15 +28,12 @@ class EdgeClient {
     int max_handshake_failures = 3;
   };
 
-  /// `session` must outlive the client. `note` receives lines for a person.
-  EdgeClient(EdgeSession& session, Options options, std::function<void(const std::string&)> note);
+  /// `transport` is the one that the session sends through, not started yet; both must outlive the client.
+  /// `note` receives lines for a person.
+  EdgeClient(EdgeSession& session, ClientConnection& transport, Options options,
+             std::function<void(const std::string&)> note);
+  /// Stops the transport at once.
   ~EdgeClient();
-
-  /// Takes a session's message: its EdgeSessionDependencies::send.
-  void send(wire::Frames frames);
-
-  /// What moves on the connection: its EdgeSessionDependencies::link.
-  LinkState link() const { return client_ ? client_->link() : LinkState{}; }
 
   /// Connects and runs the session until it is done, `should_stop` says so (then it leaves cleanly), or the
   /// aggregator cannot be reached or trusted. Returns the session's failure or the transport's.
@@ -55,6 +52,7 @@ class EdgeClient {
   using Progress = std::tuple<EdgeSession::Phase, uint32_t, uint32_t>;  // with round and steps
 
   EdgeSession& session_;
+  ClientConnection& transport_;
   Options options_;
   std::function<void(const std::string&)> note_;
   bool connected_ = false;
@@ -66,7 +64,6 @@ class EdgeClient {
   TimePoint last_notice_;
   Progress progress_;
   Mailbox<ClientEvent> inbox_;
-  std::unique_ptr<ZmqClient> client_;  // last: its thread pushes into inbox_
 };
 
 }  // namespace tandem::edge_client

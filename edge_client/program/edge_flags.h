@@ -6,6 +6,7 @@
 
 #include "tandem/core/base/result.h"
 #include "tandem/core/program/flags.h"
+#include "tandem/core/transport/fault_injector.h"
 #include "tandem/core/transport/zmq_client.h"
 
 namespace tandem::edge_client {
@@ -19,9 +20,8 @@ struct EdgeFlags {
   bool insecure = false;
   double give_up_after = 0;
   double resend_after = 15;
-  int64_t max_frame_mib = 256;
+  std::string limits;
   std::string fault;
-  uint64_t fault_seed = 1;
 
   std::string data;
   std::string shard;
@@ -41,9 +41,14 @@ struct EdgeFlags {
   void add_to(Flags& flags);
   /// Reads the key. Errors name the flag or file.
   Result<ZmqClientOptions> client_options() const;
+  /// What --fault asks for.
+  Result<FaultOptions> fault_options() const;
 
  private:
-  Result<void> check_no_flag_is_unused() const;
+  void add_network(Flags& flags);
+  void add_data(Flags& flags);
+  void add_machine(Flags& flags);
+  Result<void> check_insecure() const;
 };
 
 }  // namespace tandem::edge_client

@@ -3,20 +3,24 @@
 
 #include <cmath>
 #include <filesystem>
-#include <functional>
 #include <memory>
+#include <string>
 #include <system_error>
+#include <utility>
 
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/base/running_clock.h"
 #include "tandem/core/program/operation_flags.h"
+#include "tandem/core/program/profile_command.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/run/patient_write.h"
 #include "tandem/core/run/progress.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
+#include "tandem/core/transport/faulty_client.h"
+#include "tandem/core/transport/zmq_client.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/edge_client/program/edge_client.h"
 #include "tandem/edge_client/program/edge_display.h"
@@ -57,9 +61,37 @@ Result<void> check_front_is_new(const std::filesystem::path& path) {
           ": there is a file already, and it is not overwritten; choose another name or move it away"};
 }
 
+/// What the device says of itself before it connects.
+std::string introduction(const EdgeFlags& flags, const datasets::HeldOutSplit& data) {
+  const auto examples_of = [](const Dataset& dataset) {
+    return std::to_string(dataset.describe().num_examples);
+  };
+  return (flags.name.empty() ? "this device" : flags.name) + " holds " + examples_of(*data.train) +
+         " examples" +
+         (data.held_out ? " and holds back " + examples_of(*data.held_out) + " more" : std::string()) +
+         ", connecting to " + flags.endpoint;
+}
+
+/// Trains until the run is over or a signal stops the program, and saves the front.
+Result<int> train(const EdgeFlags& flags, EdgeSession& session, EdgeClient& client, EdgeStatus& status,
+                  EdgeDisplay& display) {
+  if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
+  const auto turn = [&] {
+    status.turn(session, client.connected());
+    return stop_requested();
+  };
+  if (auto ran = client.run(turn); !ran) return ran.error();
+  if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
+  if (auto saved = save_front(flags, session, display); !saved) return saved.error();
+  display.finished(session);
+  return kExitDone;
+}
+
 Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const Flags& all) {
-  auto transport = flags.client_options();
-  if (!transport) return transport.error();
+  auto options = flags.client_options();
+  if (!options) return options.error();
+  const auto faults = flags.fault_options();
+  if (!faults) return faults.error();
   EdgeDisplay display(flags.quiet);
   auto status = operation.make_status("tandem-edge");
   if (!status) return status.error();
@@ -74,20 +106,22 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
   auto stored = open_stored_device(flags, all);
   if (!stored) return stored.error();
 
-  // The client is made last, of a session that sends through it.
-  std::function<void(wire::Frames)> send;
-  std::function<LinkState()> link;
+  wire::Limits limits;
+  limits.max_tensor_bytes = static_cast<uint64_t>(options->max_frame_bytes);
+  const std::string identity = flags.insecure ? flags.name : options->keys.public_key;
+  auto made = ZmqClient::make(std::move(*options));
+  if (!made) return made.error();
+  const auto transport = with_faults(std::move(*made), *faults, identity);
   EdgeSession session({.instance = stored->instance,
                        .compute = *device,
                        .prefetch = flags.prefetch,
                        .resend_after = std::chrono::milliseconds(std::llround(flags.resend_after * 1000)),
                        .comes_back = !flags.run_dir.empty()},
-                      {.send = [&](wire::Frames frames) { send(std::move(frames)); },
+                      {.transport = transport.get(),
                        .dataset = data->train.get(),
                        .held_out = data->held_out.get(),
                        .make_augmenter = augment::build_pipeline,
                        .now = RunningClock::now,
-                       .link = [&] { return link(); },
                        .checkpoints = stored->checkpoints.get(),
                        .on_step =
                            [&](const EdgeReport& report) {
@@ -96,32 +130,14 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
                            },
                        .on_note = [&](const std::string& line) { display.note(line); },
                        .on_warning = [&](const std::string& line) { display.warn(line); }});
-  wire::Limits limits;
-  limits.max_tensor_bytes = static_cast<uint64_t>(transport->max_frame_bytes);
-  EdgeClient client(session,
-                    {.transport = std::move(*transport),
+  EdgeClient client(session, *transport,
+                    {.endpoint = flags.endpoint,
                      .limits = limits,
                      .give_up_after = std::chrono::milliseconds(std::llround(flags.give_up_after * 1000))},
                     [&](const std::string& line) { display.note(line); });
-  send = [&](wire::Frames frames) { client.send(std::move(frames)); };
-  link = [&] { return client.link(); };
-  display.note((flags.name.empty() ? "this device" : flags.name) + " holds " +
-               std::to_string(data->train->describe().num_examples) + " examples" +
-               (data->held_out
-                    ? " and holds back " + std::to_string(data->held_out->describe().num_examples) + " more"
-                    : std::string()) +
-               ", connecting to " + flags.endpoint);
+  display.note(introduction(flags, *data));
   display.note(describe_compute());
-  if (flags.resume && !session.resume()) display.note("nothing to go on from in " + flags.run_dir.string());
-  const auto turn = [&] {
-    edge_status.turn(session, client.connected());
-    return stop_requested();
-  };
-  if (auto ran = client.run(turn); !ran) return ran.error();
-  if (session.phase() != EdgeSession::Phase::kFinished) return kExitInterrupted;
-  if (auto saved = save_front(flags, session, display); !saved) return saved.error();
-  display.finished(session);
-  return kExitDone;
+  return train(flags, session, client, edge_status, display);
 }
 
 }  // namespace
@@ -130,6 +146,12 @@ Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const F
 int main(int argc, char** argv) {
   using namespace tandem;
   open_standard_descriptors();
+  if (argc > 1 && std::string_view(argv[1]) == "profile") {
+    return profile_command("tandem-edge", "client", argc - 1, argv + 1, [](const std::string& text) {
+      const auto data = datasets::open_dataset(text, datasets::Split::kTrain);
+      return data ? Result<DataDescription>((*data)->describe()) : data.error();
+    });
+  }
   Flags flags("tandem-edge", "Trains the front of a split model on this device's own data.");
   edge_client::EdgeFlags edge;
   edge.add_to(flags);

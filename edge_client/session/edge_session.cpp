@@ -20,6 +20,8 @@ EdgeSession::EdgeSession(EdgeSessionOptions options, EdgeSessionDependencies dep
     : options_(std::move(options)), dependencies_(std::move(dependencies)), kept_(dependencies_.checkpoints) {
   if (dependencies_.dataset == nullptr)
     throw std::invalid_argument("EdgeSessionDependencies.dataset is null");
+  if (dependencies_.transport == nullptr)
+    throw std::invalid_argument("EdgeSessionDependencies.transport is null");
 }
 
 EdgeSession::~EdgeSession() = default;
@@ -279,13 +281,9 @@ void EdgeSession::tick() {
 
 /// Whether what this device sent has left it, and nothing came, for EdgeSessionOptions::resend_after.
 bool EdgeSession::is_quiet(TimePoint now) {
-  TimePoint since = std::max(last_heard_, last_hello_);
-  if (dependencies_.link) {
-    const LinkState link = dependencies_.link();
-    if (last_sent_ >= link.sent_until) last_sending_ = now;
-    since = std::max({since, last_sending_, link.transfer_at});
-  }
-  return now - since >= options_.resend_after;
+  const LinkState link = dependencies_.transport->link();
+  if (last_sent_ >= link.sent_until) last_sending_ = now;
+  return now - std::max({last_heard_, last_hello_, last_sending_, link.transfer_at}) >= options_.resend_after;
 }
 
 /// Those that the aggregator did not have when it answered the last Hello.
@@ -317,7 +315,7 @@ void EdgeSession::send(wire::Body body, uint32_t step) {
 void EdgeSession::transmit(const wire::Message& message) {
   wire::Frames frames = wire::encode(message);
   bytes_up_ += static_cast<int64_t>(wire::total_bytes(frames));
-  dependencies_.send(std::move(frames));
+  dependencies_.transport->send(std::move(frames));
   last_sent_ = dependencies_.now();
 }
 

@@ -14,8 +14,7 @@
 #include "tandem/core/data/augmenter.h"
 #include "tandem/core/data/dataset.h"
 #include "tandem/core/storage/checkpoint.h"
-#include "tandem/core/transport/zmq_client.h"
-#include "tandem/core/wire/frame.h"
+#include "tandem/core/transport/transport.h"
 #include "tandem/core/wire/messages.h"
 #include "tandem/edge_client/session/edge_checkpoint.h"
 #include "tandem/edge_client/session/held_out_evaluation.h"
@@ -56,16 +55,14 @@ struct EdgeReport {
 
 /// What a session works with; everything must outlive it.
 struct EdgeSessionDependencies {
-  /// Takes a message for the aggregator; never blocks on it.
-  std::function<void(wire::Frames)> send;
+  /// What it sends through; its link() is in the time of `now`.
+  ClientTransport* transport = nullptr;
   const Dataset* dataset = nullptr;
   /// Examples held back for evaluation; null when there are none.
   const Dataset* held_out = nullptr;
   AugmenterFactory make_augmenter;
   /// The present moment. The session has no clock of its own.
   std::function<TimePoint()> now;
-  /// What moves on the connection, in the time of `now`; may be empty: then what is sent has left at once.
-  std::function<LinkState()> link;
   /// Where this device keeps the moments to which it can go back; null: only to where it stands. In memory
   /// they serve a run whose aggregator dies, on the disk also a device that dies.
   CheckpointStorage* checkpoints = nullptr;

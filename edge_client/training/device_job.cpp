@@ -29,20 +29,20 @@ Result<std::unique_ptr<DeviceJob>> DeviceJob::create(const wire::Welcome& welcom
   }
   auto definition = define_model(plan.model, plan.input_shape, plan.num_classes);
   if (!definition) return definition.error();
-  const auto split = split_model(*definition, plan);
-  if (!split) return split.error();
+  auto partition = partition_of(*definition, plan);
+  if (!partition) return partition.error();
   auto augmenter = make_augmenter(plan.augment, plan.normalize, plan.input_shape);
   if (!augmenter) return augmenter.error();
-  return std::unique_ptr<DeviceJob>(
-      new DeviceJob(welcome, dataset, std::move(*definition), *split, std::move(*augmenter), prefetch));
+  return std::unique_ptr<DeviceJob>(new DeviceJob(welcome, dataset, std::move(*definition),
+                                                  std::move(*partition), std::move(*augmenter), prefetch));
 }
 
 DeviceJob::DeviceJob(const wire::Welcome& welcome, const Dataset& dataset, ModelDefinition definition,
-                     ModelSplit split, std::unique_ptr<const Augmenter> augmenter, int prefetch)
+                     ModelPartition partition, std::unique_ptr<const Augmenter> augmenter, int prefetch)
     : plan_(welcome.plan),
       num_examples_(dataset.describe().num_examples),
       definition_(std::move(definition)),
-      split_(split),
+      partition_(std::move(partition)),
       augmenter_(std::move(augmenter)),
       loader_(dataset, *augmenter_,
               {.run_seed = plan_.seed, .client_hash = hash_name(welcome.client), .prefetch = prefetch}),
@@ -64,7 +64,8 @@ Result<void> DeviceJob::check(const wire::BeginRound& begin) const {
 Result<std::unique_ptr<DeviceTrainer>> DeviceJob::build_trainer(const LrScheduleOptions& lr_schedule,
                                                                 at::Device compute, ModelPool* models) const {
   try {
-    const std::unique_ptr<DeviceModel> shared = models != nullptr ? models->take() : nullptr;
+    const std::unique_ptr<DeviceModel> shared =
+        models != nullptr ? models->take(partition_.front().last) : nullptr;
     Result<DeviceModel> model =
         shared ? Result<DeviceModel>(*shared) : build_device_model(definition_, plan_);
     if (!model) return model.error();
@@ -95,7 +96,7 @@ Result<void> DeviceJob::check_outputs(const at::Tensor& outputs, int64_t example
   if (!plan_.u_shaped()) {
     return Error{ErrorCode::kProtocol, "the tail's outputs came though labels and loss are the aggregator's"};
   }
-  const auto expected = output_shape(definition_, split_, examples);
+  const auto expected = partition_.output_shape(definition_, examples);
   if (outputs.scalar_type() == at::kFloat && outputs.sizes() == at::IntArrayRef(expected)) return {};
   return Error{ErrorCode::kShapeMismatch, "the tail's outputs have shape " +
                                               shape_to_string(outputs.sizes().vec()) + " and type " +

@@ -23,7 +23,7 @@ namespace tandem::edge_client {
 class DeviceJob {
  public:
   /// `dataset` must outlive the job. kShapeMismatch when the run trains on other examples; errors as
-  /// TrainingPlan::check, define_model, split_model and `make_augmenter`.
+  /// TrainingPlan::check, define_model, partition_of and `make_augmenter`.
   static Result<std::unique_ptr<DeviceJob>> create(const wire::Welcome& welcome, const Dataset& dataset,
                                                    const AugmenterFactory& make_augmenter, int prefetch);
 
@@ -40,23 +40,23 @@ class DeviceJob {
                                                        at::Device compute, ModelPool* models = nullptr) const;
 
   /// Whether the aggregator holds a part of the model.
-  bool has_tail() const { return split_.has_tail(); }
+  bool has_tail() const { return partition_.tail().has_value(); }
   /// Where the edge trains without waiting: whether a step's activations train the tail.
   bool goes_up(uint32_t step) const { return has_tail() && (step + 1) % plan_.tail_interval == 0; }
   /// What goes up beside the activations: the labels, or where they stay on the device (U-shaped) none.
   at::Tensor labels_to_send(const at::Tensor& labels) const;
   /// Whether these are the tail's outputs for a batch of `examples`; kShapeMismatch, naming both shapes.
   Result<void> check_outputs(const at::Tensor& outputs, int64_t examples) const;
-  int64_t evaluation_batch() const { return evaluation_batch_size(definition_, split_); }
+  int64_t evaluation_batch() const { return partition_.evaluation_batch_size(definition_); }
 
  private:
   DeviceJob(const wire::Welcome& welcome, const Dataset& dataset, ModelDefinition definition,
-            ModelSplit split, std::unique_ptr<const Augmenter> augmenter, int prefetch);
+            ModelPartition partition, std::unique_ptr<const Augmenter> augmenter, int prefetch);
 
   TrainingPlan plan_;
   int64_t num_examples_;
   ModelDefinition definition_;
-  ModelSplit split_;
+  ModelPartition partition_;
   std::unique_ptr<const Augmenter> augmenter_;
   BatchLoader loader_;  // its thread uses the augmenter
   NamedTensors kept_;   // what stays on the device, as it was when the run began

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A tandem-aggregator that trains with listed edges, without and under each of four attacks.
 
-    tests/bench/attacks.py [--edges 4] [--seconds 6] [--max-frame-mib N]
+    tests/bench/attacks.py [--edges 4] [--seconds 6] [--frame-mib N]
 
 Prints for each attack how much the aggregator's resident memory grew beyond its highest without, and the mean time of
 a step against that without; fails when one is beyond 64 MiB or 1.5 times. The attackers run on this machine, with the
@@ -68,7 +68,7 @@ class Run:
             [BIN / "tandem-aggregator", "--config", self.kits / "aggregator/aggregator.toml", "--endpoint",
              "tcp://127.0.0.1:*", "--endpoint-file", endpoint_file, "--clients", str(options.edges), "--model", "cnn",
              "--cut", "1", "--rounds", "1000000", "--local-steps", str(STEPS), "--batch-size", "64", "--threads", "1",
-             *(["--max-frame-mib", str(options.max_frame_mib)] if options.max_frame_mib else []), "--run-dir", folder / "run", "--quiet"],
+             *(["--limits", f"frame-mib={options.frame_mib}"] if options.frame_mib else []), "--run-dir", folder / "run", "--quiet"],
             stdout=self.log, stderr=self.log)
         while not endpoint_file.exists():
             if self.aggregator.poll() is not None:
@@ -119,7 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=6, help="of each attack, and of each quiet time")
-    parser.add_argument("--max-frame-mib", type=int, default=0, help="of the aggregator; 0: its default")
+    parser.add_argument("--frame-mib", type=int, default=0, help="of the aggregator; 0: its default")
     options = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,6 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "tandem/core/program/flags.h"
 #include "tandem/core/program/program.h"
 #include "tandem/core/transport/keys.h"
+#include "tandem/core/transport/zmq_client.h"
 #include "tandem/datasets/data_source.h"
 #include "tandem/edge_client/program/edge_client.h"
 
@@ -51,20 +51,22 @@ constexpr int64_t kFilesOfEdge = 24;
 /// One device; the members' order is that of their making.
 class BenchEdge {
  public:
-  BenchEdge(ZmqClientOptions transport, std::shared_ptr<const Dataset> data, uint64_t instance)
+  BenchEdge(std::unique_ptr<ZmqClient> transport, const std::string& endpoint,
+            std::shared_ptr<const Dataset> data, uint64_t instance)
       : data_(std::move(data)),
-        session_({.instance = instance, .prefetch = 0},
-                 {.send = [this](wire::Frames frames) { client_.send(std::move(frames)); },
-                  .dataset = data_.get(),
-                  .make_augmenter = augment::build_pipeline,
-                  .now = std::chrono::steady_clock::now}),
-        client_(session_, {.transport = std::move(transport)}, [](const std::string&) {}) {}
+        transport_(std::move(transport)),
+        session_({.instance = instance, .prefetch = 0}, {.transport = transport_.get(),
+                                                         .dataset = data_.get(),
+                                                         .make_augmenter = augment::build_pipeline,
+                                                         .now = std::chrono::steady_clock::now}),
+        client_(session_, *transport_, {.endpoint = endpoint}, [](const std::string&) {}) {}
 
   Result<void> run() { return client_.run(stop_requested); }
   bool finished() const { return session_.phase() == edge_client::EdgeSession::Phase::kFinished; }
 
  private:
   std::shared_ptr<const Dataset> data_;
+  std::unique_ptr<ZmqClient> transport_;
   edge_client::EdgeSession session_;
   edge_client::EdgeClient client_;
 };
@@ -89,12 +91,14 @@ Result<int> run(const BenchFlags& flags) {
     if (!part) return part.error();
     auto keys = load_key_pair(flags.kits / name / "device.key");
     if (!keys) return keys.error();
-    ZmqClientOptions transport;
-    transport.endpoint = flags.endpoint;
-    transport.keys = std::move(*keys);
-    transport.server_public_key = server->public_key;
-    edges.push_back(
-        std::make_unique<BenchEdge>(std::move(transport), std::move(*part), static_cast<uint64_t>(i)));
+    ZmqClientOptions options;
+    options.endpoint = flags.endpoint;
+    options.keys = std::move(*keys);
+    options.server_public_key = server->public_key;
+    auto transport = ZmqClient::make(std::move(options));
+    if (!transport) return transport.error();
+    edges.push_back(std::make_unique<BenchEdge>(std::move(*transport), flags.endpoint, std::move(*part),
+                                                static_cast<uint64_t>(i)));
   }
   std::atomic<int> finished{0};
   std::vector<std::thread> threads;

@@ -19,23 +19,27 @@ import tempfile
 DATA = "synthetic:images,examples=480,test-examples=96,seed=3"
 COMMON = ["--rounds", "2", "--seed", "7", "--threads", "1", "--quiet"]
 SIMULATED = {
-    "parallel, cnn, momentum": ["--algorithm", "parallel", "--model", "cnn", "--cut", "2", "--momentum", "0.9",
-                                "--augment", "crop:2,flip", "--lr-schedule", "cosine"],
+    "parallel, cnn, momentum": ["--algorithm", "parallel", "--model", "cnn", "--cut", "2",
+                                "--optimizer", "sgd:momentum=0.9", "--augment", "crop:2,flip",
+                                "--lr-schedule", "cosine"],
     "splitfed-v1, resnet18, batch norm local": ["--algorithm", "splitfed-v1", "--model", "resnet18:width=8", "--cut",
                                                 "3", "--batch-norm", "local", "--optimizer", "adam",
                                                 "--learning-rate", "0.001", "--local-steps", "3", "--hold-out", "0.1"],
-    "splitfed-v2, lenet5, aligned, window 2": ["--algorithm", "splitfed-v2", "--model", "lenet5", "--cut", "2",
-                                               "--edge-objective", "aligned", "--tail-interval", "2",
-                                               "--window", "2"],
+    "splitfed-v2, lenet5, aligned, window 2": ["--algorithm", "splitfed-v2:window=2", "--model", "lenet5", "--cut",
+                                               "2", "--edge-objective", "aligned:tail-interval=2"],
     "federated, mlp, scaffold": ["--algorithm", "federated", "--model", "mlp:hidden=64-32", "--strategy", "scaffold",
                                  "--partition", "dirichlet:0.3"],
 }
 PROCESSES = ["--algorithm", "parallel", "--model", "cnn", "--cut", "1", "--head-blocks", "1",
-             "--weight-decay", "0.001"]
+             "--optimizer", "sgd:weight-decay=0.001"]
 
 # A flag and its value as the second build takes them: as the first build takes them.
 RESPELLED = {
     ("--data", DATA): ("--data", "synthetic:images?examples=480&test-examples=96&seed=3"),
+    ("--algorithm", "splitfed-v2:window=2"): ("--algorithm", "splitfed-v2", "--window", "2"),
+    ("--edge-objective", "aligned:tail-interval=2"): ("--edge-objective", "aligned", "--tail-interval", "2"),
+    ("--optimizer", "sgd:momentum=0.9"): ("--momentum", "0.9"),
+    ("--optimizer", "sgd:weight-decay=0.001"): ("--weight-decay", "0.001"),
     ("--model", "resnet18:width=8"): ("--model", "resnet18?width=8"),
     ("--model", "mlp:hidden=64-32"): ("--model", "mlp?hidden=64-32"),
 }

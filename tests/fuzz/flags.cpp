@@ -18,14 +18,14 @@ namespace {
 /// Flags of every kind, as a program declares them.
 struct Program {
   Program() : flags("tandem-fuzz", "Reads flags.") {
-    flags.group("Training");
+    flags.section("training", "Training");
     flags.add("rounds", rounds, "how many rounds");
     flags.add("offset", offset, "any whole number");
     flags.add("small", small, "a small whole number");
     flags.add("seed", seed, "seed of the run");
     flags.add("lr", lr, "learning rate");
     flags.add_choice("algorithm", algorithm, {"parallel", "relay", "splitfed-v1"}, "the schedule");
-    flags.group("Rest");
+    flags.section("rest", "Rest");
     flags.add("name", name, "a text");
     flags.add("insecure", insecure, "no encryption");
     flags.add("device", devices, "a device");

@@ -20,8 +20,8 @@ LAYERS = {
     "aggregator": {"core", "aggregator"},
 }
 # The rooms of core, from the ground floor up: a file includes what lies in its own room or below it.
-CORE_FLOORS = ("base", "data", "model", "training", "wire", "storage", "transport", "run", "planning",
-               "program")
+CORE_FLOORS = ("base", "data", "model", "partition", "training", "wire", "storage", "transport", "run",
+               "planning", "profiling", "program")
 # The programs hand data sets and augmenters to the libraries that must not know them.
 MAINS = {"edge_client/program/main.cpp", "aggregator/program/main.cpp"}
 JOINERS = ("tools", "examples", "tests")

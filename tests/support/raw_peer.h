@@ -16,9 +16,8 @@ namespace tandem::testing {
 class RawPeer {
  public:
   RawPeer(const std::string& endpoint, const std::string& server_key, const KeyPair& keys) : inbox_(1024) {
-    client_ = ZmqClient::start({.endpoint = endpoint, .server_public_key = server_key, .keys = keys},
-                               [this](ClientEvent event) { inbox_.push(std::move(event)); })
-                  .value();
+    client_ = ZmqClient::make({.endpoint = endpoint, .server_public_key = server_key, .keys = keys}).value();
+    client_->start([this](ClientEvent event) { inbox_.push(std::move(event)); }, {}).value();
   }
   ~RawPeer() {
     inbox_.close();

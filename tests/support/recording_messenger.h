@@ -14,7 +14,7 @@
 namespace tandem::testing {
 
 /// A messenger to clients that are there, which keeps what they are sent as they would decode it.
-class RecordingMessenger {
+class RecordingMessenger : private ServerTransport {
  public:
   explicit RecordingMessenger(const std::vector<ClientId>& clients) {
     uint64_t connection = 0;
@@ -46,18 +46,16 @@ class RecordingMessenger {
   }
 
   RecordingObserver observer;
-  aggregator::Messenger messenger{1,
-                                  1,
-                                  4,
-                                  0,
-                                  [this](ConnectionId connection, const wire::Frames& frames) {
-                                    auto sent = wire::decode(frames, {});
-                                    REQUIRE(sent.has_value());
-                                    outbox_.emplace_back(connection, std::move(*sent));
-                                  },
-                                  observer};
+  aggregator::Messenger messenger{1, 1, 4, 0, *this, observer};
 
  private:
+  bool send(ConnectionId to, wire::Frames frames) override {
+    auto sent = wire::decode(frames, {});
+    REQUIRE(sent.has_value());
+    outbox_.emplace_back(to, std::move(*sent));
+    return true;
+  }
+
   static std::string text_of(const wire::Body& body) {
     if (std::holds_alternative<wire::Gradients>(body)) return "Gradients";
     if (std::holds_alternative<wire::Outputs>(body)) return "Outputs";

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/training/compute_device.h"
+#include "tandem/core/transport/memory_network.h"
 #include "tandem/core/wire/message_codec.h"
 #include "tandem/edge_client/session/edge_session.h"
 //
@@ -40,6 +40,10 @@ class SessionNetwork {
         initial_weights_(std::move(initial_weights)),
         random_(derive_seed(arrival_seed, RandomPurpose::kNetwork, {})) {
     configure_compute_thread(1);
+    network_.filter = [this](size_t edge, Way way, const wire::Frames& frames) {
+      if (way == Way::kUp && on_frames_up) on_frames_up(edge, frames);
+      return true;
+    };
     start_session();
   }
 
@@ -51,18 +55,16 @@ class SessionNetwork {
     edge->data = std::move(data);
     edge->held_out = std::move(held_out);
     edges_.push_back(std::move(edge));
-    start(edges_.size() - 1);
-    return edges_.size() - 1;
+    const size_t index = network_.add_client();
+    start(index);
+    return index;
   }
 
   /// A new connection; what was on the old one is lost.
   void connect(size_t index) {
-    Edge& edge = *edges_.at(index);
-    edge.up.clear();
-    edge.down.clear();
-    edge.connection = {++connections_};
-    edge.alive = true;
-    edge.session->connected();
+    network_.connect(index);
+    edges_.at(index)->alive = true;
+    edges_[index]->session->connected();
   }
   void connect_all() {
     for (size_t i = 0; i < edges_.size(); ++i) connect(i);
@@ -82,11 +84,7 @@ class SessionNetwork {
   /// The aggregator dies and is started again, going on from its newest checkpoint if there is one. Every
   /// connection is lost.
   void restart_aggregator() {
-    for (const auto& edge : edges_) {
-      edge->up.clear();
-      edge->down.clear();
-      edge->connection = {};
-    }
+    for (size_t i = 0; i < edges_.size(); ++i) network_.disconnect(i);
     if (checkpoints_.positions().empty()) ++options_.run_id;  // a run that begins has its own
     start_session();
     if (!checkpoints_.positions().empty()) {
@@ -97,17 +95,14 @@ class SessionNetwork {
   bool alive(size_t index) const { return edges_.at(index)->alive; }
   /// Neither receives nor sends from now on, heartbeats included.
   void kill(size_t index) {
-    Edge& edge = *edges_.at(index);
-    edge.alive = false;
-    edge.up.clear();
-    edge.down.clear();
+    edges_.at(index)->alive = false;
+    network_.disconnect(index);
   }
 
   /// The program is stopped cleanly: what it sent is heard, goodbye included.
   void pause(size_t index) {
-    Edge& edge = *edges_.at(index);
-    edge.session->leave("interrupted");
-    while (edge.alive && !edge.up.empty()) deliver(index, true);
+    edges_.at(index)->session->leave("interrupted");
+    while (network_.has_message(index, Way::kUp)) deliver(index, Way::kUp);
     kill(index);
   }
 
@@ -155,15 +150,15 @@ class SessionNetwork {
   RecordingObserver observer;
 
  private:
+  using Way = MemoryNetwork::Way;
+
   struct Edge {
     ClientId client;
-    ConnectionId connection;
     std::shared_ptr<const Dataset> data, held_out;
     std::unique_ptr<edge_client::EdgeSession> session;
     uint64_t instance = 0;
     bool alive = false;
     CheckpointMemory checkpoints{3};
-    std::deque<wire::Frames> up, down;
   };
 
   void start(size_t index) {
@@ -171,12 +166,7 @@ class SessionNetwork {
     edge->session = std::make_unique<edge_client::EdgeSession>(
         edge_client::EdgeSessionOptions{
             .instance = ++edge->instance, .prefetch = 0, .comes_back = edges_come_back},
-        edge_client::EdgeSessionDependencies{.send =
-                                                 [this, edge, index](wire::Frames frames) {
-                                                   if (!edge->alive) return;
-                                                   if (on_frames_up) on_frames_up(index, frames);
-                                                   edge->up.push_back(std::move(frames));
-                                                 },
+        edge_client::EdgeSessionDependencies{.transport = &network_.client(index),
                                              .dataset = edge->data.get(),
                                              .held_out = edge->held_out.get(),
                                              .make_augmenter = augment::build_pipeline,
@@ -186,34 +176,23 @@ class SessionNetwork {
 
   void start_session() {
     session_ = std::make_unique<aggregator::AggregatorSession>(
-        options_,
-        aggregator::SessionDependencies{
-            .send = [this](ConnectionId to, wire::Frames frames) { send_down(to, std::move(frames)); },
-            .observer = &observer,
-            .eval_data = eval_data_,
-            .make_augmenter = augment::build_pipeline,
-            .initial_weights = to_start_from(initial_weights_),
-            .now = [this] { return now_; },
-            .checkpoints = &checkpoints_});
+        options_, aggregator::SessionDependencies{.transport = &network_.server(),
+                                                  .observer = &observer,
+                                                  .eval_data = eval_data_,
+                                                  .make_augmenter = augment::build_pipeline,
+                                                  .initial_weights = to_start_from(initial_weights_),
+                                                  .now = [this] { return now_; },
+                                                  .checkpoints = &checkpoints_});
     REQUIRE(session_->prepare().has_value());
   }
 
-  void send_down(ConnectionId to, wire::Frames frames) {
-    for (const auto& edge : edges_) {
-      if (edge->alive && edge->connection == to && to != ConnectionId{})
-        edge->down.push_back(std::move(frames));
-    }
-  }
-
   /// What the hook makes of the next message of a queue: none, one or two copies, decoded.
-  std::vector<std::pair<wire::Message, int64_t>> take(size_t index, bool up) {
-    std::deque<wire::Frames>& queue = up ? edges_[index]->up : edges_[index]->down;
-    const wire::Frames frames = std::move(queue.front());
-    queue.pop_front();
+  std::vector<std::pair<wire::Message, int64_t>> take(size_t index, Way way) {
+    const wire::Frames frames = network_.take(index, way).value();
     wire::Message message = wire::decode(frames, {}).value();
     const auto bytes = static_cast<int64_t>(wire::total_bytes(frames));
     if (!on_message || std::holds_alternative<wire::Heartbeat>(message.body)) return {{message, bytes}};
-    const Fate fate = on_message(index, up, message);
+    const Fate fate = on_message(index, way == Way::kUp, message);
     // Through the codec again, so that a changed message has the hash that a transport would give it.
     message = wire::decode(wire::encode(message), {}).value();
     if (fate == Fate::kLose) return {};
@@ -221,12 +200,12 @@ class SessionNetwork {
     return {{message, bytes}, {message, bytes}};
   }
 
-  void deliver(size_t index, bool up) {
+  void deliver(size_t index, Way way) {
     Edge& edge = *edges_[index];
-    const ConnectionId connection = edge.connection;
-    for (auto& [message, bytes] : take(index, up)) {
+    const ConnectionId connection = network_.connection(index);
+    for (auto& [message, bytes] : take(index, way)) {
       if (!edge.alive) return;  // the hook killed it
-      if (up) {
+      if (way == Way::kUp) {
         session_->receive(connection, edge.client, message, bytes, now_);
       } else {
         edge.session->receive(message, bytes);
@@ -241,8 +220,8 @@ class SessionNetwork {
     };
     std::vector<Event> events;
     for (size_t i = 0; i < edges_.size(); ++i) {
-      if (!edges_[i]->up.empty()) events.push_back({i, Event::kUp});
-      if (!edges_[i]->down.empty()) events.push_back({i, Event::kDown});
+      if (network_.has_message(i, Way::kUp)) events.push_back({i, Event::kUp});
+      if (network_.has_message(i, Way::kDown)) events.push_back({i, Event::kDown});
       if (edges_[i]->alive && edges_[i]->session->has_work()) events.push_back({i, Event::kWork});
     }
     if (events.empty()) return false;
@@ -250,25 +229,26 @@ class SessionNetwork {
     if (chosen.kind == Event::kWork) {
       edges_[chosen.edge]->session->work();
     } else {
-      deliver(chosen.edge, chosen.kind == Event::kUp);
+      deliver(chosen.edge, chosen.kind == Event::kUp ? Way::kUp : Way::kDown);
     }
     return true;
   }
 
   bool one_down() {
     for (size_t i = 0; i < edges_.size(); ++i) {
-      if (edges_[i]->down.empty()) continue;
-      deliver(i, false);
+      if (!network_.has_message(i, Way::kDown)) continue;
+      deliver(i, Way::kDown);
       return true;
     }
     return false;
   }
 
   void tick() {
-    for (const auto& edge : edges_) {
-      if (!edge->alive || edge->session->done()) continue;
-      edge->session->tick();
-      session_->receive(edge->connection, edge->client, {.body = wire::Heartbeat{}}, 0, now_);
+    for (size_t i = 0; i < edges_.size(); ++i) {
+      const Edge& edge = *edges_[i];
+      if (!edge.alive || edge.session->done()) continue;
+      edge.session->tick();
+      session_->receive(network_.connection(i), edge.client, {.body = wire::Heartbeat{}}, 0, now_);
     }
     session_->tick(now_);
   }
@@ -279,8 +259,8 @@ class SessionNetwork {
   CheckpointMemory checkpoints_{2};
   TimePoint now_ = TimePoint{} + std::chrono::hours(1);
   SplitMix64 random_;
-  uint64_t connections_ = 0;
   int turns_ = 0;
+  MemoryNetwork network_;  // outlives the sessions
   std::unique_ptr<aggregator::AggregatorSession> session_;
   std::vector<std::unique_ptr<Edge>> edges_;
 };
@@ -293,6 +273,7 @@ struct Flow {
   EdgeObjective objective = EdgeObjective::kEndToEnd;
   uint32_t tail_interval = 1;
   uint32_t window = 1;
+  std::string cuts = "1";
 };
 
 inline std::vector<Flow> all_flows() {
@@ -313,7 +294,10 @@ inline std::vector<Flow> all_flows() {
           {"splitfed-v2 aligned", "splitfed-v2", 0, EdgeObjective::kAligned},
           {"parallel window 3", "parallel", 0, EdgeObjective::kEndToEnd, 1, 3},
           {"splitfed-v1 window 2", "splitfed-v1", 0, EdgeObjective::kEndToEnd, 1, 2},
-          {"splitfed-v2 local window 2", "splitfed-v2", 0, kLocal, 1, 2}};
+          {"splitfed-v2 local window 2", "splitfed-v2", 0, kLocal, 1, 2},
+          {"parallel cuts", "parallel", 0, EdgeObjective::kEndToEnd, 1, 1, "client-1=3,client-2=1,*=2"},
+          {"splitfed-v1 cuts", "splitfed-v1", 0, EdgeObjective::kEndToEnd, 1, 1, "client-1=1,*=2"},
+          {"splitfed-v2 cuts", "splitfed-v2", 0, EdgeObjective::kEndToEnd, 1, 1, "client-2=1,*=3"}};
 }
 
 inline aggregator::SessionOptions flow_options(const Flow& flow, int clients = 3) {
@@ -324,6 +308,7 @@ inline aggregator::SessionOptions flow_options(const Flow& flow, int clients = 3
   options.plan.tail_interval = flow.tail_interval;
   if (flow.objective == EdgeObjective::kAligned) options.alignment.tail_epochs = 1;
   options.plan.window = flow.window;
+  if (const auto cuts = ClientCuts::parse(flow.cuts).value(); !cuts.equal()) options.cuts = cuts;
   options.batch_size = flow.algorithm == "parallel" ? 24 : 8;
   options.min_clients = 1;
   return options;

@@ -18,7 +18,7 @@ inline std::unique_ptr<aggregator::TrainedModel> small_model(TrainingPlan& plan)
   const auto no_augmenter = [](const auto&, const auto&, const auto&) {
     return Result<std::unique_ptr<const Augmenter>>(nullptr);
   };
-  auto model = aggregator::build_trained_model(plan, {}, no_augmenter, at::kCPU);
+  auto model = aggregator::build_trained_model(plan, {}, {}, no_augmenter, at::kCPU);
   REQUIRE(model.has_value());
   return std::move(*model);
 }

@@ -46,38 +46,71 @@ class BadInputTest(unittest.TestCase):
         self.check(self.aggregator("--rounds", "0"), 2, "--rounds must be >= 1, got 0")
         self.check(self.aggregator("--clients", "2", "--min-clients", "3"), 2, "min-clients must be between 1 and clients (2), got 3")
         self.check(self.aggregator("--algorithm", "paralel"), 2, "paralel", "parallel")
-        self.check(self.aggregator("--lr-schedule", "cosin"), 2, 'is "cosin", expected constant, cosine')
+        self.check(self.aggregator("--lr-schedule", "cosin"), 2, '--lr-schedule must be one of constant, cosine, step, got "cosin"; did you mean "cosine"?')
         self.check(self.aggregator("--optimizer", "sdg"), 2, "sdg", "sgd")
-        self.check(self.aggregator("--learning-rate", "0"), 2, "--learning-rate must be > 0 and finite, got 0")
-        self.check(self.aggregator("--momentum", "1"), 2, "--momentum must be in [0, 1), got 1")
-        self.check(self.aggregator("--weight-decay", "-1"), 2, "--weight-decay must be >= 0 and finite, got -1")
-        self.check(self.aggregator("--clip-norm", "-1"), 2, "--clip-norm must be >= 0 and finite, got -1")
-        self.check(self.aggregator("--warmup-steps", "-1"), 2, "--warmup-steps must be >= 0, got -1")
+        self.check(self.aggregator("--learning-rate", "0"), 2, "--learning-rate must be > 0, got 0")
+        self.check(self.aggregator("--optimizer", "sgd:momentum=1"), 2, '--optimizer sgd:momentum must be a finite number from 0 to below 1, got "1"')
+        self.check(self.aggregator("--optimizer", "adam:weight-decay=-1"), 2,
+                   '--optimizer adam:weight-decay must be a finite number >= 0, got "-1"')
+        self.check(self.aggregator("--optimizer", "sgd:clip-norm=-1"), 2,
+                   '--optimizer sgd:clip-norm must be a finite number >= 0, got "-1"')
+        self.check(self.aggregator("--momentum", "0.9"), 2,
+                   "--momentum 0.9 is now part of --optimizer: --optimizer sgd:momentum=0.9")
+        self.check(self.aggregator("--optimizer", "adamw:weight-decay=0.1", "--clip-norm", "1"), 2,
+                   "--clip-norm 1 is now part of --optimizer: --optimizer adamw:weight-decay=0.1,clip-norm=1")
+        self.check(self.aggregator("--lr-schedule", "constant:warmup=-1"), 2,
+                   "--lr-schedule constant:warmup must be a whole number from 0", 'got "-1"')
+        self.check(self.aggregator("--warmup-steps", "5"), 2,
+                   "--warmup-steps 5 is now part of --lr-schedule: --lr-schedule constant:warmup=5")
         self.check(self.aggregator("--batch-size", "0"), 2, "--batch-size must be >= 1, got 0")
-        self.check(self.aggregator("--window", "0"), 2, "--window must be 1..64, got 0")
+        self.check(self.aggregator("--algorithm", "relay:window=0"), 2,
+                   '--algorithm relay:window must be a whole number from 1 to 64, got "0"')
         self.check(self.aggregator("--device", "tpu"), 2, '"tpu", expected cpu, cuda or cuda:N')
         self.check(run(BIN / "tandem", "provison"), 2, 'did you mean "provision"')
 
+    def test_flags_of_earlier_versions_are_refused_with_their_value_in_the_present_spelling(self):
+        for flags, now in (
+                (["--momentum", "0.9", "--weight-decay", "1e-4"], "--optimizer sgd:momentum=0.9,weight-decay=1e-4"),
+                (["--tail-interval", "5", "--edge-objective", "local"], "--edge-objective local:tail-interval=5"),
+                (["--align-tail-epochs", "4"], "--edge-objective aligned:tail-epochs=4"),
+                (["--step-deadline", "10", "--stragglers", "late"], "--stragglers late:deadline=10s"),
+                (["--update-deadline", "0"], "--stragglers drop"),
+                (["--update-order", "planned", "--strategy", "fedbuff:buffer=3"], "--strategy fedbuff:buffer=3,order=planned"),
+                (["--fraction", "0.25", "--clients", "40"], "--clients-per-round 10"),
+                (["--window", "4", "--algorithm", "relay"], "--algorithm relay:window=4"),
+                (["--max-frame-mib", "8", "--quarantine-after", "3"], "--limits frame-mib=8,mistakes=3"),
+                (["--fault", "drop=0.1", "--fault-seed", "3"], "--fault drop=0.1,seed=3"),
+                (["--status-endpoint", "127.0.0.1:1", "--stall-after", "5"], "--status-endpoint 127.0.0.1:1,stall-after=5s")):
+            with self.subTest(flags):
+                self.check(self.aggregator(*flags), 2, " now part of ", f": {now} (run")
+        config = self.folder / "a.toml"
+        config.write_text('optimizer = "adamw"\nclip-norm = 0.5\n')
+        self.check(self.aggregator("--config", config), 2, f'key "clip-norm" in {config}:2 is now part of "optimizer": '
+                   'optimizer = "adamw:clip-norm=0.5"')
+
     def test_a_flag_that_would_do_nothing_is_refused(self):
         key = self.folder / "some.key"
-        self.check(self.simulate("--data", DATA, "--algorithm", "federated", "--window", "2"), 2,
-                   "--window 2 does nothing with --algorithm federated", "leave it out or choose another algorithm")
+        self.check(self.simulate("--data", DATA, "--algorithm", "federated:window=2"), 2,
+                   '--algorithm: unknown parameter "window" of "federated"; it takes none')
         self.check(self.simulate("--data", DATA, "--batch-norm", "freeze"), 2,
                    "--batch-norm freeze does nothing with --model cnn: it has no batch norm", "such as resnet18")
         self.check(self.aggregator("--batch-norm", "local"), 2, "--batch-norm local does nothing with --model cnn")
         self.check(self.aggregator("--input-shape", "3x8x8", "--eval-data", DATA), 2,
                    "--input-shape is 3x8x8, the examples of --eval-data have 1x8x8; leave out --input-shape")
-        self.check(self.aggregator("--fault-seed", "3"), 2, "--fault-seed 3 does nothing without --fault", "give --fault")
+        self.check(self.aggregator("--fault", "seed=3"), 2, "--fault seed=3 does nothing without a fault")
         self.check(self.aggregator("--key-file", key), 2, "--insecure and --key-file cannot be combined", "anybody is let in")
         self.check(self.aggregator("--devices-file", key), 2, "--insecure and --devices-file cannot be combined")
         config = self.folder / "a.toml"
-        config.write_text('update-order = "planned"\n')
-        self.check(self.aggregator("--config", config), 2, "--update-order planned does nothing with --strategy fedavg",
-                   "leave it out or choose fedbuff")
+        config.write_text('[training]\nlocal-steps = 3\nlocal-epochs = 2\n')
+        self.check(self.aggregator("--config", config), 2, "--local-epochs 2 does nothing with --local-steps",
+                   "leave it out or leave out --local-steps")
+        self.check(self.aggregator("--strategy", "fedavg:order=planned"), 2,
+                   '--strategy: unknown parameter "order" of "fedavg"')
         edge = [BIN / "tandem-edge", "--insecure", "--name", "x", "--data", DATA]
-        self.check(run(*edge, "--fault-seed", "3"), 2, "--fault-seed does nothing without --fault")
-        self.check(run(*edge, "--partition", "dirichlet:1"), 2, "--partition does nothing without --shard", "give --shard I/N")
-        self.check(run(*edge, "--seal-key", key), 2, "--seal-key does nothing without --run-dir", "give --run-dir")
+        self.check(run(*edge, "--fault", "seed=3"), 2, "--fault seed=3 does nothing without a fault")
+        self.check(run(*edge, "--partition", "dirichlet:1"), 2, "--partition dirichlet:1 does nothing without --shard",
+                   "give --shard I/N")
+        self.check(run(*edge, "--seal-key", key), 2, "--seal-key", "does nothing without --run-dir", "give --run-dir")
         self.check(run(*edge, "--key-file", key), 2, "--insecure and --key-file cannot be combined", "neither side shows a key")
         self.check(run(*edge, "--server-key", "x"), 2, "--insecure and --server-key cannot be combined")
 
@@ -107,8 +140,8 @@ class BadInputTest(unittest.TestCase):
         limited = ["prlimit", "--nofile=256:300", *start]
         self.check(run(*limited), 1, "the device list: 200 connections need 328 open files and this process may have 300; "
                    "raise its limit (ulimit -Hn, LimitNOFILE= of a systemd unit)")
-        self.check(run(*limited, "--max-connections", "173"), 1,
-                   "--max-connections: 173 connections need 301 open files and this process may have 300")
+        self.check(run(*limited, "--limits", "connections=173"), 1,
+                   "--limits connections: 173 connections need 301 open files and this process may have 300")
 
     def test_toml(self):
         config = self.folder / "a.toml"
@@ -142,8 +175,8 @@ class BadInputTest(unittest.TestCase):
         self.check(self.aggregator("--model", "resnet18", "--batch-size", "1"), 2,
                    "--batch-size 1 is too small for --model resnet18", "--batch-norm freeze")
         self.check(self.aggregator("--local-steps", "500001"), 2, "local-steps must be 0..500000, got 500001")
-        self.check(self.aggregator("--model", "mlp", "--cut", "1", "--edge-objective", "local", "--auxiliary-head", "conv"), 2,
-                   "--auxiliary-head: auxiliary head: conv needs activations")
+        self.check(self.aggregator("--model", "mlp", "--cut", "1", "--edge-objective", "local:head=conv"), 2,
+                   "--edge-objective: auxiliary head: conv needs activations")
         self.check(self.aggregator("--algorithm", "parallel", "--head-blocks", "3"), 2, "--head-blocks must be 0..")
 
     def test_a_setting_that_does_not_fit_the_first_device_ends_both(self):

@@ -14,7 +14,7 @@ from processes import Fleet, ShapingProxy, overriding, wait_until
 DEVICES = ["client-1", "client-2", "client-3"]
 FAULTS = "drop=0.01,duplicate=0.01,reorder=0.01,delay=5ms,corrupt=0.01"
 # No deadline fires: what is late is waited for.
-PATIENT = ["--rounds", "3", "--stragglers", "wait", "--client-timeout", "60", "--update-deadline", "120"]
+PATIENT = ["--rounds", "3", "--stragglers", "wait:update-deadline=120s", "--client-timeout", "60"]
 ALGORITHMS = {
     "parallel": ["--rounds", "5"],
     "splitfed-v1": ["--algorithm", "splitfed-v1", "--rounds", "8"],
@@ -53,8 +53,8 @@ class FaultsTest(FleetTest):
         with concurrent.futures.ThreadPoolExecutor(len(ALGORITHMS)) as pool:
             calm = {name: pool.submit(self.run_fleet, flags) for name, flags in ALGORITHMS.items()}
             disturbed = {(name, seed): pool.submit(
-                self.run_fleet, flags, ["--fault", FAULTS, "--fault-seed", seed],
-                lambda index, seed=seed: ["--fault", FAULTS, "--fault-seed", 10 * seed + index])
+                self.run_fleet, flags, ["--fault", f"{FAULTS},seed={seed}"],
+                lambda index, seed=seed: ["--fault", f"{FAULTS},seed={10 * seed + index}"])
                 for name, flags in ALGORITHMS.items() for seed in (1, 2)}
         for name in ALGORITHMS:
             with self.subTest(name):

@@ -55,8 +55,8 @@ class OperationsTest(unittest.TestCase):
         self.addCleanup(fleet.close)
         return fleet
 
-    def status_flags(self, name):
-        return ["--status-endpoint", "127.0.0.1:*", "--status-endpoint-file", self.folder / f"{name}.status"]
+    def status_flags(self, name, *parameters):
+        return ["--status-endpoint", ",".join(["127.0.0.1:*", f"file={self.folder / name}.status", *parameters])]
 
     def status_endpoint(self, name):
         path = self.folder / f"{name}.status"
@@ -128,17 +128,17 @@ class OperationsTest(unittest.TestCase):
 
     def test_a_stopped_main_loop_is_told_from_a_living_one(self):
         fleet = self.fleet(["client-1"])
-        # One evaluation of the merged model, long compared with --stall-after; a main loop that waits beats every 0.2 s.
+        # One evaluation of the merged model, long compared with stall-after; a main loop that waits beats every 0.2 s.
         aggregator = fleet.aggregator("--rounds", "1", "--eval-data", "synthetic:images,test-examples=400000,classes=4,size=8",
-                                      "--stall-after", "0.5", *self.status_flags("aggregator"))
+                                      *self.status_flags("aggregator", "stall-after=500ms"))
         endpoint = self.status_endpoint("aggregator")
         wait_until(lambda: ask(endpoint, "/healthz")[0] == 200, "the aggregator to wait for clients")
         fleet.edge("client-1")
         wait_until(lambda: "join client-1" in aggregator.output, "the edge to join")
         answer = wait_until(lambda: (lambda got: got if got[0] == 503 else None)(ask(endpoint, "/healthz")),
-                            "a main loop that is busy for longer than --stall-after")
+                            "a main loop that is busy for longer than stall-after")
         self.assertRegex(answer[1], r"^the main loop has shown no sign of life for \d+\.\d s, allowed are 0\.5 s "
-                                    r"\(--stall-after\)\n$")
+                                    r"\(stall-after of --status-endpoint\)\n$")
 
     def test_other_paths_and_methods_get_nothing(self):
         fleet = self.fleet(["client-1"])
@@ -257,8 +257,8 @@ class OperationsTest(unittest.TestCase):
         fleet = self.fleet(["client-1"])
         # An evaluation that takes far longer than this test waits.
         aggregator = fleet.aggregator("--rounds", "1", "--model", "resnet18", "--local-steps", "1", "--eval-data",
-                                      "synthetic:images,test-examples=100000,classes=4,size=8", "--stall-after", "0.5",
-                                      *self.status_flags("aggregator"))
+                                      "synthetic:images,test-examples=100000,classes=4,size=8",
+                                      *self.status_flags("aggregator", "stall-after=500ms"))
         endpoint = self.status_endpoint("aggregator")
         fleet.edge("client-1")
         wait_until(lambda: metrics_of(endpoint)["tandem_steps_total"] == 1 and ask(endpoint, "/healthz")[0] == 503,

@@ -18,7 +18,7 @@ SCHEDULES = {
     "splitfed-v2": ["--algorithm", "splitfed-v2"],
     "relay": ["--algorithm", "relay"],
     "federated": ["--algorithm", "federated"],
-    "fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff:buffer=2", "--update-order", "planned"],
+    "fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff:buffer=2,order=planned"],
 }
 
 
@@ -75,7 +75,8 @@ class Pauses(unittest.TestCase):
         self.assertNotIn("a new program", str(fleet.metrics()))
 
     def test_after_a_long_outage_the_same_program_is_no_new_one(self):
-        fleet = self.fleet("--rounds", "100000", "--min-clients", "1", "--client-timeout", "1", "--stragglers", "drop")
+        fleet = self.fleet("--rounds", "100000", "--min-clients", "1", "--client-timeout", "1", "--stragglers",
+                           "drop:update-deadline=600s")
         proxy = ShapingProxy(fleet.endpoint)
         self.addCleanup(proxy.close)
         fleet.start_edge("cam-1", endpoint=proxy.endpoint)
@@ -97,8 +98,8 @@ class Pauses(unittest.TestCase):
         wait_until(lambda: "a new program" in str(fleet.metrics("join")), "the new program to be named")
 
     def test_the_aggregators_own_pause_is_nobodys_silence(self):
-        fleet = self.fleet("--rounds", "100000", "--min-clients", "1", "--client-timeout", "1", "--stragglers", "drop",
-                           "--step-deadline", "2")
+        fleet = self.fleet("--rounds", "100000", "--min-clients", "1", "--client-timeout", "1", "--stragglers",
+                           "drop:deadline=2s,update-deadline=600s")
         for device in DEVICES:
             fleet.start_edge(device)
         for rounds in (2, 5):

@@ -17,7 +17,7 @@ BIN = pathlib.Path(os.environ.get("TANDEM_BIN", "build/release/bin")).resolve()
 PROGRAMS = [str(BIN / name) for name in ("tandem", "tandem-aggregator", "tandem-edge", "export_rounds")]
 DATA = "synthetic:images,examples=240,classes=4,size=8"
 TRAINING = ["--model", "cnn", "--cut", "1", "--batch-size", "16", "--threads", "1", "--num-classes", "4",
-            "--learning-rate", "0.05", "--momentum", "0.9"]
+            "--learning-rate", "0.05", "--optimizer", "sgd:momentum=0.9"]
 
 
 def overriding(defaults, flags):

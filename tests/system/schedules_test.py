@@ -10,28 +10,28 @@ from processes import BIN, DATA, TRAINING, Fleet, overriding, run
 
 COMBINATIONS = {
     "splitfed-v1": ["--algorithm", "splitfed-v1"],
-    "splitfed-v1, adam, fedadam": ["--algorithm", "splitfed-v1", "--optimizer", "adam", "--momentum", "0",
+    "splitfed-v1, adam, fedadam": ["--algorithm", "splitfed-v1", "--optimizer", "adam",
                                    "--learning-rate", "0.003", "--strategy", "fedadam"],
     "splitfed-v2": ["--algorithm", "splitfed-v2"],
     "relay": ["--algorithm", "relay"],
     "federated": ["--algorithm", "federated"],
     "federated, fedprox": ["--algorithm", "federated", "--strategy", "fedprox:mu=0.1"],
-    "federated, scaffold": ["--algorithm", "federated", "--strategy", "scaffold", "--momentum", "0"],
+    "federated, scaffold": ["--algorithm", "federated", "--strategy", "scaffold", "--optimizer", "sgd"],
     "federated, fednova": ["--algorithm", "federated", "--strategy", "fednova"],
     "federated, median": ["--algorithm", "federated", "--strategy", "median"],
-    "federated, fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff:buffer=2", "--update-order", "planned"],
+    "federated, fedbuff": ["--algorithm", "federated", "--strategy", "fedbuff:buffer=2,order=planned"],
     "parallel, fedyogi": ["--strategy", "fedyogi"],
     "parallel, U-shaped": ["--head-blocks", "1"],
     "splitfed-v1, U-shaped": ["--algorithm", "splitfed-v1", "--head-blocks", "2"],
     "relay, U-shaped": ["--algorithm", "relay", "--head-blocks", "1"],
-    "CSE-FSL": ["--algorithm", "splitfed-v2", "--edge-objective", "local", "--tail-interval", "2"],
-    "FSL-SAGE": ["--algorithm", "splitfed-v2", "--edge-objective", "aligned", "--window", "2"],
+    "CSE-FSL": ["--algorithm", "splitfed-v2", "--edge-objective", "local:tail-interval=2"],
+    "FSL-SAGE": ["--algorithm", "splitfed-v2:window=2", "--edge-objective", "aligned"],
     "parallel, local": ["--edge-objective", "local"],
     "sampled": ["--clients-per-round", "2", "--rounds", "4"],
     "FedBN, evaluated where the data is": ["--model", "resnet18:norm=batch,width=8", "--batch-norm", "local",
                                            "--local-steps", "3", "--algorithm", "federated"],
     "FedBN, fedbuff": ["--model", "resnet18:norm=batch,width=8", "--batch-norm", "local", "--local-steps", "3",
-                       "--algorithm", "federated", "--strategy", "fedbuff:buffer=2", "--update-order", "planned"],
+                       "--algorithm", "federated", "--strategy", "fedbuff:buffer=2,order=planned"],
 }
 
 # Robust strategies need more clients than three; the rest is here so that nothing in the lists is left out.
@@ -44,7 +44,7 @@ SEVEN = {
     "fedadagrad": ["--algorithm", "federated", "--strategy", "fedadagrad"],
     "splitfed-v2, U-shaped": ["--algorithm", "splitfed-v2", "--head-blocks", "1"],
     "frozen batch norm": ["--model", "resnet18:norm=batch,width=8", "--batch-norm", "freeze", "--local-steps", "2"],
-    "a fraction": ["--algorithm", "federated", "--fraction", "0.4", "--rounds", "3"],
+    "a part of the clients": ["--algorithm", "federated", "--clients-per-round", "3", "--rounds", "3"],
 }
 
 
@@ -101,30 +101,29 @@ class SchedulesTest(unittest.TestCase):
             ("--algorithm", "federated", "--head-blocks", "1"): "the whole model is on the device already",
             ("--algorithm", "federated", "--edge-objective", "local"): "there is no tail",
             ("--edge-objective", "local", "--head-blocks", "1"): "labels",
-            ("--tail-interval", "5"): "every batch needs the tail's gradient",
-            ("--head-blocks", "1", "--window", "2"): "crosses the network twice",
+            ("--edge-objective", "end-to-end:tail-interval=5"): "it takes none",
+            ("--head-blocks", "1", "--algorithm", "parallel:window=2"): "crosses the network twice",
             ("--head-blocks", "9"): "head-blocks must be 0..",
             ("--algorithm", "relay", "--strategy", "fedadam"): "nothing is merged",
             ("--algorithm", "relay", "--batch-norm", "local"): "passes whole",
             ("--strategy", "scaffold"): "control variates are read off the path of plain sgd",
-            ("--strategy", "scaffold", "--momentum", "0", "--batch-norm", "local"): "batch norm is not merged",
-            ("--strategy", "scaffold", "--momentum", "0", "--window", "2"): "at the weights of that step",
+            ("--strategy", "scaffold", "--optimizer", "sgd", "--batch-norm", "local"): "batch norm is not merged",
+            ("--strategy", "scaffold", "--optimizer", "sgd", "--algorithm", "parallel:window=2"): "at the weights of that step",
             ("--strategy", "fednova", "--optimizer", "adam"): "normalises by the steps of sgd",
             ("--strategy", "fedbuff"): "choose --algorithm federated",
             ("--algorithm", "federated", "--strategy", "fedbuff", "--clients-per-round", "2"): "there are no rounds",
-            ("--algorithm", "federated", "--strategy", "fedbuff", "--round-deadline", "9"): "there are no rounds",
+            ("--algorithm", "federated", "--strategy", "fedbuff", "--stragglers", "drop:round-deadline=9s"): "there are no rounds",
             ("--strategy", "krum:f=2"): "at least 7 clients",
             ("--strategy", "krum:f=0", "--clients-per-round", "2"): "at least 3 clients in a round",
             ("--algorithm", "federated", "--stragglers", "late"): "only parallel joins batches; --strategy fedbuff takes updates whenever they come",
             ("--strategy", "fedadm"): "fedadam",
             ("--strategy", "fedadam:lr=1"): "lr",
-            ("--fraction", "0.5", "--clients-per-round", "1"): "--fraction and --clients-per-round",
-            ("--auxiliary-head", "liner", "--edge-objective", "local"): "linear",
+            ("--edge-objective", "local:head=liner"): "linear",
         }
         for flags, reason in refused.items():
             with self.subTest(flags):
                 ran = run(BIN / "tandem", "simulate", "--clients", "3", "--data", DATA, "--run-dir", f"{self.folder}/refused",
-                          *overriding(["--model", "cnn", "--momentum", "0.9"], flags))
+                          *overriding(["--model", "cnn", "--optimizer", "sgd:momentum=0.9"], flags))
                 self.assertIn(ran.returncode, (1, 2), ran.stdout)
                 self.assertIn(reason, ran.stdout + ran.stderr)
 

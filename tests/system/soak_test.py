@@ -31,8 +31,8 @@ def flags_for(steps):
     # Some rounds more than it takes: a step whose clients all went away is not applied.
     rounds = -(-steps // STEPS_OF_ROUND) * 26 // 25 + 1
     return ["--model", "mlp:hidden=8", "--cut", "1", "--rounds", rounds, "--local-steps", STEPS_OF_ROUND,
-            "--batch-size", "20", "--min-clients", "2", "--step-deadline", "0.2", "--client-timeout", "1",
-            "--update-deadline", "1", "--quiet"]
+            "--batch-size", "20", "--min-clients", "2", "--stragglers",
+            "drop:deadline=200ms,update-deadline=1s", "--client-timeout", "1", "--quiet"]
 
 
 def resident_kib(program):

@@ -79,13 +79,20 @@ class StorageTest(unittest.TestCase):
         self.check(self.simulate("--learning-rate", "0.1", "--augment", "crop:2,flip", "--partition", "dirichlet:0.5",
                                  "--strategy", "fedprox:mu=0.01"), 0)
         self.check(self.simulate("--learning-rate", "1e-1", "--augment", " crop:2, flip", "--partition", "dirichlet:5e-1",
-                                 "--strategy", "fedprox:mu=1e-2", "--rounds", "3", "--resume", "--step-deadline", "7",
+                                 "--strategy", "fedprox:mu=1e-2", "--rounds", "3", "--resume", "--stragglers", "drop:deadline=7s",
                                  run_dir=f"{self.folder}/./x/../run"), 0)
         self.assertEqual(len([line for line in lines_of(self.run_dir / "metrics.jsonl") if line["event"] == "round"]), 3)
 
     def test_a_schedule_over_the_whole_run_binds_the_number_of_rounds(self):
         self.check(self.simulate("--lr-schedule", "cosine"), 0)
         self.check(self.simulate("--lr-schedule", "cosine", "--rounds", "3", "--resume"), 2, "--rounds 2, now 3")
+
+    def test_a_specification_is_compared_with_its_defaults(self):
+        self.check(self.simulate("--optimizer", "sgd", "--algorithm", "parallel"), 0)
+        self.check(self.simulate("--optimizer", "sgd:clip-norm=0,momentum=0.1", "--resume", "--rounds", "3"), 2,
+                   "--optimizer sgd, now sgd:clip-norm=0,momentum=0.1")
+        self.check(self.simulate("--optimizer", "sgd:clip-norm=0,momentum=0e1", "--algorithm", "parallel:window=1",
+                                 "--resume", "--rounds", "3"), 0)
 
     def test_other_threads_are_said(self):
         self.check(self.simulate(), 0)
@@ -204,10 +211,10 @@ class StorageTest(unittest.TestCase):
 
         precious = self.folder / "aggregator.key"
         precious.write_text("secret = 1\n")
-        for flag in ("--endpoint-file", "--status-endpoint-file"):
-            self.check(run(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://127.0.0.1:*", "--status-endpoint",
-                           "127.0.0.1:*", "--run-dir", self.folder / "r", flag, precious), 2, f"{flag} {precious}",
-                       "holds no address")
+        for flags, named in ((["--endpoint-file", precious], "--endpoint-file"),
+                             (["--status-endpoint", f"127.0.0.1:*,file={precious}"], "--status-endpoint file")):
+            self.check(run(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://127.0.0.1:*", "--run-dir",
+                           self.folder / "r", *flags), 2, f"{named} {precious}", "holds no address")
         edge = [BIN / "tandem-edge", "--insecure", "--name", "x", "--data", DATA]
         self.check(run(*edge, "--save-front", precious), 2, f"--save-front {precious}: there is a file already")
         device = self.folder / "device"

@@ -15,8 +15,8 @@ class SurvivingFleet(Fleet):
     def __init__(self, folder, devices, *flags, data=DATA):
         super().__init__(folder, devices)
         # Whoever is away for longer than the timeout is waited for: nobody loses its place.
-        patient = ["--stragglers", "wait", "--min-clients", str(len(devices)), "--client-timeout", "3",
-                   "--update-deadline", "600"]
+        patient = ["--stragglers", "wait:update-deadline=600s", "--min-clients", str(len(devices)),
+                   "--client-timeout", "3"]
         self.flags = [*overriding(patient, flags), "--resume"]
         self.data = data
         self.running = {}  # name -> program; the aggregator is None

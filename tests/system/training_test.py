@@ -57,7 +57,7 @@ class TrainingTest(unittest.TestCase):
 
     def test_processes_and_the_simulator_give_the_same_weights_to_the_bit(self):
         fleet = self.fleet(["client-1", "client-2", "client-3"])
-        flags = ["--rounds", "2", "--seed", "5", "--augment", "crop:1,flip", "--window", "2"]
+        flags = ["--rounds", "2", "--seed", "5", "--augment", "crop:1,flip", "--algorithm", "parallel:window=2"]
         aggregator = fleet.aggregator(*flags)
         edges = [fleet.edge(device) for device in fleet.devices]
         self.assertEqual(aggregator.wait(), 0, aggregator.output)
@@ -73,7 +73,7 @@ class TrainingTest(unittest.TestCase):
     def test_a_killed_edge_does_not_stop_the_others_and_rejoins(self):
         fleet = self.fleet(["client-1", "client-2", "client-3"])
         aggregator = fleet.aggregator("--rounds", "1000000", "--local-steps", "60", "--client-timeout", "1",
-                                      "--step-deadline", "5")
+                                      "--stragglers", "drop:deadline=5s")
         edges = {device: fleet.edge(device) for device in fleet.devices}
         wait_until(lambda: len(fleet.metrics("round")) >= 1, "the first round")
         edges["client-2"].stop(signal.SIGKILL)
@@ -93,7 +93,7 @@ class TrainingTest(unittest.TestCase):
         fleet = self.fleet(["client-1", "client-2"])
         devices = lambda *arguments: subprocess.run([BIN / "tandem", "devices", *arguments, "--fleet", fleet.kits],
                                                     check=True, capture_output=True, text=True).stdout
-        aggregator = fleet.aggregator("--rounds", "1000000", "--local-steps", "60", "--step-deadline", "30")
+        aggregator = fleet.aggregator("--rounds", "1000000", "--local-steps", "60", "--stragglers", "drop:deadline=30s")
         edges = {device: fleet.edge(device) for device in fleet.devices}
         wait_until(lambda: len(fleet.metrics("round")) >= 1, "the first round")
         started = time.monotonic()
@@ -124,7 +124,7 @@ class TrainingTest(unittest.TestCase):
 
     def test_an_edge_that_loses_its_connection_goes_on_where_it_was(self):
         fleet = self.fleet(["client-1", "client-2"])
-        aggregator = fleet.aggregator("--rounds", "2", "--local-steps", "300", "--step-deadline", "20")
+        aggregator = fleet.aggregator("--rounds", "2", "--local-steps", "300", "--stragglers", "drop:deadline=20s")
         proxy = BreakingProxy(fleet.endpoint)
         self.addCleanup(proxy.close)
         edges = [fleet.edge("client-1", endpoint=proxy.endpoint), fleet.edge("client-2")]

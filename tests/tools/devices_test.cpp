@@ -255,6 +255,22 @@ TEST_SUITE("tools/devices") {
           (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
   }
 
+  TEST_CASE("a kit whose keys stand in the table of their section is read and changed like any other") {
+    Fleet fleet;
+    const std::filesystem::path kit = fleet.path / "cam-1" / "edge.toml";
+    const std::string flat = content_of(kit);
+    std::ofstream(kit) << "[network]\n" << flat << "[data]\ndata = \"idx:/srv/images\"\n";
+    const std::string before = content_of(kit);
+    const std::string old = "tcp://192.0.2.1:5555";
+    REQUIRE(before.find(old) != std::string::npos);
+    const auto moved =
+        provision({.out = fleet.path, .endpoint = "tcp://agg.example.org:5555", .devices = {"cam-1"}});
+    REQUIRE(moved);
+    std::string expected = before;
+    expected.replace(expected.find(old), old.size(), "tcp://agg.example.org:5555");
+    CHECK(content_of(kit) == expected);
+  }
+
   TEST_CASE("the aggregator listens where the devices can reach it, and a port that differs is said") {
     const std::pair<const char*, const char*> cases[] = {
         {"tcp://192.0.2.1:5555", "tcp://0.0.0.0:5555"},   {"tcp://[2001:db8::1]:5555", "tcp://[::]:5555"},

@@ -32,9 +32,10 @@ struct Bench {
     options.plan.head_blocks = head_blocks;
     options.update_deadline = seconds(60);
     model = testing::small_model(options.plan);
-    batch = evaluation_batch_size(model->definition, model->split);
+    batch = model->partitions.longest_front().evaluation_batch_size(model->definition);
     if (has_tail)
-      tails.emplace(*model->tail, TailTrainerOptions{}, options.plan.algorithm, options.plan.batch_norm);
+      tails.emplace(*model->tail, model->partitions, TailTrainerOptions{}, options.plan.algorithm,
+                    options.plan.batch_norm);
     evaluation.emplace(
         options, network.messenger, *model, tails ? &*tails : nullptr, [this] { return now; },
         EvaluationRequest{.round = 9,
@@ -47,7 +48,8 @@ struct Bench {
   void send_batch(const ClientId& client, uint32_t step, int64_t examples, double value = 0.5) {
     const at::Tensor labels =
         options.plan.u_shaped() ? at::zeros({0}, at::kLong) : at::ones({examples}, at::kLong);
-    const std::vector<int64_t> shape = activation_shape(model->definition, model->split, examples);
+    const std::vector<int64_t> shape =
+        model->partitions.longest_front().activation_shape(model->definition, examples);
     evaluation->receive(client, {.key = network.messenger.key(9, step),
                                  .body = wire::Activations{at::full(shape, value), labels}});
   }
@@ -95,7 +97,8 @@ TEST_SUITE("aggregator/evaluation/device_evaluation") {
     bench.send_batch(kAnn, 2, 3);  // there are no more
     const std::vector<wire::Message> answers = bench.network.sent_to(kAnn);
     REQUIRE(answers.size() == 3);
-    const std::vector<int64_t> shape = activation_shape(bench.model->definition, bench.model->split, 3);
+    const std::vector<int64_t> shape =
+        bench.model->partitions.longest_front().activation_shape(bench.model->definition, 3);
     ModelPart tail = *bench.model->tail;
     tail.set_training(false);
     const at::Tensor loss =

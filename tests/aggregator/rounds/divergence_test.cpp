@@ -82,7 +82,7 @@ TEST_SUITE("aggregator/rounds/divergence") {
     CHECK(
         Divergence(options).error("x").message ==
         "the training diverges: x; lower --learning-rate (now 1000), or eta of --strategy fedadam:eta=5, or "
-        "--align-learning-rate (now 7)");
+        "learning-rate of --edge-objective aligned (now 7)");
   }
 
   TEST_CASE(

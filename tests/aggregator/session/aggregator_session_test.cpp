@@ -24,7 +24,7 @@ const ClientId kAnn{"ann"};
 const ClientId kBob{"bob"};
 
 /// A session with a clock that the test moves, and what it sent to each connection.
-class Bench {
+class Bench : private ServerTransport {
  public:
   enum class Prepared { kYes, kMayFail };
 
@@ -41,10 +41,7 @@ class Bench {
     options.run_id = 42;
     change(options);
     session = std::make_unique<AggregatorSession>(
-        options, SessionDependencies{.send =
-                                         [this](ConnectionId to, wire::Frames frames) {
-                                           sent[to.value].push_back(wire::decode(frames, {}).value());
-                                         },
+        options, SessionDependencies{.transport = this,
                                      .observer = &observer,
                                      .make_augmenter = augment::build_pipeline,
                                      .initial_weights = std::move(initial_weights),
@@ -111,6 +108,12 @@ class Bench {
   testing::RecordingObserver observer;
   std::map<uint64_t, std::vector<wire::Message>> sent;
   std::unique_ptr<AggregatorSession> session;
+
+ private:
+  bool send(ConnectionId to, wire::Frames frames) override {
+    sent[to.value].push_back(wire::decode(frames, {}).value());
+    return true;
+  }
 };
 
 }  // namespace
@@ -297,6 +300,33 @@ TEST_SUITE("aggregator/session/aggregator_session") {
       const int64_t most = 5 + 2 * bench.session->largest_message() / 4096;
       if (given) CHECK(seconds == 5);
       if (!given) CHECK(std::abs(seconds - most) <= 1);
+    }
+  }
+
+  TEST_CASE("the end is waited for while it is on its way, whatever the deadline of an update") {
+    for (const bool is_on_its_way : {false, true}) {
+      CAPTURE(is_on_its_way);
+      Bench bench(1, [](SessionOptions& options) {
+        options.plan.rounds = 1;
+        options.local_steps = 1;
+        options.update_deadline = std::chrono::seconds(3);
+      });
+      bench.hello(1, kAnn);
+      bench.receive(1, kAnn, bench.activations(1, 0));
+      const auto [key, round] = bench.last<wire::BeginRound>(1).value();
+      bench.receive(
+          1, kAnn,
+          {.key = key, .body = wire::WeightUpdate{.examples = 8, .steps = 1, .weights = round.weights}});
+      REQUIRE(bench.count<wire::Finish>(1) == 1);
+      int seconds = 0;
+      while (!bench.session->done() && ++seconds < 60) {
+        const auto transfer = std::chrono::seconds(is_on_its_way ? 1 : 0);
+        bench.session->heard(kAnn, bench.now, transfer);
+        bench.pass(std::chrono::seconds(1));
+      }
+      CHECK(seconds == (is_on_its_way ? 60 : 3));
+      bench.receive(1, kAnn, {.body = wire::Bye{wire::ByeReason::kLeaving, "the run is complete"}});
+      CHECK(bench.session->completed());
     }
   }
 
@@ -493,7 +523,7 @@ TEST_SUITE("aggregator/session/aggregator_session") {
         {"--model: model resnet18 needs images of at least 8x8 pixels",
          {{1, 4, 4}, 3, 16},
          [](SessionOptions& o) { o.plan.model = "resnet18"; }},
-        {"--auxiliary-head: auxiliary head: conv needs activations {C,H,W}, got 8",
+        {"--edge-objective: auxiliary head: conv needs activations {C,H,W}, got 8",
          {{1, 8, 8}, 3, 16},
          [](SessionOptions& o) {
            o.plan.objective = EdgeObjective::kLocal;

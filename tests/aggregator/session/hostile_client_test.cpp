@@ -12,6 +12,7 @@
 #include "tandem/augment/pipeline.h"
 #include "tandem/core/base/random.h"
 #include "tandem/core/training/compute_device.h"
+#include "tandem/core/transport/zmq_server.h"
 //
 #include "support/raw_peer.h"
 #include "support/recording_observer.h"
@@ -45,23 +46,22 @@ class Server {
  public:
   explicit Server(SessionOptions options)
       : keys(generate_key_pair()), honest(generate_key_pair()), mallory(generate_key_pair()) {
+    transport =
+        ZmqServer::make({.endpoint = "tcp://127.0.0.1:*",
+                         .keys = keys,
+                         .devices = {{honest.public_key, {"honest"}}, {mallory.public_key, {"mallory"}}},
+                         .max_frame_bytes = 1 << 20})
+            .value();
     session = std::make_unique<AggregatorSession>(
-        options,
-        aggregator::SessionDependencies{
-            .send = [this](ConnectionId to, wire::Frames frames) { server->send(to, std::move(frames)); },
-            .observer = &observer,
-            .make_augmenter = augment::build_pipeline,
-            .now = std::chrono::steady_clock::now});
+        options, aggregator::SessionDependencies{.transport = transport.get(),
+                                                 .observer = &observer,
+                                                 .make_augmenter = augment::build_pipeline,
+                                                 .now = std::chrono::steady_clock::now});
     wire::Limits limits;
     limits.max_tensor_bytes = 1 << 20;
-    server = std::make_unique<Aggregator>(*session, limits);
+    server = std::make_unique<Aggregator>(*session, *transport, limits);
     session->prepare().value();
-    server
-        ->listen({.endpoint = "tcp://127.0.0.1:*",
-                  .keys = keys,
-                  .devices = {{honest.public_key, {"honest"}}, {mallory.public_key, {"mallory"}}},
-                  .max_frame_bytes = 1 << 20})
-        .value();
+    server->listen().value();
     thread = std::thread([this] {
       configure_compute_thread(1);
       server->run([this] { return stop.load(); });
@@ -75,6 +75,7 @@ class Server {
 
   testing::RecordingObserver observer;
   KeyPair keys, honest, mallory;
+  std::unique_ptr<ZmqServer> transport;
   std::unique_ptr<AggregatorSession> session;
   std::unique_ptr<Aggregator> server;
   std::atomic<bool> stop{false};
@@ -268,8 +269,8 @@ TEST_SUITE("aggregator/session/hostile_client") {
     SessionOptions options = tiny_options();
     options.local_steps = kMessages + 1;
     Server server(options);
-    RawPeer honest(server.server->endpoint(), server.keys.public_key, server.honest);
-    RawPeer mallory(server.server->endpoint(), server.keys.public_key, server.mallory);
+    RawPeer honest(server.transport->endpoint(), server.keys.public_key, server.honest);
+    RawPeer mallory(server.transport->endpoint(), server.keys.public_key, server.mallory);
     REQUIRE(honest.wait_connected());
     REQUIRE(mallory.wait_connected());
     honest.send(hello(1));
@@ -319,8 +320,8 @@ TEST_SUITE("aggregator/session/hostile_client") {
     options.batch_size = 64;
     options.step_deadline = std::chrono::milliseconds(200);
     Server server(options);
-    RawPeer honest(server.server->endpoint(), server.keys.public_key, server.honest);
-    RawPeer mallory(server.server->endpoint(), server.keys.public_key, server.mallory);
+    RawPeer honest(server.transport->endpoint(), server.keys.public_key, server.honest);
+    RawPeer mallory(server.transport->endpoint(), server.keys.public_key, server.mallory);
     REQUIRE(honest.wait_connected());
     REQUIRE(mallory.wait_connected());
     honest.send(hello(1));

@@ -79,6 +79,9 @@ TEST_SUITE("aggregator/strategies/strategy") {
     CHECK(strategy_traits("fedprox").value().proximal_mu == 0.01);
     CHECK(strategy_traits("fedbuff:buffer=3").value().buffer == 3);
     CHECK(strategy_traits("fedbuff").value().buffer == 10);
+    CHECK(strategy_traits("fedbuff:order=planned").value().planned_order);
+    CHECK_FALSE(strategy_traits("fedbuff:order=arrival").value().planned_order);
+    CHECK_FALSE(strategy_traits("fedbuff").value().planned_order);
     CHECK(strategy_traits("krum:f=2").value().minimum_updates == 7);
     for (const std::string& name : strategy_names()) {
       CAPTURE(name);

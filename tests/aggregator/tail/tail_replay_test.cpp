@@ -51,7 +51,7 @@ TEST_SUITE("aggregator/tail/tail_replay") {
     ModelPart replayed = make_tail();
     TailTrainer trainer(replayed, momentum_sgd());
     const double loss = replay(trainer, {ann, bob}, {.epochs = 2, .batch_size = 4, .seed = 7});
-    CHECK(trainer.optimizer().applied_steps() == 6);
+    CHECK(trainer.applied_steps() == 6);
 
     // Written out: two passes of 4, 4 and 1 examples with PyTorch's own SGD.
     ModelPart expected = make_tail();
@@ -101,7 +101,7 @@ TEST_SUITE("aggregator/tail/tail_replay") {
     ModelPart tail = make_tail();
     TailTrainer trainer(tail, options);
     CHECK(std::isnan(replay(trainer, {smashed(8, 1)}, {})));
-    CHECK(trainer.optimizer().applied_steps() == 0);
+    CHECK(trainer.applied_steps() == 0);
     check_equal(tail.state(), make_tail().state());
   }
 
@@ -127,10 +127,10 @@ TEST_SUITE("aggregator/tail/tail_replay") {
     };
     // 4 and 5 instead of 4, 4 and 1.
     CHECK(std::isfinite(replay(trainer, {batch(9)}, {.batch_size = 4, .minimum_batch = 2})));
-    CHECK(trainer.optimizer().applied_steps() == 2);
+    CHECK(trainer.applied_steps() == 2);
     CHECK(std::isfinite(replay(trainer, {batch(4)}, {.batch_size = 1, .minimum_batch = 2})));
-    CHECK(trainer.optimizer().applied_steps() == 4);
+    CHECK(trainer.applied_steps() == 4);
     CHECK(std::isnan(replay(trainer, {batch(1)}, {.batch_size = 4, .minimum_batch = 2})));
-    CHECK(trainer.optimizer().applied_steps() == 4);
+    CHECK(trainer.applied_steps() == 4);
   }
 }

@@ -36,13 +36,14 @@ struct Bench {
         .key = messenger.key(round.id().value, step), .body = std::move(body), .payload_hash = payload_hash};
   }
   bool send(const ClientId& client, uint32_t step, double value = 0.5) {
-    const std::vector<int64_t> shape = activation_shape(model->definition, model->split, 2);
+    const std::vector<int64_t> shape =
+        model->partitions.longest_front().activation_shape(model->definition, 2);
     const at::Tensor labels = options.plan.u_shaped() ? at::zeros({0}, at::kLong) : at::ones({2}, at::kLong);
     return steps.take_activations(
         client, message(wire::Activations{at::full(shape, value), labels}, step, 100 + step));
   }
   bool send_gradient(const ClientId& client, uint32_t step, double value = 0.1) {
-    const std::vector<int64_t> shape = output_shape(model->definition, model->split, 2);
+    const std::vector<int64_t> shape = model->partitions.longest_front().output_shape(model->definition, 2);
     return steps.take_output_gradients(
         client, message(wire::OutputGradients{.gradient = at::full(shape, value),
                                               .figures = {static_cast<uint64_t>(shape.at(0)),
@@ -57,7 +58,7 @@ struct Bench {
   Messenger& messenger = network.messenger;
   testing::RecordingObserver& observer = network.observer;
   std::unique_ptr<TrainedModel> model = testing::small_model(options.plan);
-  Tails tails{*model->tail, {}, options.plan.algorithm, options.plan.batch_norm};
+  Tails tails{*model->tail, model->partitions, {}, options.plan.algorithm, options.plan.batch_norm};
   Round round = joined_steps();
   TrainingFigures figures;
   TailSteps steps{

@@ -264,8 +264,10 @@ TEST_SUITE("core/model/model_zoo") {
   }
 
   TEST_CASE("an unknown model or key is refused with the nearest known one") {
-    CHECK(mistake("cnnn", {1, 28, 28}) ==
-          "unknown model \"cnnn\", did you mean cnn? Known models: mlp, lenet5, cnn, resnet18");
+    // Other tests of this program may have registered models behind these.
+    CHECK(mistake("cnnn", {1, 28, 28})
+              .starts_with(
+                  "unknown model \"cnnn\", did you mean cnn? Known models: mlp, lenet5, cnn, resnet18"));
     CHECK(contains(mistake("qqqqqqqqqqq:a=b", {1, 28, 28}),
                    "unknown model \"qqqqqqqqqqq\". Known models: mlp"));
     CHECK(contains(mistake("file:cnn", {1, 28, 28}), "unknown model \"file\""));

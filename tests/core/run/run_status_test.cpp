@@ -18,7 +18,7 @@ TEST_SUITE("core/run/run_status") {
     const RunStatus::Answer late = status.alive(after + 61500ms);
     CHECK_FALSE(late.good);
     CHECK(late.reason.find("the main loop has shown no sign of life for 61.") == 0);
-    CHECK(late.reason.find("s, allowed are 60.0 s (--stall-after)") != std::string::npos);
+    CHECK(late.reason.find("s, allowed are 60.0 s (stall-after of --status-endpoint)") != std::string::npos);
   }
 
   TEST_CASE("being made is the first beat, and the program waits for its start") {

@@ -45,7 +45,7 @@ class Arena {
     auto options = fleet.server_options();
     options.devices[attacker.public_key] = ClientId{"rogue"};
     change(options);
-    server = ZmqServer::start(options, [this](ReceivedFrames message) {
+    server = start_server(options, [this](ReceivedFrames message) {
                if (message.client.name == "cam-1")
                  replies_.push({message.connection, std::move(message.frames)});
              }).value();
@@ -54,7 +54,7 @@ class Arena {
       while (auto reply = replies_.pop()) server->send(reply->first, std::move(reply->second));
     });
     // Counted and dropped: what is kept would count as the server's memory.
-    client = ZmqClient::start(fleet.client_options(server->endpoint()), [this](ClientEvent event) {
+    client = start_client(fleet.client_options(server->endpoint()), [this](ClientEvent event) {
                events_.push("cdfr"[event.index()]);
              }).value();
     REQUIRE(next_event() == 'c');
@@ -184,8 +184,8 @@ TEST_SUITE("core/transport/gatekeeper") {
   TEST_CASE("half-open handshakes beyond the connection limit go, the client stays") {
     Arena arena;
     withstand(arena, "half-open " + arena.port());
-    CHECK(contains(arena.log(),
-                   "cut off a peer at 127.0.0.1: there are more than 64 connections (--max-connections)"));
+    CHECK(
+        contains(arena.log(), "cut off a peer at 127.0.0.1: there are more than 64 connections (--limits)"));
   }
 
   TEST_CASE("a giant frame in the handshake is cut off at once") {

@@ -38,8 +38,10 @@ inline std::string text_of(const wire::Frame& frame) {
 /// Messages that reached the server.
 class ServerInbox {
  public:
-  ZmqServer::Handler handler() {
-    return [this](ReceivedFrames message) { messages_.try_push(std::move(message)); };
+  ServerHandlers handler() {
+    ServerHandlers handlers;
+    handlers.on_message = [this](ReceivedFrames message) { messages_.try_push(std::move(message)); };
+    return handlers;
   }
   std::optional<ReceivedFrames> next(milliseconds wait = kPatience) {
     return messages_.pop_until(soon(wait));
@@ -53,7 +55,7 @@ class ServerInbox {
 /// Events of one client, kept in order.
 class ClientEvents {
  public:
-  ZmqClient::Handler handler() {
+  ClientConnection::Handler handler() {
     return [this](ClientEvent event) {
       const std::lock_guard lock(mutex_);
       events_.push_back(std::move(event));
@@ -108,6 +110,33 @@ using client_event::Connected;
 using client_event::Disconnected;
 using client_event::HandshakeFailed;
 using client_event::Received;
+
+/// A server that listens, or why it does not.
+inline Result<std::unique_ptr<ZmqServer>> start_server(const ZmqServerOptions& options,
+                                                       ServerHandlers handlers) {
+  auto server = ZmqServer::make(options);
+  if (!server) return server;
+  if (auto started = (*server)->start(std::move(handlers)); !started) return started.error();
+  return server;
+}
+
+inline Result<std::unique_ptr<ZmqServer>> start_server(const ZmqServerOptions& options,
+                                                       std::function<void(ReceivedFrames)> on_message) {
+  ServerHandlers handlers;
+  handlers.on_message = std::move(on_message);
+  return start_server(options, std::move(handlers));
+}
+
+/// A client that connects, or why it does not.
+inline Result<std::unique_ptr<ZmqClient>> start_client(const ZmqClientOptions& options,
+                                                       ClientConnection::Handler handler,
+                                                       Keepalive keepalive = {}) {
+  auto client = ZmqClient::make(options);
+  if (!client) return client;
+  if (auto started = (*client)->start(std::move(handler), std::move(keepalive)); !started)
+    return started.error();
+  return client;
+}
 
 /// A server's keys and one listed device.
 struct Fleet {

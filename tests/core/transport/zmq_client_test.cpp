@@ -27,7 +27,7 @@ std::string random_bytes(size_t size) {
 
 /// An endpoint where nobody listens: a server had it a moment ago.
 std::string abandoned_endpoint(const Fleet& fleet) {
-  const auto server = ZmqServer::start(fleet.server_options(), [](ReceivedFrames) {});
+  const auto server = start_server(fleet.server_options(), [](ReceivedFrames) {});
   return server.value()->endpoint();
 }
 
@@ -35,12 +35,12 @@ std::string abandoned_endpoint(const Fleet& fleet) {
 std::string overheard(const ZmqServerOptions& server_options, ZmqClientOptions client_options,
                       const std::string& marker) {
   ServerInbox inbox;
-  const auto server = ZmqServer::start(server_options, inbox.handler());
+  const auto server = start_server(server_options, inbox.handler());
   REQUIRE(server);
   TcpRelay relay({.target_port = port_of((*server)->endpoint()), .record = true});
   client_options.endpoint = relay.endpoint();
   ClientEvents events;
-  const auto client = ZmqClient::start(client_options, events.handler());
+  const auto client = start_client(client_options, events.handler());
   REQUIRE(client);
   REQUIRE(events.wait_for<Connected>());
   (*client)->send({wire::Frame::own("up"), wire::Frame::own(marker)});
@@ -65,12 +65,12 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("a server with another key than the pinned one gets nothing, and the reason is told") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     auto options = fleet.client_options((*server)->endpoint());
     options.server_public_key = generate_key_pair().public_key;
     ClientEvents events;
-    const auto client = ZmqClient::start(options, events.handler());
+    const auto client = start_client(options, events.handler());
     REQUIRE(client);
     CHECK((*client)->send(text_message("secret")));
     // Again and again: the client does not give up.
@@ -89,10 +89,10 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("a server without encryption gets nothing from a client with") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(insecure_server(), inbox.handler());
+    const auto server = start_server(insecure_server(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<HandshakeFailed>(3));
     CHECK_FALSE(events.get<HandshakeFailed>().refused);
@@ -109,10 +109,10 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("a server with encryption lets no client in without") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client = ZmqClient::start(insecure_client((*server)->endpoint(), "cam-1"), events.handler());
+    const auto client = start_client(insecure_client((*server)->endpoint(), "cam-1"), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<HandshakeFailed>(3));
     CHECK_FALSE(events.get<HandshakeFailed>().refused);
@@ -124,7 +124,7 @@ TEST_SUITE("core/transport/zmq_client") {
     const Fleet fleet;
     ClientEvents events;
     const auto options = fleet.client_options(abandoned_endpoint(fleet));
-    const auto client = ZmqClient::start(options, events.handler());
+    const auto client = start_client(options, events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<HandshakeFailed>(3));
     CHECK(events.get<HandshakeFailed>().unreachable);
@@ -135,12 +135,12 @@ TEST_SUITE("core/transport/zmq_client") {
 
   TEST_CASE("a forwarder without its server is waited for, and no key is blamed") {
     const Fleet fleet;
-    const auto server = ZmqServer::start(fleet.server_options(), [](ReceivedFrames) {});
+    const auto server = start_server(fleet.server_options(), [](ReceivedFrames) {});
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint())});
     relay.cut(true);
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options(relay.endpoint()), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<HandshakeFailed>(5));
     for (size_t i = 0; i < 5; ++i) {
@@ -161,7 +161,7 @@ TEST_SUITE("core/transport/zmq_client") {
     const auto message_for = [&](auto change) {
       auto options = fleet.client_options("tcp://127.0.0.1:5555");
       change(options);
-      const auto client = ZmqClient::start(options, [](ClientEvent) {});
+      const auto client = start_client(options, [](ClientEvent) {});
       REQUIRE_FALSE(client);
       CHECK(client.error().code == ErrorCode::kInvalidArgument);
       return client.error().message;
@@ -185,11 +185,11 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("after a restart of the server the client is connected again and nothing stale is sent") {
     const Fleet fleet;
     ServerInbox first_inbox;
-    auto first = ZmqServer::start(fleet.server_options(), first_inbox.handler());
+    auto first = start_server(fleet.server_options(), first_inbox.handler());
     REQUIRE(first);
     const std::string endpoint = (*first)->endpoint();
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(endpoint), events.handler());
+    const auto client = start_client(fleet.client_options(endpoint), events.handler());
     REQUIRE(events.wait_for<Connected>());
     first->reset();
     REQUIRE(events.wait_for<Disconnected>());
@@ -197,7 +197,7 @@ TEST_SUITE("core/transport/zmq_client") {
     REQUIRE(events.wait_for<HandshakeFailed>());  // it has tried in between, so the message was seen
 
     ServerInbox second_inbox;
-    const auto second = ZmqServer::start(fleet.server_options(endpoint), second_inbox.handler());
+    const auto second = start_server(fleet.server_options(endpoint), second_inbox.handler());
     REQUIRE(second);
     REQUIRE(events.wait_for<Connected>(2));
     CHECK((*client)->send(text_message("fresh")));
@@ -210,15 +210,15 @@ TEST_SUITE("core/transport/zmq_client") {
     const Fleet fleet;
     auto options = fleet.server_options();
     options.devices.clear();
-    auto strict = ZmqServer::start(options, [](ReceivedFrames) {});
+    auto strict = start_server(options, [](ReceivedFrames) {});
     REQUIRE(strict);
     const std::string endpoint = (*strict)->endpoint();
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(endpoint), events.handler());
+    const auto client = start_client(fleet.client_options(endpoint), events.handler());
     REQUIRE(events.wait_for<HandshakeFailed>());
     CHECK(events.get<HandshakeFailed>().refused);
     strict->reset();
-    const auto open = ZmqServer::start(fleet.server_options(endpoint), [](ReceivedFrames) {});
+    const auto open = start_server(fleet.server_options(endpoint), [](ReceivedFrames) {});
     REQUIRE(open);
     CHECK(events.wait_for<Connected>());
   }
@@ -226,11 +226,11 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("a broken network is survived") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint())});
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options(relay.endpoint()), events.handler());
     std::set<ConnectionId> connections;
     for (size_t i = 1; i <= 5; ++i) {
       REQUIRE(events.wait_for<Connected>(i));
@@ -247,12 +247,12 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("an outage is survived, over a link with delay and jitter, and messages keep their order") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     TcpRelay relay(
         {.target_port = port_of((*server)->endpoint()), .delay = milliseconds(2), .jitter = milliseconds(5)});
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options(relay.endpoint()), events.handler());
     for (size_t outage = 1; outage <= 3; ++outage) {
       REQUIRE(events.wait_for<Connected>(outage));
       for (int i = 0; i < 50; ++i) {
@@ -274,12 +274,11 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("keepalives are sent while the owner is silent") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
-    auto options = fleet.client_options((*server)->endpoint());
-    options.keepalive = {wire::Frame::own("alive"), wire::Frame::own("and well")};
-    options.keepalive_interval = milliseconds(20);
-    const auto client = ZmqClient::start(options, [](ClientEvent) {});
+    const wire::Frames keepalive = {wire::Frame::own("alive"), wire::Frame::own("and well")};
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), [](ClientEvent) {},
+                                     {.message = keepalive, .interval = milliseconds(20)});
     REQUIRE(client);
     for (int i = 0; i < 3; ++i) {
       const auto message = inbox.next();
@@ -290,9 +289,26 @@ TEST_SUITE("core/transport/zmq_client") {
     }
   }
 
+  TEST_CASE("a client that is cut loses its connection and comes back") {
+    const Fleet fleet;
+    ServerInbox inbox;
+    const auto server = start_server(fleet.server_options(), inbox.handler());
+    REQUIRE(server);
+    ClientEvents events;
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->cut();
+    REQUIRE(events.wait_for<Connected>(2));
+    CHECK(events.order() == "cdc");
+    (*client)->send(text_message("back"));
+    const auto message = inbox.next();
+    REQUIRE(message);
+    CHECK(text_of(message->frames.at(0)) == "back");
+  }
+
   TEST_CASE("stop is quick where nobody listens, and send says that it is over") {
     const Fleet fleet;
-    const auto client = ZmqClient::start(fleet.client_options(abandoned_endpoint(fleet)), [](ClientEvent) {});
+    const auto client = start_client(fleet.client_options(abandoned_endpoint(fleet)), [](ClientEvent) {});
     REQUIRE(client);
     for (int i = 0; i < 1000; ++i) CHECK((*client)->send(text_message("unsent")));
     const auto start = std::chrono::steady_clock::now();
@@ -309,12 +325,12 @@ TEST_SUITE("core/transport/zmq_client") {
     auto server_options = fleet.server_options();
     server_options.heartbeat_interval = quiet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
+    const auto server = start_server(server_options, inbox.handler());
     REQUIRE(server);
     ClientEvents events;
     auto client_options = fleet.client_options((*server)->endpoint());
     client_options.heartbeat_interval = quiet;
-    const auto client = ZmqClient::start(client_options, events.handler());
+    const auto client = start_client(client_options, events.handler());
     REQUIRE(events.wait_for<Connected>());
     for (int i = 0; i < 40; ++i)
       (*client)->send(text_message(std::string(500000, static_cast<char>('0' + i))));
@@ -330,11 +346,11 @@ TEST_SUITE("core/transport/zmq_client") {
   TEST_CASE("a tensor of 50 MB arrives intact, is lent while it is sent and released afterwards") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint())});
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options(relay.endpoint()), events.handler());
     REQUIRE(events.wait_for<Connected>());
 
     const at::Tensor values = at::arange(12'500'000, at::kFloat);

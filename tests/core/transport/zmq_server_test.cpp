@@ -3,6 +3,7 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -109,10 +110,10 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("a listed device's message arrives under its listed name, and the answer at the device") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<Connected>());
     CHECK((*client)->send({wire::Frame::own("first"), wire::Frame::own(""), wire::Frame::own("third")}));
@@ -134,7 +135,7 @@ TEST_SUITE("core/transport/zmq_server") {
     ZmqServer* echo = nullptr;
     std::promise<void> ready;
     const auto go = ready.get_future().share();
-    auto server = ZmqServer::start(fleet.server_options(), [&](ReceivedFrames message) {
+    auto server = start_server(fleet.server_options(), [&](ReceivedFrames message) {
       go.wait();
       echo->send(message.connection, message.frames);
     });
@@ -142,7 +143,7 @@ TEST_SUITE("core/transport/zmq_server") {
     echo = server->get();
     ready.set_value();
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler());
     REQUIRE(events.wait_for<Connected>());
     // In batches below what the server keeps for one connection.
     for (int i = 0; i < 2000; ++i) {
@@ -157,12 +158,12 @@ TEST_SUITE("core/transport/zmq_server") {
     const Fleet stranger;
     CapturedLog log;
     ServerInbox inbox;
-    auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     auto options = fleet.client_options((*server)->endpoint());
     options.keys = stranger.device;
     ClientEvents events;
-    auto client = ZmqClient::start(options, events.handler());
+    auto client = start_client(options, events.handler());
     REQUIRE(client);
     CHECK((*client)->send(text_message("let me in")));
     REQUIRE(events.wait_for<HandshakeFailed>(3));
@@ -190,13 +191,13 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("two connections with one key are two connections of one client") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events[2];
     std::vector<std::unique_ptr<ZmqClient>> clients;
     std::set<ConnectionId> connections;
     for (ClientEvents& own : events) {
-      clients.push_back(ZmqClient::start(fleet.client_options((*server)->endpoint()), own.handler()).value());
+      clients.push_back(start_client(fleet.client_options((*server)->endpoint()), own.handler()).value());
       REQUIRE(own.wait_for<Connected>());
       clients.back()->send(text_message("hello"));
       const auto message = inbox.next();
@@ -214,11 +215,10 @@ TEST_SUITE("core/transport/zmq_server") {
 
   TEST_CASE("insecure, a peer is who it says it is") {
     ServerInbox inbox;
-    const auto server = ZmqServer::start(insecure_server(), inbox.handler());
+    const auto server = start_server(insecure_server(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client =
-        ZmqClient::start(insecure_client((*server)->endpoint(), "Kamera Süd"), events.handler());
+    const auto client = start_client(insecure_client((*server)->endpoint(), "Kamera Süd"), events.handler());
     REQUIRE(client);
     REQUIRE(events.wait_for<Connected>());
     (*client)->send(text_message("hello"));
@@ -233,7 +233,7 @@ TEST_SUITE("core/transport/zmq_server") {
       CAPTURE(endpoint);
       auto options = insecure_server();
       options.endpoint = endpoint;
-      const auto server = ZmqServer::start(options, [](ReceivedFrames) {});
+      const auto server = start_server(options, [](ReceivedFrames) {});
       REQUIRE_FALSE(server);
       CHECK(server.error().code == ErrorCode::kInvalidArgument);
       CHECK(contains(server.error().message, "listens on loopback only"));
@@ -243,7 +243,7 @@ TEST_SUITE("core/transport/zmq_server") {
       CAPTURE(endpoint);
       auto options = insecure_server();
       options.endpoint = endpoint;
-      CHECK(ZmqServer::start(options, [](ReceivedFrames) {}));
+      CHECK(start_server(options, [](ReceivedFrames) {}));
     }
     CHECK(parse_endpoint("endpoint", "tcp://[::1]:1", EndpointUse::kListen)->is_loopback());
   }
@@ -253,7 +253,7 @@ TEST_SUITE("core/transport/zmq_server") {
     const auto message_for = [&](auto change) {
       auto options = fleet.server_options();
       change(options);
-      const auto server = ZmqServer::start(options, [](ReceivedFrames) {});
+      const auto server = start_server(options, [](ReceivedFrames) {});
       REQUIRE_FALSE(server);
       CHECK(server.error().code == ErrorCode::kInvalidArgument);
       return server.error().message;
@@ -269,15 +269,15 @@ TEST_SUITE("core/transport/zmq_server") {
     CHECK(contains(message_for([](auto& o) { o.high_water_mark = 0; }), "high_water_mark must be >= 1"));
     CHECK(contains(message_for([](auto& o) { o.max_connections = -1; }), "max_connections must be >= 0"));
     CHECK(contains(message_for([](auto& o) { o.max_frame_bytes = 0; }), "max_frame_bytes must be >= 1"));
-    CHECK_THROWS_AS((void)ZmqServer::start(fleet.server_options(), nullptr), std::invalid_argument);
+    CHECK_THROWS_AS((void)start_server(fleet.server_options(), nullptr), std::invalid_argument);
   }
 
   TEST_CASE("a port in use is reported at once, with what to do") {
     const Fleet fleet;
-    const auto first = ZmqServer::start(fleet.server_options(), [](ReceivedFrames) {});
+    const auto first = start_server(fleet.server_options(), [](ReceivedFrames) {});
     REQUIRE(first);
     const std::string taken = (*first)->endpoint();
-    const auto second = ZmqServer::start(fleet.server_options(taken), [](ReceivedFrames) {});
+    const auto second = start_server(fleet.server_options(taken), [](ReceivedFrames) {});
     REQUIRE_FALSE(second);
     CHECK(second.error().code == ErrorCode::kNetwork);
     CHECK(second.error().message == "cannot listen on " + taken +
@@ -287,7 +287,7 @@ TEST_SUITE("core/transport/zmq_server") {
 
   TEST_CASE("an address of another machine is reported") {
     const Fleet fleet;
-    const auto server = ZmqServer::start(fleet.server_options("tcp://192.0.2.1:5555"), [](ReceivedFrames) {});
+    const auto server = start_server(fleet.server_options("tcp://192.0.2.1:5555"), [](ReceivedFrames) {});
     REQUIRE_FALSE(server);
     CHECK(server.error().code == ErrorCode::kNetwork);
     CHECK(contains(server.error().message, "the address must be one of this machine's own"));
@@ -296,10 +296,10 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("a message to a connection that is gone is dropped and the others go out") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler());
     REQUIRE(events.wait_for<Connected>());
     (*client)->send(text_message("hello"));
     const auto message = inbox.next();
@@ -313,7 +313,7 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("messages with too many parts or a chosen routing id are dropped, the next one is not") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     RawPeer chooser(fleet);
     chooser.socket.set(zmq::sockopt::routing_id, "me");
@@ -338,10 +338,10 @@ TEST_SUITE("core/transport/zmq_server") {
     ServerInbox inbox;
     auto options = fleet.server_options();
     options.max_frame_bytes = 10000;
-    const auto server = ZmqServer::start(options, inbox.handler());
+    const auto server = start_server(options, inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler());
     REQUIRE(events.wait_for<Connected>());
     (*client)->send(text_message(std::string(10000, 'a')));
     const auto message = inbox.next();
@@ -359,17 +359,17 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("messages to a peer that does not read wait in order and hold up nobody else") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint())});
     ClientEvents slow_events;
-    const auto slow = ZmqClient::start(fleet.client_options(relay.endpoint()), slow_events.handler());
+    const auto slow = start_client(fleet.client_options(relay.endpoint()), slow_events.handler());
     REQUIRE(slow_events.wait_for<Connected>());
     (*slow)->send(text_message("slow"));
     const auto slow_hello = inbox.next();
     REQUIRE(slow_hello);
     ClientEvents quick_events;
-    const auto quick = ZmqClient::start(fleet.client_options((*server)->endpoint()), quick_events.handler());
+    const auto quick = start_client(fleet.client_options((*server)->endpoint()), quick_events.handler());
     REQUIRE(quick_events.wait_for<Connected>());
     (*quick)->send(text_message("quick"));
     const auto quick_hello = inbox.next();
@@ -393,12 +393,12 @@ TEST_SUITE("core/transport/zmq_server") {
     auto server_options = fleet.server_options();
     server_options.heartbeat_interval = quiet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
+    const auto server = start_server(server_options, inbox.handler());
     REQUIRE(server);
     ClientEvents events;
     auto client_options = fleet.client_options((*server)->endpoint());
     client_options.heartbeat_interval = quiet;
-    const auto client = ZmqClient::start(client_options, events.handler());
+    const auto client = start_client(client_options, events.handler());
     REQUIRE(events.wait_for<Connected>());
     (*client)->send(text_message("hello"));
     const auto hello = inbox.next();
@@ -417,11 +417,11 @@ TEST_SUITE("core/transport/zmq_server") {
     for (const milliseconds linger : {milliseconds(0), milliseconds(200)}) {
       CAPTURE(linger.count());
       ServerInbox inbox;
-      const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+      const auto server = start_server(fleet.server_options(), inbox.handler());
       REQUIRE(server);
       TcpRelay relay({.target_port = port_of((*server)->endpoint())});
       ClientEvents events;
-      const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+      const auto client = start_client(fleet.client_options(relay.endpoint()), events.handler());
       REQUIRE(events.wait_for<Connected>());
       (*client)->send(text_message("hello"));
       const auto hello = inbox.next();
@@ -440,14 +440,14 @@ TEST_SUITE("core/transport/zmq_server") {
     auto server_options = fleet.server_options();
     server_options.heartbeat_interval = milliseconds(50);
     server_options.max_frame_bytes = 2 << 20;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
+    const auto server = start_server(server_options, inbox.handler());
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 1 << 20});
     auto client_options = fleet.client_options(relay.endpoint());
     client_options.heartbeat_interval = milliseconds(50);
     client_options.max_frame_bytes = 2 << 20;
     ClientEvents events;
-    const auto client = ZmqClient::start(client_options, events.handler());
+    const auto client = start_client(client_options, events.handler());
     REQUIRE(events.wait_for<Connected>());
     // About a second on its way, twenty heartbeat intervals.
     (*client)->send(text_message(std::string(1 << 20, 'x')));
@@ -458,11 +458,11 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("a message has left when its last byte was acknowledged, and not while it is on its way") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
     ClientEvents events;
-    const auto client = ZmqClient::start(fleet.client_options(relay.endpoint()), events.handler());
+    const auto client = start_client(fleet.client_options(relay.endpoint()), events.handler());
     REQUIRE(events.wait_for<Connected>());
     (*client)->send(text_message("hello"));
     REQUIRE(inbox.next());
@@ -482,25 +482,154 @@ TEST_SUITE("core/transport/zmq_server") {
     CHECK((*client)->link().transfer_at == quiet_since);  // nothing but heartbeats came this way
   }
 
+  TEST_CASE("bytes of a message that is on its way are told of before it is complete") {
+    ServerInbox inbox;
+    std::atomic<int64_t> calls{0}, transfer_ms{0};
+    auto handlers = inbox.handler();
+    handlers.on_link = [&](const ClientId&, milliseconds transfer) {
+      ++calls;
+      transfer_ms += transfer.count();
+    };
+    const auto server = start_server(insecure_server(), std::move(handlers));
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 50'000});
+    ClientEvents events;
+    const auto client = start_client(insecure_client(relay.endpoint(), "cam-1"), events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    const auto hello = inbox.next();
+    REQUIRE(hello);
+    // What is sent to it in between changes nothing.
+    (*server)->send(hello->connection, text_message(std::string(20'000, 'y')));
+    (*client)->send(text_message(std::string(150'000, 'x')));  // three seconds
+    REQUIRE(inbox.next());
+    CHECK(calls >= 8);
+    CHECK(transfer_ms >= 2000);
+  }
+
+  TEST_CASE("bytes that only leave are told of too, for as long as they do") {
+    ServerInbox inbox;
+    auto server_options = insecure_server();
+    server_options.heartbeat_interval = milliseconds(60000);
+    std::atomic<int64_t> transfer_ms{0};
+    auto handlers = inbox.handler();
+    handlers.on_link = [&](const ClientId&, milliseconds transfer) { transfer_ms += transfer.count(); };
+    const auto server = start_server(server_options, std::move(handlers));
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
+    ClientEvents events;
+    auto client_options = insecure_client(relay.endpoint(), "cam-1");
+    client_options.heartbeat_interval = milliseconds(60000);
+    const auto client = start_client(client_options, events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    const auto hello = inbox.next();
+    REQUIRE(hello);
+    // Two seconds on its way, in which nothing comes from the client.
+    (*server)->send(hello->connection, text_message(std::string(24 << 20, 'x')));
+    REQUIRE(events.wait_for<Received>());
+    CHECK(transfer_ms >= 500);
+  }
+
+  TEST_CASE("stop goes on for as long as bytes leave, and ends its patience after that") {
+    ServerInbox inbox;
+    auto server_options = insecure_server();
+    server_options.heartbeat_interval = milliseconds(60000);
+    const auto server = start_server(server_options, inbox.handler());
+    REQUIRE(server);
+    TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
+    ClientEvents events;
+    auto client_options = insecure_client(relay.endpoint(), "cam-1");
+    client_options.heartbeat_interval = milliseconds(60000);
+    const auto client = start_client(client_options, events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    const auto hello = inbox.next();
+    REQUIRE(hello);
+    for (int i = 0; i < 20; ++i)
+      REQUIRE((*server)->send(hello->connection, text_message(std::string(2 << 20, 'x'))));
+    // Over three seconds on their way, several times the patience.
+    (*server)->stop(milliseconds(600));
+    REQUIRE(events.wait_for<Disconnected>());
+    CHECK(events.count<Received>() == 20);
+  }
+
+  TEST_CASE(
+      "catching up waits for the turn of the network thread, and for nothing before start or after stop") {
+    std::promise<void> handled, release;
+    auto released = release.get_future();
+    const auto server = ZmqServer::make(insecure_server()).value();
+    server->catch_up();
+    ServerHandlers handlers;
+    std::atomic<bool> is_first = true;
+    handlers.on_message = [&](ReceivedFrames) {
+      if (!is_first.exchange(false)) return;
+      handled.set_value();
+      released.wait();
+    };
+    server->start(std::move(handlers)).value();
+    server->catch_up();
+    ClientEvents events;
+    const auto client = start_client(insecure_client(server->endpoint(), "cam-1"), events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    handled.get_future().wait();
+    std::atomic<bool> caught_up = false;
+    std::thread waiting([&] {
+      server->catch_up();
+      caught_up = true;
+    });
+    const auto until = std::chrono::steady_clock::now() + milliseconds(100);
+    while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+    CHECK_FALSE(caught_up);
+    release.set_value();
+    waiting.join();
+    CHECK(caught_up);
+    server->stop(milliseconds(0));
+    server->catch_up();
+  }
+
   TEST_CASE("a peer that falls silent loses its connection, at both ends") {
     const Fleet fleet;
     ServerInbox inbox;
     auto server_options = fleet.server_options();
     server_options.heartbeat_interval = milliseconds(100);
     server_options.max_frame_bytes = 10000;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
+    const auto server = start_server(server_options, inbox.handler());
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint())});
     auto client_options = fleet.client_options(relay.endpoint());
     client_options.heartbeat_interval = milliseconds(100);
     client_options.max_frame_bytes = 10000;
     ClientEvents events;
-    const auto client = ZmqClient::start(client_options, events.handler());
+    const auto client = start_client(client_options, events.handler());
     REQUIRE(events.wait_for<Connected>());
     relay.set_frozen(true);
     CHECK(events.wait_for<Disconnected>(1, milliseconds(5000)));
     relay.set_frozen(false);
     CHECK(events.wait_for<Connected>(2));
+  }
+
+  TEST_CASE("a connection that is cut goes alone, and its client comes back on another") {
+    ServerInbox inbox;
+    const auto server = start_server(insecure_server(), inbox.handler());
+    REQUIRE(server);
+    ClientEvents events[2];
+    const auto cut = start_client(insecure_client((*server)->endpoint(), "cut"), events[0].handler());
+    const auto kept = start_client(insecure_client((*server)->endpoint(), "kept"), events[1].handler());
+    for (ClientEvents& each : events) REQUIRE(each.wait_for<Connected>());
+    (*server)->cut({12345});  // nobody's
+    (*cut)->send(text_message("hello"));
+    const auto message = inbox.next();
+    REQUIRE(message);
+    (*server)->cut(message->connection);
+    REQUIRE(events[0].wait_for<Disconnected>());
+    REQUIRE(events[0].wait_for<Connected>(2));
+    (*cut)->send(text_message("back"));
+    const auto back = inbox.next();
+    REQUIRE(back);
+    CHECK(back->connection != message->connection);
+    CHECK(events[1].order() == "c");
   }
 
   TEST_CASE("a revoked device loses its connection while it is in use, and nothing of it arrives any more") {
@@ -510,15 +639,16 @@ TEST_SUITE("core/transport/zmq_server") {
     std::promise<ClientId> revoked;
     auto options = fleet.server_options();
     options.devices[other.device.public_key] = ClientId{"cam-2"};
-    options.on_revoked = [&](const ClientId& client) { revoked.set_value(client); };
+    auto handlers = inbox.handler();
+    handlers.on_revoked = [&](const ClientId& client) { revoked.set_value(client); };
     CapturedLog log;
-    auto server = ZmqServer::start(options, inbox.handler());
+    auto server = start_server(options, handlers);
     REQUIRE(server);
     ClientEvents events[2];
     auto client_options = fleet.client_options((*server)->endpoint());
-    auto staying = ZmqClient::start(client_options, events[0].handler()).value();
+    auto staying = start_client(client_options, events[0].handler()).value();
     client_options.keys = other.device;
-    auto leaving = ZmqClient::start(client_options, events[1].handler()).value();
+    auto leaving = start_client(client_options, events[1].handler()).value();
     for (auto& own : events) REQUIRE(own.wait_for<Connected>());
     for (auto* client : {staying.get(), leaving.get()}) {
       client->send(text_message("hello"));
@@ -554,10 +684,10 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("a device that is listed again under another key is revoked with the old one") {
     Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events;
-    const auto old = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler());
+    const auto old = start_client(fleet.client_options((*server)->endpoint()), events.handler());
     REQUIRE(events.wait_for<Connected>());
     (*old)->send(text_message("old"));
     REQUIRE(inbox.next());
@@ -565,7 +695,7 @@ TEST_SUITE("core/transport/zmq_server") {
     (*server)->set_devices(fleet.server_options().devices);
     CHECK(events.wait_for<Disconnected>());
     ClientEvents new_events;
-    const auto anew = ZmqClient::start(fleet.client_options((*server)->endpoint()), new_events.handler());
+    const auto anew = start_client(fleet.client_options((*server)->endpoint()), new_events.handler());
     REQUIRE(new_events.wait_for<Connected>());
     (*anew)->send(text_message("new"));
     const auto message = inbox.next();
@@ -578,14 +708,14 @@ TEST_SUITE("core/transport/zmq_server") {
     const Fleet fleet;
     const Fleet other;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events[2];
     auto client_options = fleet.client_options((*server)->endpoint());
-    const auto first = ZmqClient::start(client_options, events[0].handler());
+    const auto first = start_client(client_options, events[0].handler());
     REQUIRE(events[0].wait_for<Connected>());
     client_options.keys = other.device;
-    const auto added = ZmqClient::start(client_options, events[1].handler());
+    const auto added = start_client(client_options, events[1].handler());
     REQUIRE(events[1].wait_for<HandshakeFailed>());
     CHECK(events[1].get<HandshakeFailed>().refused);
     auto devices = fleet.server_options().devices;
@@ -603,12 +733,12 @@ TEST_SUITE("core/transport/zmq_server") {
     const Fleet fleet;
     ServerInbox inbox;
     CapturedLog log;
-    auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     CHECK_THROWS_WITH_AS((*server)->set_max_message_bytes(0),
                          "ZmqServer::set_max_message_bytes: bytes must be >= 1", std::invalid_argument);
     ClientEvents events;
-    auto client = ZmqClient::start(fleet.client_options((*server)->endpoint()), events.handler()).value();
+    auto client = start_client(fleet.client_options((*server)->endpoint()), events.handler()).value();
     REQUIRE(events.wait_for<Connected>());
     const wire::Frames large(16, wire::Frame::own(std::string(4 << 20, 'x')));
     client->send(large);
@@ -637,7 +767,7 @@ TEST_SUITE("core/transport/zmq_server") {
   TEST_CASE("beyond 8 connections of one device its oldest goes") {
     const Fleet fleet;
     ServerInbox inbox;
-    const auto server = ZmqServer::start(fleet.server_options(), inbox.handler());
+    const auto server = start_server(fleet.server_options(), inbox.handler());
     REQUIRE(server);
     ClientEvents events[9];
     std::vector<std::unique_ptr<ZmqClient>> clients;
@@ -645,7 +775,7 @@ TEST_SUITE("core/transport/zmq_server") {
     options.reconnect_first = options.reconnect_max = std::chrono::minutes(5);
     for (ClientEvents& own : events) {
       CHECK(events[0].count<Disconnected>() == 0);
-      clients.push_back(ZmqClient::start(options, own.handler()).value());
+      clients.push_back(start_client(options, own.handler()).value());
       REQUIRE(own.wait_for<Connected>());
       clients.back()->send(text_message("hello"));
       REQUIRE(inbox.next());
@@ -659,19 +789,18 @@ TEST_SUITE("core/transport/zmq_server") {
     ServerInbox inbox;
     auto server_options = fleet.server_options();
     server_options.max_connections = 2;
-    const auto server = ZmqServer::start(server_options, inbox.handler());
+    const auto server = start_server(server_options, inbox.handler());
     REQUIRE(server);
     ClientEvents events[3];
     std::vector<std::unique_ptr<ZmqClient>> clients;
     for (int i = 0; i < 2; ++i) {
       clients.push_back(
-          ZmqClient::start(fleet.client_options((*server)->endpoint()), events[i].handler()).value());
+          start_client(fleet.client_options((*server)->endpoint()), events[i].handler()).value());
       REQUIRE(events[i].wait_for<Connected>());
       clients.back()->send(text_message("hello"));
       REQUIRE(inbox.next());
     }
-    clients.push_back(
-        ZmqClient::start(fleet.client_options((*server)->endpoint()), events[2].handler()).value());
+    clients.push_back(start_client(fleet.client_options((*server)->endpoint()), events[2].handler()).value());
     CHECK(events[2].wait_for<HandshakeFailed>(2));
     CHECK(events[2].count<Received>() == 0);
     clients[0].reset();

@@ -25,7 +25,7 @@ bool probe(const TcpEndpoint& address, milliseconds limit = kPatience) {
 TEST_SUITE("core/transport/zmtp_probe") {
   TEST_CASE("a server answers, a forwarder without one does not") {
     const test::Fleet fleet;
-    const auto server = ZmqServer::start(fleet.server_options(), [](ReceivedFrames) {});
+    const auto server = start_server(fleet.server_options(), [](ReceivedFrames) {});
     REQUIRE(server);
     const uint16_t port = port_of((*server)->endpoint());
     CHECK(probe(loopback(port)));

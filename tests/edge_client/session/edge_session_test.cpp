@@ -18,7 +18,7 @@ using namespace tandem::edge_client;
 
 namespace {
 
-class Bench {
+class Bench : private ClientTransport {
  public:
   enum class HeldOut { kNothing, kEverything };
   explicit Bench(HeldOut held_out = HeldOut::kNothing, bool comes_back = false) {
@@ -29,15 +29,13 @@ class Bench {
                            .prefetch = 0,
                            .resend_after = std::chrono::seconds(15),
                            .comes_back = comes_back},
-        EdgeSessionDependencies{
-            .send = [this](wire::Frames frames) { sent.push_back(wire::decode(frames, {}).value()); },
-            .dataset = dataset.get(),
-            .held_out = held_out == HeldOut::kEverything ? dataset.get() : nullptr,
-            .make_augmenter = augment::build_pipeline,
-            .now = [this] { return now; },
-            .link = [this] { return link; },
-            .checkpoints = &checkpoints,
-            .on_note = [this](const std::string& line) { notes.push_back(line); }});
+        EdgeSessionDependencies{.transport = this,
+                                .dataset = dataset.get(),
+                                .held_out = held_out == HeldOut::kEverything ? dataset.get() : nullptr,
+                                .make_augmenter = augment::build_pipeline,
+                                .now = [this] { return now; },
+                                .checkpoints = &checkpoints,
+                                .on_note = [this](const std::string& line) { notes.push_back(line); }});
     plan.model = "cnn";
     plan.cut = 1;
     plan.input_shape = {1, 8, 8};
@@ -101,13 +99,20 @@ class Bench {
   }
 
   TimePoint now{};
-  LinkState link{.sent_until = TimePoint::max(), .transfer_at = TimePoint::min()};
+  LinkState moving{.sent_until = TimePoint::max(), .transfer_at = TimePoint::min()};
   CheckpointMemory checkpoints{3};
   TrainingPlan plan;
   std::shared_ptr<const Dataset> dataset;
   std::vector<wire::Message> sent;
   std::vector<std::string> notes;
   std::unique_ptr<EdgeSession> session;
+
+ private:
+  bool send(wire::Frames frames) override {
+    sent.push_back(wire::decode(frames, {}).value());
+    return true;
+  }
+  LinkState link() const override { return moving; }
 };
 
 }  // namespace
@@ -227,13 +232,13 @@ TEST_SUITE("edge_client/session/edge_session") {
     bench.session->connected();
     bench.welcome();
     bench.begin(1, {4});
-    bench.link.sent_until = bench.now;  // the activations are in the socket
+    bench.moving.sent_until = bench.now;  // the activations are in the socket
     for (int i = 0; i < 60; ++i) bench.pass(std::chrono::seconds(1));
     CHECK(bench.count<wire::Hello>() == 1);
-    bench.link.sent_until = TimePoint::max();
+    bench.moving.sent_until = TimePoint::max();
     bench.pass(std::chrono::seconds(14));
     CHECK(bench.count<wire::Hello>() == 1);
-    bench.link.transfer_at = bench.now;  // the answer is on its way
+    bench.moving.transfer_at = bench.now;  // the answer is on its way
     bench.pass(std::chrono::seconds(14));
     CHECK(bench.count<wire::Hello>() == 1);
     bench.pass(std::chrono::seconds(1));
