@@ -44,10 +44,12 @@ struct PlanTerms {
   double return_ms = 0;
   double step_ms = 0;                   ///< one pass through the chain, or one step of all clients
   std::optional<double> bottleneck_ms;  ///< of a chain
-  std::optional<double> round_ms;       ///< of clients: steps x step + the slowest client's weights up and down
+  std::optional<double> round_ms;  ///< of clients: steps x step + the slowest client's weights up and down
 };
 
-/// The next best plan. It differs from the plan in at least one block's place.
+/// The next best plan. It differs from the plan in at least one block's place. Plans of a chain that differ
+/// only in which of equal devices holds the blocks count as one. With more than 8 clients it is the best that
+/// differs in one client's cut.
 struct RunnerUp {
   double objective = 0;
   std::vector<PlanStage> stages;  ///< of a chain
@@ -64,8 +66,8 @@ struct Plan {
   std::string reason;                 ///< why there is no plan, else empty
 
   std::vector<PlanStage> stages;
-  std::vector<size_t> cuts;   ///< for each client
-  std::vector<size_t> order;  ///< clients in the order in which a sequential server serves them
+  std::vector<size_t> cuts;          ///< for each client
+  std::vector<size_t> order;         ///< clients in the order in which a sequential server serves them
   std::vector<double> memory_bytes;  ///< for each device, or each client and then the aggregator
   PlanTerms terms;
   std::optional<RunnerUp> runner_up;

@@ -7,6 +7,8 @@ namespace tandem::detail {
 namespace {
 
 constexpr double kTie = 1e-9;
+/// For so many clients ties and the runner-up are searched exactly.
+constexpr size_t kFewClients = 8;
 
 std::vector<size_t> cuts_of(const std::vector<CutOption>& chosen) {
   std::vector<size_t> cuts;
@@ -26,7 +28,9 @@ void break_ties(ServerKind kind, const ClientOptions& options, SplitResult& resu
           other.bytes < before.bytes || (other.bytes == before.bytes && other.cut < before.cut);
       if (!is_less || other.alone_ms() > enough) continue;
       chosen[i] = other;
-      if (quick_step_ms(kind, chosen) <= enough) {
+      const double value =
+          options.size() <= kFewClients ? step_ms(kind, chosen) : quick_step_ms(kind, chosen);
+      if (value <= enough) {
         result.choice[i] = c;
       } else {
         chosen[i] = before;
@@ -35,26 +39,54 @@ void break_ties(ServerKind kind, const ClientOptions& options, SplitResult& resu
   }
 }
 
+SplitResult search(ServerKind kind, const ClientOptions& options) {
+  return kind == ServerKind::kSequential ? plan_sequential(options) : plan_parallel_server(kind, options);
+}
+
 /// The best plan that differs in one client's cut.
-std::optional<RunnerUp> next_best(ServerKind kind, const ClientOptions& options, const Choice& choice) {
+std::optional<std::vector<CutOption>> best_neighbour(ServerKind kind, const ClientOptions& options,
+                                                     const Choice& choice) {
   std::vector<CutOption> chosen = chosen_options(options, choice);
-  std::vector<CutOption> best_choice;
-  RunnerUp best{std::numeric_limits<double>::infinity(), {}, {}};
+  std::optional<std::vector<CutOption>> best;
+  double least = std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < options.size(); ++i) {
     const CutOption own = chosen[i];
     for (const CutOption& other : options[i]) {
-      if (other.cut == own.cut || other.alone_ms() >= best.objective) continue;
+      if (other.cut == own.cut || other.alone_ms() >= least) continue;
       chosen[i] = other;
       const double value = quick_step_ms(kind, chosen);
-      if (value >= best.objective) continue;
-      best = {value, {}, cuts_of(chosen)};
-      best_choice = chosen;
+      if (value >= least) continue;
+      least = value;
+      best = chosen;
     }
     chosen[i] = own;
   }
-  if (best.cuts.empty()) return std::nullopt;
-  best.objective = step_ms(kind, best_choice);
   return best;
+}
+
+/// The best plan of all others: each has another cut for some client, so one search for each client without
+/// its cut finds it.
+std::optional<std::vector<CutOption>> best_other(ServerKind kind, const ClientOptions& options,
+                                                 const Choice& choice) {
+  std::optional<std::vector<CutOption>> best;
+  double least = std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < options.size(); ++i) {
+    if (options[i].size() < 2) continue;
+    ClientOptions others = options;
+    others[i].erase(others[i].begin() + static_cast<std::ptrdiff_t>(choice[i]));
+    const SplitResult result = search(kind, others);
+    if (result.value >= least) continue;
+    least = result.value;
+    best = chosen_options(others, result.choice);
+  }
+  return best;
+}
+
+std::optional<RunnerUp> next_best(ServerKind kind, const ClientOptions& options, const Choice& choice) {
+  const auto best = options.size() <= kFewClients ? best_other(kind, options, choice)
+                                                  : best_neighbour(kind, options, choice);
+  if (!best) return std::nullopt;
+  return RunnerUp{step_ms(kind, *best), {}, cuts_of(*best)};
 }
 
 /// Fills in what follows from the choice.
@@ -131,8 +163,7 @@ Plan plan_split(const Problem& problem) {
     return plan;
   }
   const ServerKind kind = problem.split()->server;
-  SplitResult result =
-      kind == ServerKind::kSequential ? plan_sequential(options) : plan_parallel_server(kind, options);
+  SplitResult result = search(kind, options);
   const bool proved = result.lower_bound >= result.value * (1 - kTie);
   break_ties(kind, options, result);
   set_choice(problem, options, result.choice, plan);
