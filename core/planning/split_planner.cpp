@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <utility>
 
 #include "tandem/core/planning/split_planner_detail.h"
 
@@ -16,28 +18,93 @@ std::vector<size_t> cuts_of(const std::vector<CutOption>& chosen) {
   return cuts;
 }
 
-/// Fewer bytes for one client after the other, as long as the step stays as short.
-void break_ties(ServerKind kind, const ClientOptions& options, SplitResult& result) {
-  const double enough = result.value * (1 + kTie);
-  std::vector<CutOption> chosen = chosen_options(options, result.choice);
-  for (size_t i = 0; i < options.size(); ++i) {
-    for (size_t c = 0; c < options[i].size(); ++c) {
-      const CutOption before = chosen[i];
-      const CutOption& other = options[i][c];
-      const bool is_less =
-          other.bytes < before.bytes || (other.bytes == before.bytes && other.cut < before.cut);
-      if (!is_less || other.alone_ms() > enough) continue;
-      chosen[i] = other;
-      const double value =
-          options.size() <= kFewClients ? step_ms(kind, chosen) : quick_step_ms(kind, chosen);
-      if (value <= enough) {
-        result.choice[i] = c;
-      } else {
-        chosen[i] = before;
-      }
+/// What decides between plans whose steps are equally long.
+struct TieKey {
+  bool needs_aggregator = false;  ///< every client takes part, so this is the number of devices
+  double bytes = 0;               ///< sent in a pass
+  std::vector<size_t> cuts;       ///< in the clients' order
+
+  bool comes_before(const TieKey& other) const {
+    if (needs_aggregator != other.needs_aggregator) return other.needs_aggregator;
+    if (std::abs(bytes - other.bytes) > kTie * std::max(bytes, other.bytes)) return bytes < other.bytes;
+    return cuts < other.cuts;
+  }
+};
+
+TieKey tie_key(const std::vector<CutOption>& chosen, size_t blocks) {
+  TieKey key{.cuts = cuts_of(chosen)};
+  for (const CutOption& option : chosen) {
+    key.needs_aggregator = key.needs_aggregator || option.cut < blocks;
+    key.bytes += option.bytes;
+  }
+  return key;
+}
+
+/// Among plans whose steps are equally long, moves to one that comes before the present one by changing the
+/// cuts of one client, with few clients also of two or of all at once, as long as there is one.
+class TieBreaker {
+ public:
+  TieBreaker(ServerKind kind, size_t blocks, const ClientOptions& options, SplitResult& result)
+      : kind_(kind),
+        blocks_(blocks),
+        options_(options),
+        result_(result),
+        enough_(result.value * (1 + kTie)),
+        key_(tie_key(chosen_options(options, result.choice), blocks)) {}
+
+  void run() {
+    while (try_all_solo() || try_changes()) {
     }
   }
-}
+
+ private:
+  bool few() const { return options_.size() <= kFewClients; }
+
+  bool accept(const Choice& choice) {
+    const std::vector<CutOption> chosen = chosen_options(options_, choice);
+    TieKey key = tie_key(chosen, blocks_);
+    if (!key.comes_before(key_)) return false;
+    const bool is_long = std::any_of(chosen.begin(), chosen.end(),
+                                     [&](const CutOption& option) { return option.alone_ms() > enough_; });
+    if (is_long || (few() ? step_ms(kind_, chosen) : quick_step_ms(kind_, chosen)) > enough_) return false;
+    key_ = std::move(key);
+    result_.choice = choice;
+    return true;
+  }
+
+  bool try_all_solo() {
+    const auto solo = few() ? choose_solo(options_, blocks_) : std::nullopt;
+    return solo && accept(*solo);
+  }
+
+  bool try_changes() {
+    for (size_t i = 0; i < options_.size(); ++i) {
+      Choice choice = result_.choice;
+      for (choice[i] = 0; choice[i] < options_[i].size(); ++choice[i]) {
+        if (accept(choice) || (few() && try_second(choice, i + 1))) return true;
+      }
+    }
+    return false;
+  }
+
+  /// Changes one more client, from `first` on.
+  bool try_second(const Choice& changed, size_t first) {
+    for (size_t j = first; j < options_.size(); ++j) {
+      Choice choice = changed;
+      for (choice[j] = 0; choice[j] < options_[j].size(); ++choice[j]) {
+        if (accept(choice)) return true;
+      }
+    }
+    return false;
+  }
+
+  ServerKind kind_;
+  size_t blocks_;
+  const ClientOptions& options_;
+  SplitResult& result_;
+  double enough_;
+  TieKey key_;
+};
 
 SplitResult search(ServerKind kind, const ClientOptions& options) {
   return kind == ServerKind::kSequential ? plan_sequential(options) : plan_parallel_server(kind, options);
@@ -165,7 +232,7 @@ Plan plan_split(const Problem& problem) {
   const ServerKind kind = problem.split()->server;
   SplitResult result = search(kind, options);
   const bool proved = result.lower_bound >= result.value * (1 - kTie);
-  break_ties(kind, options, result);
+  TieBreaker(kind, problem.size(), options, result).run();
   set_choice(problem, options, result.choice, plan);
   plan.status = proved ? PlanStatus::kOptimal : PlanStatus::kWithinGap;
   plan.lower_bound = proved ? *plan.objective : result.lower_bound;
