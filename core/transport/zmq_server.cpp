@@ -6,10 +6,8 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
-#include <condition_variable>
 #include <exception>
 #include <future>
-#include <limits>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -23,6 +21,7 @@
 #include "tandem/core/transport/connection_room_detail.h"
 #include "tandem/core/transport/gatekeeper_detail.h"
 #include "tandem/core/transport/slow_peers_detail.h"
+#include "tandem/core/transport/turns_detail.h"
 #include "tandem/core/transport/zap_authenticator.h"
 #include "tandem/core/transport/zmq_detail.h"
 #include "tandem/core/transport/zmq_options_detail.h"
@@ -97,8 +96,6 @@ struct ZmqServer::Impl {
   static void discard_received(zmq::socket_t& router);
   void poll(zmq::socket_t& router);
   bool receive(zmq::socket_t& router);
-  uint64_t wanted_turn();
-  void turn_done(uint64_t turn);
   void accept(const detail::Parts& parts);
   void hand_over(ReceivedFrames received);
   void cut_wanted();
@@ -120,10 +117,7 @@ struct ZmqServer::Impl {
   std::optional<DeviceList> new_devices;  // guarded by devices_mutex
   std::mutex to_cut_mutex;
   std::vector<ConnectionId> to_cut;  // guarded by to_cut_mutex
-  std::mutex turns_mutex;
-  std::condition_variable turn_ended;
-  uint64_t turns_wanted = 0;  // guarded by turns_mutex
-  uint64_t turns_done = 0;    // guarded by turns_mutex
+  detail::Turns turns;
   std::atomic<milliseconds> patience{milliseconds(0)};
   std::mutex stop_mutex;
   std::thread thread;
@@ -197,7 +191,7 @@ void ZmqServer::Impl::run(std::promise<Result<void>> started) {
           Error{ErrorCode::kNetwork, std::string("cannot open a server socket: ") + error.what()});
   }
   outbox.close();
-  turn_done(std::numeric_limits<uint64_t>::max());  // nobody waits for this thread any more
+  turns.finish();
 }
 
 void ZmqServer::Impl::set_devices(DeviceList devices) {
@@ -226,7 +220,7 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
   while (!outbox.closed()) {
     poll(router);
     wake.clear();
-    const uint64_t turn = wanted_turn();
+    const uint64_t turn = turns.begin();
     gatekeeper->set_max_message_bytes(max_message_bytes);
     gatekeeper->observe(Clock::now());
     const bool received_all = receive(router);
@@ -236,7 +230,7 @@ void ZmqServer::Impl::serve(zmq::socket_t& router) {
     drain_outbox();
     peers->retry();
     busy_turns = received_all ? 0 : busy_turns + 1;
-    if (busy_turns % kMostBusyTurns == 0) turn_done(turn);
+    if (busy_turns % kMostBusyTurns == 0) turns.end(turn);
   }
   close(router);
 }
@@ -268,25 +262,10 @@ void ZmqServer::Impl::discard_received(zmq::socket_t& router) {
   for (int i = 0; i < kReceiveBurst; ++i) (void)detail::receive_parts(router, parts);
 }
 
-uint64_t ZmqServer::Impl::wanted_turn() {
-  const std::lock_guard lock(turns_mutex);
-  return turns_wanted;
-}
-
-void ZmqServer::Impl::turn_done(uint64_t turn) {
-  {
-    const std::lock_guard lock(turns_mutex);
-    if (turns_done >= turn) return;
-    turns_done = turn;
-  }
-  turn_ended.notify_all();
-}
-
 void ZmqServer::Impl::catch_up() {
-  std::unique_lock lock(turns_mutex);
-  const uint64_t turn = ++turns_wanted;
+  const uint64_t turn = turns.ask();
   wake.signal();
-  turn_ended.wait(lock, [&] { return turns_done >= turn; });
+  turns.await(turn);
 }
 
 void ZmqServer::Impl::poll(zmq::socket_t& router) {
