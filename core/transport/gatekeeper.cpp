@@ -162,8 +162,10 @@ void Gatekeeper::accepted(int descriptor, TimePoint now) {
   connection.address = peer_of(descriptor);
   connection.since = connection.base_time = now;
   epoll_event event{};
-  // Edge-triggered: an event says that something came since the last look.
-  event.events = EPOLLIN | EPOLLET;
+  // Edge-triggered: an event says that something came since the last look. The kernel drops an event whose
+  // condition no longer holds when it is asked, and libzmq has usually read what came by then; that the
+  // connection can be written to holds but for one that sends, which is looked at by the clock.
+  event.events = EPOLLIN | EPOLLOUT | EPOLLET;
   event.data.u64 = uint64_t{connection.serial} << 32 | static_cast<uint32_t>(descriptor);
   // Fails when the connection is closed already; its DISCONNECTED follows.
   epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);

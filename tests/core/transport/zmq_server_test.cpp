@@ -7,6 +7,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -505,6 +506,38 @@ TEST_SUITE("core/transport/zmq_server") {
     REQUIRE(inbox.next());
     CHECK(calls.load() >= 8);
     CHECK(transfer_ms.load() >= 2000);
+  }
+
+  TEST_CASE("bytes that libzmq has read before the server looks at their connection are told of") {
+    auto server_options = insecure_server();
+    server_options.heartbeat_interval = milliseconds(60000);
+    const auto server = ZmqServer::make(server_options).value();
+    TcpRelay relay({.bytes_per_second = 50'000});
+    std::atomic<bool> is_late{false};
+    std::promise<void> told;
+    std::once_flag once;
+    ServerHandlers handlers;
+    // The network thread is kept from looking while a part of the next message comes, and nothing comes after it.
+    handlers.on_message = [&](const ReceivedFrames&) {
+      std::this_thread::sleep_for(milliseconds(500));
+      relay.set_frozen(true);
+      std::this_thread::sleep_for(milliseconds(100));
+      is_late = true;
+    };
+    handlers.on_link = [&](const ClientId&, milliseconds) {
+      if (is_late) std::call_once(once, [&] { told.set_value(); });
+    };
+    REQUIRE(server->start(std::move(handlers)));
+    relay.set_target(port_of(server->endpoint()));
+    ClientEvents events;
+    auto client_options = insecure_client(relay.endpoint(), "cam-1");
+    client_options.heartbeat_interval = milliseconds(60000);
+    const auto client = start_client(client_options, events.handler());
+    REQUIRE(events.wait_for<Connected>());
+    (*client)->send(text_message("hello"));
+    (*client)->send(text_message(std::string(150'000, 'x')));
+    CHECK(told.get_future().wait_for(std::chrono::seconds(5)) == std::future_status::ready);
+    server->stop(milliseconds(0));
   }
 
   TEST_CASE("bytes that only leave are told of too, for as long as they do") {
