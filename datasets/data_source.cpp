@@ -104,6 +104,12 @@ Result<std::shared_ptr<const Dataset>> open_dataset(const std::string& specifica
   return reader->open(*parsed, split);
 }
 
+Result<DataDescription> describe_dataset(const std::string& specification) {
+  const auto dataset = open_dataset(specification, Split::kTrain);
+  if (!dataset) return dataset.error();
+  return (*dataset)->describe();
+}
+
 Result<std::shared_ptr<const Dataset>> take_shard(std::shared_ptr<const Dataset> dataset,
                                                   const ShardOptions& options) {
   if (!dataset) throw std::invalid_argument("take_shard: no data set");

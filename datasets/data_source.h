@@ -20,6 +20,9 @@ enum class Split { kTrain, kTest };
 /// and kIo name the file, what was expected and what was found.
 Result<std::shared_ptr<const Dataset>> open_dataset(const std::string& specification, Split split);
 
+/// Returns what the training part of such data is. Errors as open_dataset.
+Result<DataDescription> describe_dataset(const std::string& specification);
+
 /// This device's part of a shared data set.
 struct ShardOptions {
   /// "I/N" with 0 <= I < N; empty for everything.

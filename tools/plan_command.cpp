@@ -33,16 +33,6 @@ Error invalid(std::string message) {
   return {ErrorCode::kInvalidArgument, std::move(message)};
 }
 
-Result<ModelProfile> open_profile(const std::filesystem::path& path) {
-  const auto text = read_file(path);
-  if (!text) return invalid(text.error().message);
-  const auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return invalid(path.string() + " is not JSON");
-  auto profile = read_profile(json);
-  if (!profile) return invalid(path.string() + ": " + profile.error().message);
-  return profile;
-}
-
 /// The problem of the profiles in a folder, files in alphabetical order.
 Result<Problem> problem_of_profiles(const PlanFlags& flags) {
   std::error_code error;
@@ -54,13 +44,17 @@ Result<Problem> problem_of_profiles(const PlanFlags& flags) {
   std::sort(paths.begin(), paths.end());
   std::vector<ModelProfile> profiles;
   for (const std::filesystem::path& path : paths) {
-    auto profile = open_profile(path);
-    if (!profile) return profile.error();
+    auto profile = read_profile_file(path);
+    if (!profile) return invalid(profile.error().message);
     profiles.push_back(std::move(*profile));
   }
   const auto json = problem_of(profiles, flags.of_profiles);
   if (!json) return invalid("--profiles " + flags.profiles.string() + ": " + json.error().message);
-  return parse_problem(json->dump());
+  try {
+    return read_problem(*json);
+  } catch (const ProblemError& error) {
+    return invalid(error.what());
+  }
 }
 
 Result<Problem> open_problem(const PlanFlags& flags) {

@@ -119,11 +119,7 @@ int main(int argc, char** argv) {
   using namespace tandem;
   open_standard_descriptors();
   if (argc > 1 && std::string_view(argv[1]) == "profile") {
-    return profile_command("tandem-aggregator", "aggregator", argc - 1, argv + 1,
-                           [](const std::string& text) {
-                             const auto data = datasets::open_dataset(text, datasets::Split::kTrain);
-                             return data ? Result<DataDescription>((*data)->describe()) : data.error();
-                           });
+    return profile_command("tandem-aggregator", "aggregator", argc - 1, argv + 1, datasets::describe_dataset);
   }
   Flags flags("tandem-aggregator", "Trains the tail of a split model and merges the fronts of its clients.");
   aggregator::TrainingFlags training;

@@ -8,6 +8,7 @@
 #include "tandem/aggregator/program/training_specifications.h"
 #include "tandem/aggregator/strategies/strategy.h"
 #include "tandem/core/base/specification.h"
+#include "tandem/core/program/compute_options.h"
 
 namespace tandem::aggregator {
 namespace {
@@ -180,14 +181,8 @@ void TrainingFlags::add_participation(Flags& flags) {
 
 void TrainingFlags::add_machine(Flags& flags) {
   flags.section("machine", "Machine and files");
-  flags.add("device", device, "cpu, cuda or cuda:N").not_of_the_run();
-  flags
-      .add("threads", threads,
-           "Threads of one tensor operation; 0: one less than the cores that this program may use (affinity, "
-           "CPU "
-           "quota)")
-      .at_least(0)
-      .not_of_the_run();
+  add_device(flags, device).not_of_the_run();
+  add_threads(flags, threads).not_of_the_run();
   flags
       .add_path("run-dir", run_dir,
                 "Directory the run leaves its files in; must not hold a run yet, unless --resume")
@@ -195,8 +190,7 @@ void TrainingFlags::add_machine(Flags& flags) {
   flags
       .add("checkpoint-steps", checkpoint_steps,
            "Both sides keep where they stand every so many steps (fedbuff: at every update); 0 only at the "
-           "end "
-           "of a round")
+           "end of a round")
       .between(0, 1e6);
   flags
       .add("resume", resume,

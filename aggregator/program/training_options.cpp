@@ -10,36 +10,12 @@
 #include "tandem/aggregator/program/aggregator_flags.h"
 #include "tandem/aggregator/program/training_specifications.h"
 #include "tandem/aggregator/strategies/strategy.h"
-#include "tandem/core/base/specification.h"
+#include "tandem/core/data/data_description.h"
 #include "tandem/core/storage/safetensors.h"
 #include "tandem/core/training/compute_device.h"
 
 namespace tandem::aggregator {
 namespace {
-
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts{""};
-  for (const char c : text) {
-    if (c == separator) {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  return parts;
-}
-
-/// "1x28x28" -> {1, 28, 28}; "" -> {}.
-Result<std::vector<int64_t>> parse_shape(const std::string& text) {
-  std::vector<int64_t> shape;
-  if (text.empty()) return shape;
-  for (const std::string& part : split(text, 'x')) {
-    const auto size = parse_integer("--input-shape CxHxW", part, 1, 65536);
-    if (!size) return size.error();
-    shape.push_back(*size);
-  }
-  return shape;
-}
 
 /// "OptimizerOptions.learning_rate must be ..." in the words of whoever gave it: "--learning-rate must be
 /// ...".
@@ -72,9 +48,11 @@ Result<void> TrainingFlags::set_plan(SessionOptions& options) const {
                     : batch_norm == "freeze" ? BatchNormMode::kFreeze
                                              : BatchNormMode::kAverage;
   plan.num_classes = num_classes;
-  const auto shape = parse_shape(input_shape);
-  if (!shape) return shape.error();
-  plan.input_shape = *shape;
+  if (!input_shape.empty()) {
+    const auto shape = parse_shape("--input-shape CxHxW", input_shape);
+    if (!shape) return shape.error();
+    plan.input_shape = *shape;
+  }
   plan.seed = seed;
   plan.rounds = rounds;
   plan.augment = augment;

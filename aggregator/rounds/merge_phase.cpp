@@ -77,11 +77,8 @@ Result<void> MergePhase::add(ClientUpdate update) {
     append(update.control_change, cpu_snapshot(context_.tails->end_round(update.client)));
   }
   if (blocks_) {
-    const ModelPartition& partition = context_.model.partitions.of(update.client);
-    const auto fits = check_same_layout(context_.model.held_by(partition, layout()), update.weights);
-    if (!fits)
-      return Error{fits.error().code, "update of client " + update.client.name + ": " + fits.error().message};
-    return blocks_->add(update.client, update.weights, update.examples);
+    const Stage& front = context_.model.partitions.of(update.client).front();
+    return blocks_->add(update.client, front.first, front.last, update.weights, update.examples);
   }
   return context_.strategy.add(std::move(update));
 }
@@ -108,8 +105,10 @@ void MergePhase::merge_blocks() {
       if (goes_through) examples += part.figures.examples;
     }
     if (examples == 0) continue;
-    const NamedTensors copy = cpu_snapshot(tensors_of_blocks(places, entries[stage], entries[stage + 1]));
-    if (auto added = blocks_->add({"aggregator"}, copy, examples); !added) {
+    const int first = entries[stage];
+    const int last = entries[stage + 1];
+    const NamedTensors copy = cpu_snapshot(tensors_of_blocks(places, first, last));
+    if (auto added = blocks_->add({"aggregator"}, first, last, copy, examples); !added) {
       return load(Result<NamedTensors>(added.error()));
     }
   }

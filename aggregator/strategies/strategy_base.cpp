@@ -20,10 +20,6 @@ NamedTensors parameters_of(const NamedTensors& tensors, const std::set<std::stri
   return parameters;
 }
 
-Error of_client(const ClientId& client, const Error& error) {
-  return {error.code, "update of client " + client.name + ": " + error.message};
-}
-
 ServerState::ServerState(std::string owner, std::vector<std::string> kinds, at::ScalarType dtype)
     : owner_(std::move(owner)), kinds_(std::move(kinds)), dtype_(dtype) {}
 

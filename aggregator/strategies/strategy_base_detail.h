@@ -15,9 +15,6 @@ bool is_parameter(const NamedTensor& entry, const std::set<std::string>& buffers
 /// Those of `tensors` for which is_parameter; they alias.
 NamedTensors parameters_of(const NamedTensors& tensors, const std::set<std::string>& buffers);
 
-/// The error with the client's name in front.
-Error of_client(const ClientId& client, const Error& error);
-
 /// A strategy's memory between merges: for each kind ("m", "v", "c") one tensor per parameter, under the
 /// parameter's name.
 class ServerState {

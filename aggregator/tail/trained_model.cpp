@@ -68,7 +68,6 @@ Result<Layout> lay_out(TrainingPlan& plan, const std::optional<ClientCuts>& cuts
   if (auto checked = check_batch_norm(*definition, plan); !checked) return checked.error();
   // Whatever the cut was: plain federated learning is the cut behind the last block.
   if (plan.algorithm == Algorithm::kFederated) plan.cut = definition->num_blocks();
-  if (cuts) plan.cut = cuts->highest();
   auto partitions = partitions_of(*definition, plan, cuts);
   if (!partitions) return Error{partitions.error().code, "--" + partitions.error().message};
   if (plan.objective != EdgeObjective::kEndToEnd) {

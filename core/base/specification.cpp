@@ -44,17 +44,6 @@ std::optional<T> parse_whole(const std::string& text) {
   return value;
 }
 
-/// Returns the parts of `text` between the signs `separator`; one empty part for an empty text.
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
 /// Returns `part`, an ARG or a VALUE of `text`, without its escapes.
 Result<std::string> unescaped(std::string_view part, const std::string& text) {
   std::string plain;

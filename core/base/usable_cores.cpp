@@ -16,7 +16,7 @@ namespace {
 
 using Path = std::filesystem::path;
 
-/// A mounted hierarchy of control groups that can hold CPU quotas.
+/// A mounted hierarchy of control groups that has a controller.
 struct Hierarchy {
   bool version2 = false;
   std::string root;  ///< the group that is mounted
@@ -30,13 +30,13 @@ std::vector<std::string> words(const std::string& text, char separator) {
   return list;
 }
 
-bool names_cpu(const std::string& controllers) {
+bool names(const std::string& controllers, const std::string& controller) {
   const auto list = words(controllers, ',');
-  return std::find(list.begin(), list.end(), "cpu") != list.end();
+  return std::find(list.begin(), list.end(), controller) != list.end();
 }
 
 /// From lines like "30 23 0:26 /docker/ab /sys/fs/cgroup/cpu rw,nosuid - cgroup cgroup rw,cpu,cpuacct".
-std::vector<Hierarchy> mounted_hierarchies(const Path& root) {
+std::vector<Hierarchy> mounted_hierarchies(const Path& root, const std::string& controller) {
   std::vector<Hierarchy> found;
   std::ifstream mounts(root / "proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
@@ -46,21 +46,21 @@ std::vector<Hierarchy> mounted_hierarchies(const Path& root) {
     const auto type = words(line.substr(dash + 3), ' ');
     if (place.size() < 5 || type.size() < 3) continue;
     const bool version2 = type[0] == "cgroup2";
-    if (version2 || (type[0] == "cgroup" && names_cpu(type[2])))
+    if (version2 || (type[0] == "cgroup" && names(type[2], controller)))
       found.push_back({version2, place[3], place[4]});
   }
   return found;
 }
 
 /// From lines like "4:cpu,cpuacct:/docker/ab" and, for version 2, "0::/user.slice".
-std::optional<std::string> own_group(const Path& root, bool version2) {
+std::optional<std::string> own_group(const Path& root, const std::string& controller, bool version2) {
   std::ifstream groups(root / "proc/self/cgroup");
   for (std::string line; std::getline(groups, line);) {
     const size_t first = line.find(':');
     const size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    if (version2 ? controllers.empty() : names_cpu(controllers)) return line.substr(second + 1);
+    if (version2 ? controllers.empty() : names(controllers, controller)) return line.substr(second + 1);
   }
   return std::nullopt;
 }
@@ -85,22 +85,40 @@ std::optional<double> quota_of(const Path& group, bool version2) {
   return quota / period;
 }
 
-}  // namespace
+std::optional<double> memory_of(const Path& group, bool version2) {
+  double bytes = -1;  // "max" is no number
+  std::ifstream(group / (version2 ? "memory.max" : "memory.limit_in_bytes")) >> bytes;
+  return bytes > 0 ? std::optional(bytes) : std::nullopt;
+}
 
-std::optional<double> control_group_quota(const Path& root) {
+/// The smallest limit of the own group and of all groups above it that are visible.
+std::optional<double> smallest_limit(const Path& root, const std::string& controller,
+                                     std::optional<double> (*limit_of)(const Path& group, bool version2)) {
   double smallest = std::numeric_limits<double>::infinity();
-  for (const Hierarchy& hierarchy : mounted_hierarchies(root)) {
-    const auto group = own_group(root, hierarchy.version2);
+  for (const Hierarchy& hierarchy : mounted_hierarchies(root, controller)) {
+    const auto group = own_group(root, controller, hierarchy.version2);
     if (!group) continue;
     Path place = root / Path(hierarchy.mounted_at).relative_path();
-    smallest = std::min(smallest, quota_of(place, hierarchy.version2).value_or(smallest));
+    smallest = std::min(smallest, limit_of(place, hierarchy.version2).value_or(smallest));
     for (const Path& name : below_mount(*group, hierarchy.root)) {
       place /= name;
-      smallest = std::min(smallest, quota_of(place, hierarchy.version2).value_or(smallest));
+      smallest = std::min(smallest, limit_of(place, hierarchy.version2).value_or(smallest));
     }
   }
   if (smallest == std::numeric_limits<double>::infinity()) return std::nullopt;
   return smallest;
+}
+
+}  // namespace
+
+std::optional<double> control_group_quota(const Path& root) {
+  return smallest_limit(root, "cpu", quota_of);
+}
+
+int64_t usable_memory(const Path& root) {
+  const int64_t machine = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+  const auto limit = smallest_limit(root, "memory", memory_of);
+  return limit && *limit < static_cast<double>(machine) ? static_cast<int64_t>(*limit) : machine;
 }
 
 UsableCores usable_cores() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -27,5 +28,9 @@ std::string to_string(const UsableCores& cores);
 /// visible, in cores; nullopt where there is none. Versions 1 and 2, also inside containers. `root` stands
 /// for "/".
 std::optional<double> control_group_quota(const std::filesystem::path& root = "/");
+
+/// Returns the machine's memory in bytes, or the smallest limit of the same control groups where that is
+/// less.
+int64_t usable_memory(const std::filesystem::path& root = "/");
 
 }  // namespace tandem

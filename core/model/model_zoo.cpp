@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tandem/core/base/specification.h"
+#include "tandem/core/base/text.h"
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/model/model_detail.h"
 
@@ -95,15 +96,13 @@ Result<void> append_linear_blocks(Blocks& blocks, Shape input, const std::vector
 Result<std::vector<int64_t>> parse_widths(const std::string& text) {
   constexpr size_t kMaxLayers = 64;
   std::vector<int64_t> widths;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find('-', begin), text.size());
-    const auto width = parse_integer("mlp:hidden", text.substr(begin, end - begin), 1, kMaxSize);
+  for (const std::string_view part : split(text, '-')) {
+    const auto width = parse_integer("mlp:hidden", std::string(part), 1, kMaxSize);
     if (!width) return width.error();
     widths.push_back(*width);
     if (widths.size() > kMaxLayers) {
       return invalid("mlp:hidden must name at most " + std::to_string(kMaxLayers) + " layers, got " + text);
     }
-    begin = end + 1;
   }
   return widths;
 }

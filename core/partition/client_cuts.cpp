@@ -1,6 +1,5 @@
 #include "tandem/core/partition/client_cuts.h"
 
-#include <algorithm>
 #include <limits>
 #include <set>
 
@@ -33,10 +32,8 @@ Result<ClientCuts> ClientCuts::parse(const std::string& text) {
     return cut ? Result<ClientCuts>(ClientCuts(*cut)) : bad(cut.error().message);
   }
   std::map<std::string, int> cuts;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string entry(trimmed(text.substr(begin, end - begin)));
-    begin = end + 1;
+  for (const std::string_view part : split(text, ',')) {
+    const std::string entry(trimmed(part));
     const size_t sign = entry.rfind('=');
     if (sign == std::string::npos || sign == 0) return bad("\"" + entry + "\" is not NAME=CUT");
     const std::string name(trimmed(entry.substr(0, sign)));
@@ -61,12 +58,6 @@ std::vector<int> ClientCuts::distinct() const {
   if (has_others_) cuts.insert(others_);
   for (const auto& [client, cut] : own_) cuts.insert(cut);
   return {cuts.begin(), cuts.end()};
-}
-
-std::vector<ClientId> ClientCuts::named() const {
-  std::vector<ClientId> clients;
-  for (const auto& [client, cut] : own_) clients.push_back(client);
-  return clients;
 }
 
 std::string ClientCuts::text() const {

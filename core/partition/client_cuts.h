@@ -28,8 +28,6 @@ class ClientCuts {
   int highest() const { return distinct().back(); }
   /// Returns every cut that some client has or may have, in ascending order.
   std::vector<int> distinct() const;
-  /// Returns the clients that have a cut of their own.
-  std::vector<ClientId> named() const;
   /// Returns the text that `parse` reads, with the names in alphabetical order.
   std::string text() const;
 

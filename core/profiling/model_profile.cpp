@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tandem/core/data/data_description.h"
+#include "tandem/core/storage/atomic_file.h"
 
 namespace tandem {
 namespace {
@@ -261,6 +262,16 @@ Result<ModelProfile> read_profile(const Json& json) {
   } catch (const BadField& bad) {
     return Error{ErrorCode::kCorrupt, bad.what()};
   }
+}
+
+Result<ModelProfile> read_profile_file(const std::filesystem::path& path) {
+  const auto text = read_file(path);
+  if (!text) return text.error();
+  const Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return Error{ErrorCode::kCorrupt, path.string() + " is not JSON"};
+  auto profile = read_profile(json);
+  if (!profile) return Error{profile.error().code, path.string() + ": " + profile.error().message};
+  return profile;
 }
 
 std::string difference(const ProfileFingerprint& a, const ProfileFingerprint& b, bool same_machine) {

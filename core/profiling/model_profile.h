@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -71,9 +72,9 @@ struct ModelProfile {
   std::string role;  ///< "client", "helper" or "aggregator"
   ProfileFingerprint fingerprint;
   std::optional<ProfileLink> link;  ///< nullopt where nobody has said what it is
-  int64_t input_bytes = 0;     ///< of a batch's inputs as a message
-  int64_t memory_bytes = 0;    ///< of the machine that this program may use
-  int64_t peak_rss_bytes = 0;  ///< of this process, libraries included
+  int64_t input_bytes = 0;          ///< of a batch's inputs as a message
+  int64_t memory_bytes = 0;         ///< of the machine that this program may use
+  int64_t peak_rss_bytes = 0;       ///< of this process, libraries included
   std::vector<BlockProfile> blocks;
   std::vector<RangeProfile> prefixes;  ///< [0, 1), [0, 2), ..., all blocks
   std::vector<RangeProfile> suffixes;  ///< [0, n), [1, n), ..., [n - 1, n)
@@ -85,6 +86,9 @@ struct ModelProfile {
 nlohmann::ordered_json json_of(const ModelProfile& profile);
 /// Reads what `json_of` wrote. kCorrupt names the field, the rule that it breaks and its value.
 Result<ModelProfile> read_profile(const nlohmann::json& json);
+
+/// Reads such a file. kNotFound and kIo say what is wrong with the file, kCorrupt what with its content.
+Result<ModelProfile> read_profile_file(const std::filesystem::path& path);
 
 /// Returns what of two fingerprints differs, as "batch_size: 8 and 32"; empty where nothing does.
 /// `same_machine`: whether threads, LibTorch, CPU and optimiser count too.

@@ -50,17 +50,13 @@ class Range {
 
   /// Makes a forward and a backward pass and keeps their times. The weights' gradients are there afterwards.
   void measure(bool counts) {
-    part_.zero_grad();
-    at::Tensor inputs = inputs_.detach();
-    if (!begins_model_) inputs.requires_grad_();
+    const at::Tensor inputs = fresh_inputs();
     const Clock::time_point start = Clock::now();
-    const at::Tensor outputs = part_.forward(inputs);
-    const at::Tensor root = labels_.defined() ? objective_.mean_loss(outputs, labels_) : outputs;
+    const Forward pass = forward_from(inputs);
     const double forward = milliseconds_since(start);
-    at::Tensor gradient;
-    if (!labels_.defined()) gradient = at::full_like(outputs, 1e-3);
+    const at::Tensor gradient = gradient_of(pass);
     const Clock::time_point turn = Clock::now();
-    root.backward(gradient);
+    pass.root.backward(gradient);
     const double backward = milliseconds_since(turn);
     if (!counts) return;
     forward_.push_back(forward);
@@ -74,14 +70,11 @@ class Range {
     int64_t saved = 0;
   };
   Allocated allocated() {
-    part_.zero_grad();
-    at::Tensor inputs = inputs_.detach();
-    if (!begins_model_) inputs.requires_grad_();
+    const at::Tensor inputs = fresh_inputs();
     const AllocationMeter meter;
-    const at::Tensor outputs = part_.forward(inputs);
-    const at::Tensor root = labels_.defined() ? objective_.mean_loss(outputs, labels_) : outputs;
+    const Forward pass = forward_from(inputs);
     const int64_t saved = meter.held();
-    root.backward(labels_.defined() ? at::Tensor() : at::full_like(outputs, 1e-3));
+    pass.root.backward(gradient_of(pass));
     return {.peak = meter.peak(), .saved = saved};
   }
 
@@ -102,6 +95,24 @@ class Range {
   const ModelPart& part() const { return part_; }
 
  private:
+  /// The inputs without a graph, and the weights without gradients.
+  at::Tensor fresh_inputs() {
+    part_.zero_grad();
+    at::Tensor inputs = inputs_.detach();
+    return begins_model_ ? inputs : inputs.requires_grad_();
+  }
+  struct Forward {
+    at::Tensor outputs;
+    at::Tensor root;  // where the backward pass begins: the loss where the range ends the model
+  };
+  Forward forward_from(const at::Tensor& inputs) {
+    const at::Tensor outputs = part_.forward(inputs);
+    return {outputs, labels_.defined() ? objective_.mean_loss(outputs, labels_) : outputs};
+  }
+  at::Tensor gradient_of(const Forward& forward) const {
+    return labels_.defined() ? at::Tensor() : at::full_like(forward.outputs, 1e-3);
+  }
+
   ModelPart part_;
   bool begins_model_;
   at::Tensor inputs_;

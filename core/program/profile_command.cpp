@@ -1,7 +1,6 @@
 #include "tandem/core/program/profile_command.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,16 +9,18 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "tandem/core/base/specification.h"
+#include "tandem/core/base/usable_cores.h"
 #include "tandem/core/profiling/model_profiler.h"
+#include "tandem/core/program/compute_options.h"
 #include "tandem/core/program/flags.h"
 #include "tandem/core/program/program.h"
+#include "tandem/core/run/run_directory.h"
 #include "tandem/core/storage/atomic_file.h"
 #include "tandem/core/training/optimizer_specification.h"
 
@@ -101,8 +102,7 @@ struct ProfileFlags {
     flags
         .add("link", link,
              "The link to the aggregator, which a plan needs of a client: up=MBIT,down=MBIT,latency=TIME, "
-             "such as "
-             "up=5,down=20,latency=10ms")
+             "such as up=5,down=20,latency=10ms")
         .checked_by([this] { return link.empty() ? Result<void>() : without_value(parse_link(link)); });
     flags.add("memory-mib", memory_mib, "Memory that a plan may use of this machine; 0: what it has")
         .at_least(0);
@@ -117,10 +117,7 @@ struct ProfileFlags {
     flags.add("num-classes", num_classes, "Number of classes, without --data");
     flags.add("batch-size", batch_size, "Examples in a step").between(1, 65'536);
     flags.add("optimizer", optimizer, "The optimiser").takes(optimizer_forms());
-    flags
-        .add("threads", threads,
-             "Threads of one tensor operation; 0: one less than the cores that this program may use")
-        .at_least(0);
+    add_threads(flags, threads);
   }
 };
 
@@ -128,38 +125,9 @@ Error bad(const std::string& text) {
   return {ErrorCode::kInvalidArgument, text};
 }
 
-/// The machine's memory, or less where a control group allows less.
-int64_t usable_memory() {
-  int64_t bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::ifstream file(path);
-    int64_t limit = 0;
-    if (file >> limit && limit > 0) bytes = std::min(bytes, limit);
-  }
-  return bytes;
-}
-
-int64_t peak_rss() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
-}
-
 std::string host_name() {
   std::array<char, 256> name{};
   return gethostname(name.data(), name.size() - 1) == 0 && name[0] != 0 ? name.data() : "device";
-}
-
-Result<std::vector<int64_t>> parse_shape(const std::string& text) {
-  std::vector<int64_t> shape;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find('x', begin), text.size());
-    const auto side = parse_integer("--input-shape", text.substr(begin, end - begin), 1, 65536);
-    if (!side) return side.error();
-    shape.push_back(*side);
-    begin = end + 1;
-  }
-  return shape;
 }
 
 Result<void> check(const ProfileFlags& flags) {
@@ -175,7 +143,7 @@ Result<ModelDefinition> define(const ProfileFlags& flags,
     if (!data) return data.error();
     return define_model(flags.model, data->input_shape, data->num_classes);
   }
-  const auto shape = parse_shape(flags.input_shape);
+  const auto shape = parse_shape("--input-shape", flags.input_shape);
   if (!shape) return shape.error();
   return define_model(flags.model, *shape, flags.num_classes);
 }
@@ -184,9 +152,7 @@ Result<ModelDefinition> define(const ProfileFlags& flags,
 std::optional<ModelProfile> up_to_date(const ProfileFlags& flags, const ProfileFingerprint& wanted) {
   std::error_code error;
   if (flags.again || !std::filesystem::exists(flags.out, error)) return std::nullopt;
-  const auto content = read_file(flags.out);
-  if (!content) return std::nullopt;
-  const auto profile = read_profile(nlohmann::json::parse(*content, nullptr, /*allow_exceptions=*/false));
+  const auto profile = read_profile_file(flags.out);
   if (!profile || profile->role != flags.role) return std::nullopt;
   if (const std::string other = difference(profile->fingerprint, wanted, true); !other.empty()) {
     spdlog::info("{} is of something else ({}) and is measured anew", flags.out.string(), other);
@@ -254,7 +220,7 @@ Result<int> measure(ProfileFlags flags,
   auto profile =
       profile_model(*definition, options, [](const std::string& line) { spdlog::info("{}", line); });
   if (!profile) return profile.error();
-  profile->peak_rss_bytes = peak_rss();
+  profile->peak_rss_bytes = peak_rss_bytes();
   if (auto written = write(*profile, flags); !written) return written.error();
   print(*profile);
   std::printf("profile: %s\n", flags.out.c_str());

@@ -19,9 +19,10 @@ class BlockMerge {
   /// which a copy may begin or end, in ascending order.
   BlockMerge(const NamedTensors& layout, const std::vector<int>& boundaries);
 
-  /// Adds a copy of consecutive blocks, from one boundary to another. kShapeMismatch or kNonFinite name owner
-  /// and tensor, and then nothing of the copy is added. Throws std::invalid_argument unless `examples` >= 1.
-  Result<void> add(const ClientId& owner, const NamedTensors& copy, uint64_t examples);
+  /// Adds a copy of blocks [first, last), both boundaries or the model's ends. kShapeMismatch or kNonFinite
+  /// name owner and tensor, and then nothing of the copy is added. Throws std::invalid_argument unless
+  /// `examples` >= 1.
+  Result<void> add(const ClientId& owner, int first, int last, const NamedTensors& copy, uint64_t examples);
 
   /// Returns the merged tensors of all blocks that have a copy, in storage of their own. A block with a
   /// single copy is that copy.
@@ -29,6 +30,8 @@ class BlockMerge {
 
  private:
   struct Range {
+    int first;
+    int last;
     NamedTensors layout;
     FederatedAverage average;
   };

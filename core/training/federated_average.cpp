@@ -9,10 +9,6 @@
 namespace tandem {
 namespace {
 
-Error of_client(const ClientId& client, const Error& error) {
-  return {error.code, "update of client " + client.name + ": " + error.message};
-}
-
 bool is_averaged(const at::Tensor& tensor) {
   return at::isFloatingType(tensor.scalar_type());
 }
@@ -38,6 +34,10 @@ void accumulate(at::Tensor& sum, const at::Tensor& update, uint64_t examples) {
 }
 
 }  // namespace
+
+Error of_client(const ClientId& client, const Error& error) {
+  return {error.code, "update of client " + client.name + ": " + error.message};
+}
 
 FederatedAverage::FederatedAverage(NamedTensors layout) : layout_(std::move(layout)) {}
 

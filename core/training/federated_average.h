@@ -9,6 +9,9 @@
 
 namespace tandem {
 
+/// Returns the error with the client's name in front.
+Error of_client(const ClientId& client, const Error& error);
+
 /// FedAvg (McMahan et al. 2017, Alg. 1): w = sum_k n_k w_k / sum_k n_k, for parameters and buffers.
 /// Sums n_k * w_k in double, in the order of `add`, divides once and casts, so the result is the correctly
 /// weighted mean to one rounding; the caller adds in client-id order, which makes it independent of

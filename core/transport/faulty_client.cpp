@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "tandem/core/transport/keepalive_timer_detail.h"
-#include "tandem/core/transport/zmq_detail.h"
 
 namespace tandem {
 namespace {
@@ -29,9 +28,15 @@ Result<void> FaultyClient::start(Handler handler, Keepalive keepalive) {
   if (!handler) throw std::invalid_argument("FaultyClient::start: the handler is empty");
   handler_ = std::move(handler);
   keepalive_ = std::make_unique<transport_detail::KeepaliveTimer>(std::move(keepalive));
-  spdlog::warn("--fault: this run disturbs its own messages: {} (seed {})", options_.text(), options_.seed);
+  FaultThread::announce(options_);
   auto started = inner_->start([this](ClientEvent event) { inbox_.push(std::move(event)); }, {});
-  if (started) thread_ = std::thread(&FaultyClient::run, this);
+  if (started) {
+    thread_.start([this] { serve(); },
+                  [this] {
+                    inbox_.close();
+                    injector_.reset();
+                  });
+  }
   return started;
 }
 
@@ -42,29 +47,14 @@ bool FaultyClient::send(wire::Frames frames) {
 
 void FaultyClient::stop(std::chrono::milliseconds linger) {
   const std::lock_guard lock(stop_mutex_);
-  if (!thread_.joinable()) return;
+  if (!thread_.running()) return;
   const auto deadline = Clock::now() + linger;
   inbox_.close();
-  (void)flushed_.get_future().wait_until(deadline);
+  thread_.await(deadline);
   // What the thread still waits to hand over, it cannot any more.
   inner_->stop(std::max(std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()),
                         std::chrono::milliseconds(0)));
   thread_.join();
-}
-
-void FaultyClient::run() {
-  transport_detail::block_signals_on_this_thread();
-  try {
-    serve();
-    hand_over_the_rest();
-  } catch (const std::exception& error) {
-    spdlog::critical("the thread that disturbs messages stopped: {}", error.what());
-  }
-  inbox_.close();
-  injector_.reset();
-  publish_counts();
-  spdlog::warn("--fault: {}", counts_.text());
-  flushed_.set_value();
 }
 
 void FaultyClient::serve() {
@@ -74,8 +64,9 @@ void FaultyClient::serve() {
     cut_when_due(now);
     send_keepalive(now);
     pass_on(now, now);
-    publish_counts();
+    thread_.publish();
   }
+  hand_over_the_rest();
 }
 
 void FaultyClient::hand_over_the_rest() {
@@ -113,7 +104,7 @@ void FaultyClient::take_in_event(ClientEvent event) {
 
 void FaultyClient::begin_connection() {
   const uint64_t stream = derive_seed(name_seed_, RandomPurpose::kNetwork, {++connections_});
-  injector_.emplace(options_, stream, Clock::now(), counts_);
+  injector_.emplace(options_, stream, Clock::now(), thread_.counts());
   keepalive_->restart(Clock::now());
 }
 
@@ -150,16 +141,6 @@ void FaultyClient::deliver(ClientEvent event) {
   } catch (const std::exception& error) {
     spdlog::error("handling an event of the connection failed: {}", error.what());
   }
-}
-
-void FaultyClient::publish_counts() {
-  const std::lock_guard lock(counts_mutex_);
-  published_counts_ = counts_;
-}
-
-FaultCounts FaultyClient::counts() const {
-  const std::lock_guard lock(counts_mutex_);
-  return published_counts_;
 }
 
 std::unique_ptr<ClientConnection> with_faults(std::unique_ptr<ClientConnection> inner,

@@ -3,17 +3,16 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <future>
 #include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <variant>
 
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/transport/fault_injector.h"
+#include "tandem/core/transport/fault_thread.h"
 #include "tandem/core/transport/transport.h"
 
 namespace tandem {
@@ -44,7 +43,7 @@ class FaultyClient : public ClientConnection {
   std::string doing() const override { return inner_->doing(); }
 
   /// What was done so far; complete once stopped. Any thread.
-  FaultCounts counts() const;
+  FaultCounts counts() const { return thread_.published(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -53,7 +52,6 @@ class FaultyClient : public ClientConnection {
   };
   using Item = std::variant<ClientEvent, Outgoing>;
 
-  void run();
   void serve();
   void hand_over_the_rest();
   std::optional<Item> next_item();
@@ -65,15 +63,13 @@ class FaultyClient : public ClientConnection {
   void send_keepalive(Clock::time_point now);
   void cut_when_due(Clock::time_point now);
   void deliver(ClientEvent event);
-  void publish_counts();
 
   const std::unique_ptr<ClientConnection> inner_;
   const FaultOptions options_;
   const uint64_t name_seed_;
   Mailbox<Item> inbox_{std::numeric_limits<size_t>::max()};
   std::mutex stop_mutex_;
-  std::promise<void> flushed_;  // everything is handed to inner_
-  std::thread thread_;
+  FaultThread thread_;
 
   // The thread's own, once it runs.
   Handler handler_;
@@ -81,10 +77,6 @@ class FaultyClient : public ClientConnection {
   std::optional<FaultInjector> injector_;  // of this connection
   uint64_t connections_ = 0;
   bool is_cut_ = false;  // inner_ has not told of the end of the connection yet
-  FaultCounts counts_;
-
-  mutable std::mutex counts_mutex_;
-  FaultCounts published_counts_;  // guarded by counts_mutex_
 };
 
 /// `inner`, with these faults; `inner` itself where there are none.

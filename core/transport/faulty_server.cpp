@@ -7,8 +7,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tandem/core/transport/zmq_detail.h"
-
 namespace tandem {
 namespace {
 
@@ -38,9 +36,15 @@ Result<void> FaultyServer::start(ServerHandlers handlers) {
       inbox_.push(Link{client, transfer});
     };
   }
-  spdlog::warn("--fault: this run disturbs its own messages: {} (seed {})", options_.text(), options_.seed);
+  FaultThread::announce(options_);
   auto started = inner_->start(std::move(taking));
-  if (started) thread_ = std::thread(&FaultyServer::run, this);
+  if (started) {
+    thread_.start([this] { serve(); },
+                  [this] {
+                    inbox_.close();
+                    connections_.clear();
+                  });
+  }
   return started;
 }
 
@@ -50,7 +54,7 @@ bool FaultyServer::send(ConnectionId to, wire::Frames frames) {
 }
 
 void FaultyServer::catch_up() {
-  if (!thread_.joinable()) return;
+  if (!thread_.running()) return;
   inner_->catch_up();
   Mark mark{std::make_shared<std::promise<void>>()};
   auto reached = mark.reached->get_future();
@@ -59,27 +63,12 @@ void FaultyServer::catch_up() {
 
 void FaultyServer::stop(std::chrono::milliseconds patience) {
   const std::lock_guard lock(stop_mutex_);
-  if (!thread_.joinable()) return;
+  if (!thread_.running()) return;
   inbox_.close();
-  (void)flushed_.get_future().wait_for(patience);
+  thread_.await(Clock::now() + patience);
   // What the thread still waits to hand over, it cannot any more.
   inner_->stop(patience);
   thread_.join();
-}
-
-void FaultyServer::run() {
-  transport_detail::block_signals_on_this_thread();
-  try {
-    serve();
-    hand_over_the_rest();
-  } catch (const std::exception& error) {
-    spdlog::critical("the thread that disturbs messages stopped: {}", error.what());
-  }
-  inbox_.close();
-  connections_.clear();
-  publish_counts();
-  spdlog::warn("--fault: {}", counts_.text());
-  flushed_.set_value();
 }
 
 void FaultyServer::serve() {
@@ -88,8 +77,9 @@ void FaultyServer::serve() {
     const TimePoint now = Clock::now();
     cut_when_due(now);
     pass_on(now, now);
-    publish_counts();
+    thread_.publish();
   }
+  hand_over_the_rest();
 }
 
 void FaultyServer::hand_over_the_rest() {
@@ -122,7 +112,7 @@ FaultyServer::Connection& FaultyServer::connection_of(const ReceivedFrames& mess
   const uint64_t count = ++connections_of_client_[message.client];
   const uint64_t stream = derive_seed(hash_name(message.client.name), RandomPurpose::kNetwork, {count});
   Connection& connection =
-      connections_.try_emplace(message.connection, options_, stream, now, counts_).first->second;
+      connections_.try_emplace(message.connection, options_, stream, now, thread_.counts()).first->second;
   connection.client = message.client;
   connection.address = message.address;
   return connection;
@@ -143,8 +133,8 @@ void FaultyServer::take_in_message(ReceivedFrames message) {
 void FaultyServer::take_in_outgoing(Outgoing message) {
   const auto known = connections_.find(message.to);
   if (known == connections_.end()) {  // idle for so long that its client is gone
-    ++counts_.messages;
-    ++counts_.discarded;
+    ++thread_.counts().messages;
+    ++thread_.counts().discarded;
     return;
   }
   known->second.injector.put(Direction::kOut, std::move(message.frames), Clock::now());
@@ -178,16 +168,6 @@ void FaultyServer::deliver(ReceivedFrames message) {
   } catch (const std::exception& error) {
     spdlog::error("handling a message of {} failed: {}", name, error.what());
   }
-}
-
-void FaultyServer::publish_counts() {
-  const std::lock_guard lock(counts_mutex_);
-  published_counts_ = counts_;
-}
-
-FaultCounts FaultyServer::counts() const {
-  const std::lock_guard lock(counts_mutex_);
-  return published_counts_;
 }
 
 std::unique_ptr<ServerConnections> with_faults(std::unique_ptr<ServerConnections> inner,

@@ -10,13 +10,13 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <variant>
 
 #include "tandem/core/base/ids.h"
 #include "tandem/core/base/mailbox.h"
 #include "tandem/core/transport/fault_injector.h"
+#include "tandem/core/transport/fault_thread.h"
 #include "tandem/core/transport/transport.h"
 
 namespace tandem {
@@ -43,7 +43,7 @@ class FaultyServer : public ServerConnections {
   void set_max_message_bytes(int64_t bytes) override { inner_->set_max_message_bytes(bytes); }
 
   /// What was done so far; complete once stopped. Any thread.
-  FaultCounts counts() const;
+  FaultCounts counts() const { return thread_.published(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -74,7 +74,6 @@ class FaultyServer : public ServerConnections {
     TimePoint last_used;
   };
 
-  void run();
   void serve();
   void hand_over_the_rest();
   std::optional<Item> next_item();
@@ -86,23 +85,17 @@ class FaultyServer : public ServerConnections {
   void cut_when_due(TimePoint now);
   void pass_on(TimePoint in_until, TimePoint out_until);
   void deliver(ReceivedFrames message);
-  void publish_counts();
 
   const std::unique_ptr<ServerConnections> inner_;
   const FaultOptions options_;
   Mailbox<Item> inbox_{std::numeric_limits<size_t>::max()};
   std::mutex stop_mutex_;
-  std::promise<void> flushed_;  // everything is handed to inner_
-  std::thread thread_;
+  FaultThread thread_;
 
   // The thread's own, once it runs.
   ServerHandlers handlers_;
   std::map<ClientId, uint64_t> connections_of_client_;  // so far
-  FaultCounts counts_;
   std::unordered_map<ConnectionId, Connection> connections_;
-
-  mutable std::mutex counts_mutex_;
-  FaultCounts published_counts_;  // guarded by counts_mutex_
 };
 
 /// `inner`, with these faults; `inner` itself where there are none.

@@ -1,6 +1,7 @@
 #include "tandem/edge_client/program/edge_flags.h"
 
 #include "tandem/core/base/endpoint.h"
+#include "tandem/core/program/compute_options.h"
 #include "tandem/core/program/link_options.h"
 #include "tandem/core/transport/keys.h"
 
@@ -75,14 +76,8 @@ void EdgeFlags::add_data(Flags& flags) {
 
 void EdgeFlags::add_machine(Flags& flags) {
   flags.section("machine", "Machine and files");
-  flags.add("device", device, "cpu, cuda or cuda:N").not_of_the_run();
-  flags
-      .add("threads", threads,
-           "Threads of one tensor operation; 0: one less than the cores that this program may use (affinity, "
-           "CPU "
-           "quota)")
-      .at_least(0)
-      .not_of_the_run();
+  add_device(flags, device).not_of_the_run();
+  add_threads(flags, threads).not_of_the_run();
   flags.add("prefetch", prefetch, "Batches prepared ahead").between(0, 64).not_of_the_run();
   flags
       .add_path("run-dir", run_dir,

@@ -28,6 +28,7 @@ class Root {
     std::ofstream(path_ / file) << text;
   }
   std::optional<double> quota() const { return control_group_quota(path_); }
+  const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
@@ -106,6 +107,25 @@ TEST_SUITE("core/base/usable_cores") {
     // Seen from another namespace, the group's name says nothing about what is mounted.
     root.write("proc/self/cgroup", "4:cpu,cpuacct:/../cd\n");
     CHECK(root.quota() == 3.0);
+  }
+
+  TEST_CASE(
+      "memory: the smallest limit of the own group and those above it, and never more than the machine's") {
+    Root root;
+    const int64_t machine = usable_memory(root.path());
+    CHECK(machine > 1 << 20);
+    root.write("proc/self/mountinfo", kVersion2);
+    root.write("proc/self/cgroup", "0::/tandem.slice/cam-1\n");
+    root.write("sys/fs/cgroup/tandem.slice/cam-1/memory.max", "max\n");
+    CHECK(usable_memory(root.path()) == machine);
+    root.write("sys/fs/cgroup/tandem.slice/memory.max", "1000000\n");
+    CHECK(usable_memory(root.path()) == 1'000'000);
+    root.write("sys/fs/cgroup/tandem.slice/memory.max", "9000000000000000\n");
+    CHECK(usable_memory(root.path()) == machine);
+    root.write("proc/self/mountinfo", "34 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+    root.write("proc/self/cgroup", "4:memory:/docker/ab\n");
+    root.write("sys/fs/cgroup/memory/docker/ab/memory.limit_in_bytes", "2000000\n");
+    CHECK(usable_memory(root.path()) == 2'000'000);
   }
 
   TEST_CASE("cores that the scheduler does not give are not counted") {
