@@ -11,8 +11,10 @@
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <vector>
 
+#include "tandem/core/base/slowdown.h"
 #include "tandem/core/data/data_description.h"
 #include "tandem/core/profiling/allocation_meter.h"
 #include "tandem/core/training/objective.h"
@@ -23,8 +25,22 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double milliseconds_since(Clock::time_point start) {
+template <class Work>
+double milliseconds_of(const Work& work) {
+  const Clock::time_point start = Clock::now();
+  {
+    const SlowedWork slowed;
+    work();
+  }
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+/// A slowed machine is another one.
+std::string slowed() {
+  if (slowdown() == 1) return "";
+  std::ostringstream text;
+  text << ", slowed down " << slowdown() << " times";
+  return text.str();
 }
 
 std::string cpu_model() {
@@ -51,13 +67,10 @@ class Range {
   /// Makes a forward and a backward pass and keeps their times. The weights' gradients are there afterwards.
   void measure(bool counts) {
     const at::Tensor inputs = fresh_inputs();
-    const Clock::time_point start = Clock::now();
-    const Forward pass = forward_from(inputs);
-    const double forward = milliseconds_since(start);
+    Forward pass;
+    const double forward = milliseconds_of([&] { pass = forward_from(inputs); });
     const at::Tensor gradient = gradient_of(pass);
-    const Clock::time_point turn = Clock::now();
-    pass.root.backward(gradient);
-    const double backward = milliseconds_since(turn);
+    const double backward = milliseconds_of([&] { pass.root.backward(gradient); });
     if (!counts) return;
     forward_.push_back(forward);
     backward_.push_back(backward);
@@ -200,9 +213,8 @@ class Measurement {
   void measure_all(bool counts) {
     for (size_t b = 0; b < blocks_.size(); ++b) {
       blocks_[b]->measure(counts);
-      const Clock::time_point start = Clock::now();
-      optimizers_[b]->step(1.0);
-      if (counts) optimiser_samples_[b].push_back(milliseconds_since(start));
+      const double took = milliseconds_of([&] { optimizers_[b]->step(1.0); });
+      if (counts) optimiser_samples_[b].push_back(took);
     }
     for (const auto& each : prefixes_) each->measure(counts);
     for (const auto& each : suffixes_) each->measure(counts);
@@ -288,7 +300,7 @@ ProfileFingerprint fingerprint_of(const ModelDefinition& definition, const Profi
           .optimizer = options.optimizer_text,
           .threads = at::get_num_threads(),
           .libtorch = TORCH_VERSION,
-          .cpu = cpu_model()};
+          .cpu = cpu_model() + slowed()};
 }
 
 Result<ModelProfile> profile_model(const ModelDefinition& definition, const ProfilerOptions& options,

@@ -14,4 +14,12 @@ OptionRow add_threads(Flags& flags, int32_t& threads) {
       .at_least(0);
 }
 
+OptionRow add_slowdown(Flags& flags, double& factor) {
+  return flags
+      .add("slowdown", factor,
+           "Compute the model so many times slower than this machine does, by waiting: a slower device, for "
+           "trials")
+      .between(1, 1000);
+}
+
 }  // namespace tandem

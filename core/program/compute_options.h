@@ -15,4 +15,7 @@ OptionRow add_device(Flags& flags, std::string& device);
 /// Adds the row of --threads.
 OptionRow add_threads(Flags& flags, int32_t& threads);
 
+/// Adds the row of --slowdown.
+OptionRow add_slowdown(Flags& flags, double& factor);
+
 }  // namespace tandem

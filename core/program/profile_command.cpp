@@ -14,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tandem/core/base/slowdown.h"
 #include "tandem/core/base/specification.h"
 #include "tandem/core/base/usable_cores.h"
 #include "tandem/core/profiling/model_profiler.h"
@@ -76,6 +77,7 @@ struct ProfileFlags {
   int64_t batch_size = 32;
   std::string optimizer = "sgd";
   int32_t threads = 0;
+  double slowdown = 1;
   int64_t memory_mib = 0;
   std::string link;
   double largest_drift = 0.05;
@@ -118,6 +120,7 @@ struct ProfileFlags {
     flags.add("batch-size", batch_size, "Examples in a step").between(1, 65'536);
     flags.add("optimizer", optimizer, "The optimiser").takes(optimizer_forms());
     add_threads(flags, threads);
+    add_slowdown(flags, slowdown);
   }
 };
 
@@ -201,6 +204,7 @@ Result<int> measure(ProfileFlags flags,
                     const std::function<Result<DataDescription>(const std::string&)>& describe) {
   if (auto checked = check(flags); !checked) return checked.error();
   if (flags.name.empty()) flags.name = host_name();
+  set_slowdown(flags.slowdown);
   const auto definition = define(flags, describe);
   if (!definition) return definition.error();
   const auto optimizer = parse_optimizer(flags.optimizer);

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "tandem/core/base/slowdown.h"
 #include "tandem/core/data/data_description.h"
 
 namespace tandem {
@@ -60,6 +61,7 @@ at::Tensor StageTrainer::forward(Ticket ticket, const at::Tensor& inputs, InputG
                            std::to_string(open_.size()) + " are open, the window is " +
                            std::to_string(options_.window));
   }
+  const SlowedWork work;
   OpenStep step;
   at::Tensor device_inputs = inputs.to(options_.compute);
   if (wanted == InputGradient::kWanted) {
@@ -105,6 +107,7 @@ at::Tensor StageTrainer::backward_from_loss(Ticket ticket, const at::Tensor& los
 }
 
 at::Tensor StageTrainer::finish(Ticket ticket, const at::Tensor& root, const at::Tensor& gradient) {
+  const SlowedWork work;
   const OpenStep& step = at(ticket);
   stage_.zero_grad();
   if (!step.slot) {
@@ -146,6 +149,7 @@ void StageTrainer::undo(Ticket ticket) {
 }
 
 at::Tensor StageTrainer::evaluate(const at::Tensor& inputs) {
+  const SlowedWork work;
   const torch::NoGradGuard no_grad;
   stage_.set_training(false);
   at::Tensor outputs = stage_.forward(inputs.to(options_.compute)).cpu();

@@ -78,6 +78,7 @@ void EdgeFlags::add_machine(Flags& flags) {
   flags.section("machine", "Machine and files");
   add_device(flags, device).not_of_the_run();
   add_threads(flags, threads).not_of_the_run();
+  add_slowdown(flags, slowdown).not_of_the_run();
   flags.add("prefetch", prefetch, "Batches prepared ahead").between(0, 64).not_of_the_run();
   flags
       .add_path("run-dir", run_dir,

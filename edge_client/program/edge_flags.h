@@ -31,6 +31,7 @@ struct EdgeFlags {
 
   std::string device = "cpu";
   int32_t threads = 0;
+  double slowdown = 1;
   int32_t prefetch = 2;
   std::filesystem::path run_dir;
   bool resume = false;

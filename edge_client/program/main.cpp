@@ -12,6 +12,7 @@
 #include "tandem/core/base/interrupt.h"
 #include "tandem/core/base/open_files.h"
 #include "tandem/core/base/running_clock.h"
+#include "tandem/core/base/slowdown.h"
 #include "tandem/core/program/operation_flags.h"
 #include "tandem/core/program/profile_command.h"
 #include "tandem/core/program/program.h"
@@ -88,6 +89,7 @@ Result<int> train(const EdgeFlags& flags, EdgeSession& session, EdgeClient& clie
 }
 
 Result<int> run(const EdgeFlags& flags, const OperationFlags& operation, const Flags& all) {
+  set_slowdown(flags.slowdown);
   auto options = flags.client_options();
   if (!options) return options.error();
   const auto faults = flags.fault_options();
