@@ -1,9 +1,7 @@
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -33,22 +31,10 @@ Error invalid(std::string message) {
   return {ErrorCode::kInvalidArgument, std::move(message)};
 }
 
-/// The problem of the profiles in a folder, files in alphabetical order.
 Result<Problem> problem_of_profiles(const PlanFlags& flags) {
-  std::error_code error;
-  std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(flags.profiles, error)) {
-    if (entry.path().extension() == ".json") paths.push_back(entry.path());
-  }
-  if (error) return invalid("--profiles " + flags.profiles.string() + ": " + error.message());
-  std::sort(paths.begin(), paths.end());
-  std::vector<ModelProfile> profiles;
-  for (const std::filesystem::path& path : paths) {
-    auto profile = read_profile_file(path);
-    if (!profile) return invalid(profile.error().message);
-    profiles.push_back(std::move(*profile));
-  }
-  const auto json = problem_of(profiles, flags.of_profiles);
+  const auto profiles = read_profiles(flags.profiles);
+  if (!profiles) return invalid("--profiles " + profiles.error().message);
+  const auto json = problem_of(*profiles, flags.of_profiles);
   if (!json) return invalid("--profiles " + flags.profiles.string() + ": " + json.error().message);
   try {
     return read_problem(*json);

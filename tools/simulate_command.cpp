@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tandem/aggregator/program/aggregator_flags.h"
+#include "tandem/aggregator/program/cut_plan.h"
 #include "tandem/aggregator/program/stored_run.h"
 #include "tandem/aggregator/records/run_recorder.h"
 #include "tandem/aggregator/session/run_data.h"
@@ -99,7 +100,9 @@ Result<void> settle_cuts(aggregator::SessionOptions& options, const std::vector<
   return {};
 }
 
-Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
+Result<int> simulate(SimulateFlags flags, const Flags& all) {
+  const auto plan = aggregator::plan_cuts(flags.training);
+  if (!plan) return plan.error();
   auto options = flags.training.session_options();
   if (!options) return options.error();
   for (const std::string& note : all.notes()) spdlog::warn("{}", note);
@@ -133,7 +136,9 @@ Result<int> simulate(const SimulateFlags& flags, const Flags& all) {
   Simulation simulation(*options, recorder, eval_data.get(), std::move(stored->initial_weights),
                         std::move(*edges), {.workers = workers, .threads = threads},
                         &stored->storage.checkpoints);
-  recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
+  const auto note = [&](const std::string& line) { recorder.progress().note(line); };
+  if (auto kept = aggregator::keep_plan(*plan, flags.training, note); !kept) return kept.error();
+  note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested, stored->newest ? &*stored->newest : nullptr);
   if (!ran && !simulation.session().started()) return ran.error();
   auto finished = recorder.finish(simulation.session(), stop_requested);

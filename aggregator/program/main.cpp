@@ -9,6 +9,7 @@
 
 #include "tandem/aggregator/program/aggregator.h"
 #include "tandem/aggregator/program/aggregator_flags.h"
+#include "tandem/aggregator/program/cut_plan.h"
 #include "tandem/aggregator/program/device_watch.h"
 #include "tandem/aggregator/program/stored_run.h"
 #include "tandem/aggregator/records/run_recorder.h"
@@ -30,8 +31,10 @@
 namespace tandem::aggregator {
 namespace {
 
-Result<int> run(const TrainingFlags& training, const NetworkFlags& network, const OperationFlags& operation,
+Result<int> run(TrainingFlags training, const NetworkFlags& network, const OperationFlags& operation,
                 const Flags& flags) {
+  const auto plan = plan_cuts(training);
+  if (!plan) return plan.error();
   auto options = training.session_options();
   if (!options) return options.error();
   for (const std::string& note : flags.notes()) spdlog::warn("{}", note);
@@ -52,13 +55,13 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
   auto stored = open_stored_run(training, flags);
   if (!stored) return stored.error();
   RunRecorder recorder(std::move(stored->directory), flags.to_toml(training.run_dir), training.quiet);
+  const auto note = [&](const std::string& line) { recorder.progress().note(line); };
   auto status = operation.make_status("tandem-aggregator");
   if (!status) return status.error();
   const int fewest =
       std::max(options->min_clients, strategy_traits(options->strategy).value().minimum_updates);
   StatusObserver observer(recorder, **status, options->clients, fewest);
-  auto status_server =
-      operation.serve(**status, [&](const std::string& line) { recorder.progress().note(line); });
+  auto status_server = operation.serve(**status, note);
   if (!status_server) return status_server.error();
 
   wire::Limits limits;
@@ -82,9 +85,10 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     if (auto resumed = session.resume(*stored->newest); !resumed) return resumed.error();
     stored->newest.reset();
   }
-  recorder.progress().note(describe_compute());
-  recorder.progress().note("listening on " + server.endpoint() + ", waiting for " +
-                           std::to_string(options->clients) + " client(s)");
+  if (auto kept = keep_plan(*plan, training, note); !kept) return kept.error();
+  note(describe_compute());
+  note("listening on " + server.endpoint() + ", waiting for " + std::to_string(options->clients) +
+       " client(s)");
   if (!network.endpoint_file.empty()) {
     auto written = write_address_file("--endpoint-file", network.endpoint_file, server.endpoint());
     if (!written) return written.error();
@@ -100,7 +104,7 @@ Result<int> run(const TrainingFlags& training, const NetworkFlags& network, cons
     observer.turn(session.started(), session.refused_messages());
     return stop_requested();
   };
-  aggregator.run(turn, [&](const std::string& line) { recorder.progress().note(line); });
+  aggregator.run(turn, note);
   // A run that could not begin leaves its directory to the next attempt.
   if (session.failure() && !session.started()) return *session.failure();
   auto finished = recorder.finish(session, [&] {

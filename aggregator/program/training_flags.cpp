@@ -55,10 +55,11 @@ void TrainingFlags::add_model(Flags& flags) {
   flags.section("model", "Model and data");
   flags.add("model", model, "Model: mlp, lenet5, cnn or resnet18, with options as in mlp:hidden=256-128");
   flags
-      .add("cut", cut,
-           "Blocks on the edge: blocks before the cut are the front, the others the tail. NAME=N,...,*=N "
-           "gives "
-           "clients cuts of their own")
+      .add(
+          "cut", cut,
+          "Blocks on the edge: blocks before the cut are the front, the others the tail. NAME=N,...,*=N "
+          "gives clients cuts of their own; auto:FROM plans the best for all and per-client:FROM the best of "
+          "each, from a folder of profiles or a problem file")
       .or_number()
       .does_nothing("with --algorithm federated", "the whole model is on the device", "",
                     [this] { return is_federated(); })

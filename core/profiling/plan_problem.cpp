@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <set>
+#include <system_error>
+#include <utility>
 
 namespace tandem {
 namespace {
@@ -112,6 +114,23 @@ Result<void> check(const std::vector<ModelProfile>& profiles) {
 }
 
 }  // namespace
+
+Result<std::vector<ModelProfile>> read_profiles(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".json") paths.push_back(entry.path());
+  }
+  if (error) return invalid(folder.string() + ": " + error.message());
+  std::sort(paths.begin(), paths.end());
+  std::vector<ModelProfile> profiles;
+  for (const std::filesystem::path& path : paths) {
+    auto profile = read_profile_file(path);
+    if (!profile) return invalid(profile.error().message);
+    profiles.push_back(std::move(*profile));
+  }
+  return profiles;
+}
 
 Result<Json> problem_of(const std::vector<ModelProfile>& profiles, const PlanProblemOptions& options) {
   if (auto checked = check(profiles); !checked) return checked.error();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,10 @@
 #include "tandem/core/profiling/model_profile.h"
 
 namespace tandem {
+
+/// Reads the profiles in a folder: every file that ends in .json, in alphabetical order. Errors name the
+/// folder or the file.
+Result<std::vector<ModelProfile>> read_profiles(const std::filesystem::path& folder);
 
 /// What a plan asks for beyond the profiles.
 struct PlanProblemOptions {

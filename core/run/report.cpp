@@ -182,10 +182,10 @@ std::string page_header(const ReportData& data, const RunSummary& summary) {
   return html;
 }
 
-std::string headline_figures(const RunSummary& summary) {
+std::string headline_figures(const ReportData& data, const RunSummary& summary) {
   const bool has_peak = summary.peak_rss_bytes > 0;
   const double seconds_a_round = summary.rounds > 0 ? summary.seconds / summary.rounds : 0;
-  const std::vector<std::pair<std::string, std::string>> figures = {
+  std::vector<std::pair<std::string, std::string>> figures = {
       {"Evaluation accuracy", percent_or_dash(summary.eval_accuracy)},
       {"Evaluation loss", number_or_dash(summary.eval_loss, 4)},
       {"Time", format_duration(summary.seconds)},
@@ -195,6 +195,13 @@ std::string headline_figures(const RunSummary& summary) {
       {"Bytes down", format_bytes(summary.bytes_down)},
       {"Peak memory", has_peak ? format_bytes(summary.peak_rss_bytes) : kMissing},
   };
+  if (data.planned_step_ms) {
+    const auto milliseconds = [](const std::optional<double>& time) {
+      return time ? format_fixed(*time, 1) + " ms" : std::string(kMissing);
+    };
+    figures.emplace_back("Step as planned", milliseconds(data.planned_step_ms));
+    figures.emplace_back("Step as measured", milliseconds(data.measured_step_ms));
+  }
   std::string html = "<dl class=\"figures\">";
   for (const auto& [name, value] : figures) {
     html += "<div><dt>" + name + "</dt><dd>" + escape_html(value) + "</dd></div>";
@@ -315,7 +322,7 @@ Result<std::string> render_report(const std::filesystem::path& run_directory) {
          "'unsafe-inline'\">\n"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>" +
          escape_html(data->name) + " – Tandem run</title>\n<style>" + kStyle +
-         "</style></head>\n<body><main>\n" + page_header(*data, summary) + headline_figures(summary) +
+         "</style></head>\n<body><main>\n" + page_header(*data, summary) + headline_figures(*data, summary) +
          charts(*data) + clients_table(*data) + events_table(*data) + configuration(*data) +
          "<footer>Tandem " + kVersion +
          ". Every figure is also in metrics.jsonl and summary.json beside this page.</footer>\n" +

@@ -1,10 +1,12 @@
 #include "tandem/core/run/report_data_detail.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <map>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -104,8 +106,26 @@ std::optional<Json> parse_object(std::string_view content) {
   return json;
 }
 
+std::optional<double> median(std::vector<double> values) {
+  if (values.empty()) return std::nullopt;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+std::optional<double> measured_step_ms(const ReportData& data, const std::map<uint32_t, int64_t>& steps) {
+  std::vector<double> times;
+  for (const ReportRound& round : data.rounds) {
+    const auto found = steps.find(round.round);
+    if (found == steps.end() || found->second < 1 || !round.seconds) continue;
+    times.push_back(1000 * *round.seconds / static_cast<double>(found->second));
+  }
+  return median(std::move(times));
+}
+
 Result<void> read_metrics(const std::string& content, const std::filesystem::path& path, ReportData& data) {
   std::map<std::string, ReportClient> clients;
+  std::map<uint32_t, int64_t> steps;  // the most of a client, by round
   size_t line_number = 0;
   for (size_t begin = 0; begin < content.size();) {
     const size_t end = std::min(content.find('\n', begin), content.size());
@@ -126,12 +146,27 @@ Result<void> read_metrics(const std::string& content, const std::filesystem::pat
       data.rounds.push_back(read_round(*object));
     } else if (event == "client") {
       add_to_client(*object, clients[text(*object, "client")]);
+      int64_t& most = steps[round_of(*object)];
+      most = std::max(most, whole(*object, "steps"));
     } else {
       data.events.push_back(read_event(*object));
     }
   }
   for (auto& [name, client] : clients) data.clients.push_back(std::move(client));
+  data.measured_step_ms = measured_step_ms(data, steps);
   return {};
+}
+
+/// The time of a step in plan.json; nullopt where there is none, or no such time in it.
+Result<std::optional<double>> read_planned_step(const std::filesystem::path& path) {
+  const auto content = read_file(path);
+  if (!content && content.error().code == ErrorCode::kNotFound) return std::optional<double>();
+  if (!content) return content.error();
+  const auto object = parse_object(*content);
+  if (!object) return Error{ErrorCode::kCorrupt, path.string() + " is not a JSON object"};
+  const auto terms = object->find("terms");
+  if (terms == object->end() || !terms->is_object()) return std::optional<double>();
+  return number(*terms, "step_ms");
 }
 
 /// nullopt with a note when the file is not there.
@@ -169,6 +204,10 @@ Result<ReportData> read_report_data(const std::filesystem::path& run_directory) 
     if (!object) return Error{ErrorCode::kCorrupt, summary_path.string() + " is not a JSON object"};
     data.summary = read_summary(*object);
   }
+
+  const auto planned = read_planned_step(run_directory / "plan.json");
+  if (!planned) return planned.error();
+  data.planned_step_ms = *planned;
 
   auto config = read_optional(run_directory / "config.toml",
                               "There is no config.toml: the configuration is not known.", data);

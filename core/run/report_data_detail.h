@@ -46,6 +46,9 @@ struct ReportData {
   std::vector<ReportEvent> events;
   std::optional<RunSummary> summary;
   std::optional<std::string> config;
+  std::optional<double> planned_step_ms;  ///< of plan.json; nullopt where the run was not planned
+  /// Median over the rounds of their time by the most steps of a client, the exchange of weights included.
+  std::optional<double> measured_step_ms;
   std::vector<std::string> notes;  ///< what is missing or incomplete
 };
 

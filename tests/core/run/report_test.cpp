@@ -228,6 +228,27 @@ TEST_SUITE("core/run/report") {
     CHECK(has(*html, figure("Bytes up", "9.0 EB")));
   }
 
+  TEST_CASE("a planned run shows its step as planned and as measured, the median over the rounds") {
+    TemporaryFolder folder;
+    auto run = RunDirectory::create(folder.path / "planned").value();
+    for (uint32_t round = 1; round <= 3; ++round) {
+      tandem::RoundRecord record = round_record(round);
+      record.seconds = 2.0 * round;
+      run.append(record).value();
+      for (const uint32_t steps : {50, 100}) {
+        run.append(tandem::ClientRecord{.round = round, .client = "cam-1", .steps = steps}).value();
+      }
+    }
+    std::ofstream(folder.path / "planned/plan.json") << R"({"terms": {"step_ms": 31.25}})";
+    const std::string html = render_report(folder.path / "planned").value();
+    CHECK(has(html, figure("Step as planned", "31.2 ms")));
+    CHECK(has(html, figure("Step as measured", "40.0 ms")));
+    std::ofstream(folder.path / "planned/plan.json") << R"({"terms": 3})";
+    CHECK_FALSE(has(render_report(folder.path / "planned").value(), "Step as planned"));
+    std::ofstream(folder.path / "planned/plan.json") << "[";
+    CHECK(has(render_report(folder.path / "planned").error().message, "plan.json is not a JSON object"));
+  }
+
   TEST_CASE("errors name the file") {
     TemporaryFolder folder;
     const auto missing = render_report(folder.path);

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "tandem/aggregator/program/aggregator_flags.h"
+#include "tandem/core/base/result.h"
+#include "tandem/core/partition/client_cuts.h"
+
+namespace tandem::aggregator {
+
+/// The cuts that `--cut auto:FROM` (one for all clients) and `--cut per-client:FROM` stand for. FROM is a
+/// folder of profiles, or a problem file with clients (docs/planning.md).
+struct CutPlan {
+  ClientCuts cuts;
+  std::string
+      table;         ///< the plan for a person, lines that end with '\n'; empty where the run had one already
+  std::string file;  ///< the content of plan.json
+};
+
+/// Plans, and puts the cuts in the place of --cut. Returns nullopt where that says the cuts itself. A run
+/// that is resumed keeps the cuts in the plan.json of its directory, whatever FROM holds by now.
+/// kInvalidArgument names what is missing or does not fit the run: the model, the batch size of a client, the
+/// number of clients, an algorithm of which there is no plan, a problem that has none.
+Result<std::optional<CutPlan>> plan_cuts(TrainingFlags& training);
+
+/// Shows a new plan, line by line, and writes it to plan.json in the run's directory. Nothing for nullopt.
+Result<void> keep_plan(const std::optional<CutPlan>& plan, const TrainingFlags& training,
+                       const std::function<void(const std::string&)>& note);
+
+}  // namespace tandem::aggregator
