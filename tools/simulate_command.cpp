@@ -136,9 +136,8 @@ Result<int> simulate(SimulateFlags flags, const Flags& all) {
   Simulation simulation(*options, recorder, eval_data.get(), std::move(stored->initial_weights),
                         std::move(*edges), {.workers = workers, .threads = threads},
                         &stored->storage.checkpoints);
-  const auto note = [&](const std::string& line) { recorder.progress().note(line); };
-  if (auto kept = aggregator::keep_plan(*plan, flags.training, note); !kept) return kept.error();
-  note(std::to_string(workers) + " worker(s), each " + describe_compute());
+  aggregator::keep_plan(*plan, flags.training.algorithm, recorder);
+  recorder.progress().note(std::to_string(workers) + " worker(s), each " + describe_compute());
   auto ran = simulation.run(stop_requested, stored->newest ? &*stored->newest : nullptr);
   if (!ran && !simulation.session().started()) return ran.error();
   auto finished = recorder.finish(simulation.session(), stop_requested);

@@ -15,6 +15,7 @@
 #include "tandem/core/planning/plan.h"
 #include "tandem/core/planning/plan_text.h"
 #include "tandem/core/profiling/plan_problem.h"
+#include "tandem/core/run/run_directory.h"
 #include "tandem/core/storage/atomic_file.h"
 
 namespace tandem::aggregator {
@@ -133,6 +134,13 @@ Result<ClientCuts> cuts_of(const Problem& problem, const Plan& plan) {
   return ClientCuts::parse(text);
 }
 
+/// Whether there is anything that the cuts of an earlier plan are needed for.
+bool has_begun(const fs::path& run_dir) {
+  std::error_code error;
+  const bool has_checkpoints = !fs::is_empty(run_dir / "checkpoints", error) && !error;
+  return has_checkpoints || RunDirectory::holds_results(run_dir);
+}
+
 Result<std::optional<CutPlan>> plan_of_earlier(const fs::path& run_dir) {
   const auto text = read_file(run_dir / kFile);
   if (!text && text.error().code == ErrorCode::kNotFound) return std::optional<CutPlan>();
@@ -152,7 +160,7 @@ Result<std::optional<CutPlan>> make_or_find(const TrainingFlags& training) {
   const auto wanted = wanted_of(training.cut);
   if (!wanted) return wanted.error();
   if (!*wanted) return std::optional<CutPlan>();
-  if (training.resume) {
+  if (training.resume && has_begun(training.run_dir)) {
     auto earlier = plan_of_earlier(training.run_dir);
     if (!earlier || *earlier) return earlier;
   }
@@ -185,18 +193,15 @@ Result<std::optional<CutPlan>> plan_cuts(TrainingFlags& training) {
   return plan;
 }
 
-Result<void> keep_plan(const std::optional<CutPlan>& plan, const TrainingFlags& training,
-                       const std::function<void(const std::string&)>& note) {
-  if (!plan) return {};
-  if (plan->table.empty()) {
-    note("cut " + plan->cuts.text() + ", as " + (training.run_dir / kFile).string() + " says");
-    return {};
-  }
+void keep_plan(const std::optional<CutPlan>& plan, const std::string& algorithm, RunRecorder& recorder) {
+  if (!plan) return;
+  recorder.set_plan_file(plan->file);
+  Progress& progress = recorder.progress();
+  if (plan->table.empty()) return progress.note("cut " + plan->cuts.text() + ", as the run's plan.json says");
   for (const std::string_view line : split(plan->table, '\n')) {
-    if (!line.empty()) note(std::string(line));
+    if (!line.empty()) progress.note(std::string(line));
   }
-  note("cut " + plan->cuts.text() + "; where a model is cut changes what " + training.algorithm + " learns");
-  return write_file_atomically(training.run_dir / kFile, {plan->file});
+  progress.note("cut " + plan->cuts.text() + "; where a model is cut changes what " + algorithm + " learns");
 }
 
 }  // namespace tandem::aggregator

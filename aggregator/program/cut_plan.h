@@ -1,10 +1,10 @@
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 
 #include "tandem/aggregator/program/aggregator_flags.h"
+#include "tandem/aggregator/records/run_recorder.h"
 #include "tandem/core/base/result.h"
 #include "tandem/core/partition/client_cuts.h"
 
@@ -25,8 +25,7 @@ struct CutPlan {
 /// number of clients, an algorithm of which there is no plan, a problem that has none.
 Result<std::optional<CutPlan>> plan_cuts(TrainingFlags& training);
 
-/// Shows a new plan, line by line, and writes it to plan.json in the run's directory. Nothing for nullopt.
-Result<void> keep_plan(const std::optional<CutPlan>& plan, const TrainingFlags& training,
-                       const std::function<void(const std::string&)>& note);
+/// Shows the plan, line by line, and gives it to the run's recorder. Does nothing for nullopt.
+void keep_plan(const std::optional<CutPlan>& plan, const std::string& algorithm, RunRecorder& recorder);
 
 }  // namespace tandem::aggregator

@@ -85,7 +85,7 @@ Result<int> run(TrainingFlags training, const NetworkFlags& network, const Opera
     if (auto resumed = session.resume(*stored->newest); !resumed) return resumed.error();
     stored->newest.reset();
   }
-  if (auto kept = keep_plan(*plan, training, note); !kept) return kept.error();
+  keep_plan(*plan, training.algorithm, recorder);
   note(describe_compute());
   note("listening on " + server.endpoint() + ", waiting for " + std::to_string(options->clients) +
        " client(s)");

@@ -41,7 +41,8 @@ Result<void> RunRecorder::on_plan(const TrainingPlan& plan, int num_blocks) {
   config += "# num-classes = " + std::to_string(plan.num_classes) + "\n";
   config += "# blocks = " + std::to_string(num_blocks) + "\n";
   config += "# computed with " + describe_compute() + "\n";
-  return watch(directory_.write_config(config));
+  if (auto written = watch(directory_.write_config(config)); !written) return written;
+  return plan_file_.empty() ? Result<void>() : watch(directory_.write_plan(plan_file_));
 }
 
 Result<void> RunRecorder::on_event(const EventRecord& event) {

@@ -20,6 +20,9 @@ class RunRecorder : public RunObserver {
   /// `resolved_config`: the flags in force, as TOML.
   RunRecorder(RunDirectory directory, const std::string& resolved_config, bool quiet);
 
+  /// The content of plan.json, written as soon as the run begins.
+  void set_plan_file(std::string content) { plan_file_ = std::move(content); }
+
   Result<void> on_plan(const TrainingPlan& plan, int num_blocks) override;
   Result<void> on_event(const EventRecord& event) override;
   void on_step(const StepReport& report) override;
@@ -39,6 +42,7 @@ class RunRecorder : public RunObserver {
 
   RunDirectory directory_;
   std::string resolved_config_;
+  std::string plan_file_;  // empty: none
   Progress progress_;
   TrainingPlan plan_;
   std::chrono::steady_clock::time_point round_started_;

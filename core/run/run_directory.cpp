@@ -29,6 +29,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kMetricsName = "metrics.jsonl";
 constexpr const char* kConfigName = "config.toml";
+constexpr const char* kPlanName = "plan.json";
 /// Of lines that wait for room on the disk: many thousands of rounds.
 constexpr size_t kMostWaitingBytes = size_t{16} << 20;
 constexpr uint32_t kEveryRound = std::numeric_limits<uint32_t>::max();
@@ -37,7 +38,7 @@ constexpr uint32_t kEveryRound = std::numeric_limits<uint32_t>::max();
 std::string files_of_a_run_in(const std::filesystem::path& path) {
   std::string found;
   std::error_code error;
-  for (const char* name : {kConfigName, "summary.json", "report.html", "model.safetensors",
+  for (const char* name : {kConfigName, kPlanName, "summary.json", "report.html", "model.safetensors",
                            "front.safetensors", "tail.safetensors", "head.safetensors"}) {
     if (std::filesystem::exists(std::filesystem::symlink_status(path / name, error))) {
       found += (found.empty() ? "" : ", ") + std::string(name);
@@ -88,7 +89,9 @@ struct RunDirectory::Impl {
     // A run that recorded nothing, because it could not begin, does not occupy its directory.
     if (recorded || ::lseek(file.get(), 0, SEEK_END) != 0) return;
     if (is_same_file(file.get(), metrics())) remove_file(metrics());
-    if (!config.empty() && config_written) remove_file(path / kConfigName);
+    for (const Document& document : documents) {
+      if (document.written) remove_file(path / document.name);
+    }
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -102,7 +105,8 @@ struct RunDirectory::Impl {
   Result<void> append(Json line);
   void keep(std::string line);
   Result<void> catch_up();
-  Result<void> write_config();
+  Result<void> keep_document(const char* name, const std::string& content);
+  Result<void> write_documents();
   Result<void> open_again();
   Result<void> write_line(std::string& line);
 
@@ -111,8 +115,13 @@ struct RunDirectory::Impl {
   const Clock::time_point start;
   const double seconds_before;  // of earlier incarnations
   bool recorded = false;        // anything, on the disk or not
-  std::string config;
-  bool config_written = true;       // as it stands in `config`
+  /// A file of the run that is known at its beginning.
+  struct Document {
+    const char* name;
+    std::string content;
+    bool written = false;  // as it stands in `content`
+  };
+  std::vector<Document> documents;
   std::deque<std::string> waiting;  // lines that the disk did not take yet, in order
   size_t waiting_bytes = 0;
   size_t lost = 0;  // lines after those, which found no room even in memory
@@ -140,9 +149,7 @@ Result<void> RunDirectory::Impl::catch_up() {
   if (!is_same_file(file.get(), metrics())) {
     if (auto opened = open_again(); !opened) return opened;
   }
-  if (!config_written) {
-    if (auto written = write_config(); !written) return written;
-  }
+  if (auto written = write_documents(); !written) return written;
   while (!waiting.empty()) {
     if (auto written = write_line(waiting.front()); !written) return written;
     waiting_bytes -= waiting.front().size();
@@ -159,10 +166,20 @@ Result<void> RunDirectory::Impl::catch_up() {
   return {};
 }
 
-Result<void> RunDirectory::Impl::write_config() {
-  auto written = write_file_atomically(path / kConfigName, {config});
-  config_written = written.has_value();
-  return written;
+Result<void> RunDirectory::Impl::keep_document(const char* name, const std::string& content) {
+  std::erase_if(documents, [name](const Document& each) { return each.name == name; });
+  documents.push_back({name, content});
+  return catch_up();
+}
+
+Result<void> RunDirectory::Impl::write_documents() {
+  for (Document& document : documents) {
+    if (document.written) continue;
+    if (auto written = write_file_atomically(path / document.name, {document.content}); !written)
+      return written;
+    document.written = true;
+  }
+  return {};
 }
 
 /// Somebody moved or removed the file, or the whole directory: what is in it is theirs, and the run goes on
@@ -173,7 +190,8 @@ Result<void> RunDirectory::Impl::open_again() {
   auto opened = open_metrics(metrics(), O_CREAT);
   if (!opened) return opened.error();
   file = std::move(*opened);
-  config_written = config.empty() || std::filesystem::exists(path / kConfigName, ignored);
+  for (Document& document : documents)
+    document.written = std::filesystem::exists(path / document.name, ignored);
   spdlog::warn(
       "{} was moved or removed while the run writes it: the lines so far are there, those from now on "
       "in a new file",
@@ -251,9 +269,11 @@ RunDirectory& RunDirectory::operator=(RunDirectory&&) noexcept = default;
 RunDirectory::~RunDirectory() = default;
 
 Result<void> RunDirectory::write_config(const std::string& toml) {
-  impl_->config = toml;
-  impl_->config_written = false;
-  return impl_->catch_up();
+  return impl_->keep_document(kConfigName, toml);
+}
+
+Result<void> RunDirectory::write_plan(const std::string& json) {
+  return impl_->keep_document(kPlanName, json);
 }
 
 Result<void> RunDirectory::catch_up() {

@@ -90,10 +90,10 @@ struct RunSummary {
 /// The files a run leaves behind, written by one thread (the trainer). metrics.jsonl grows line by line
 /// and is flushed after each; everything else is written atomically.
 ///
-/// A disk that takes nothing ends no run: lines of metrics.jsonl and config.toml that could not be written
-/// are kept, in order, and written with the next call that finds room; the error says why they wait. Beyond
-/// 16 MiB of them the newest are only counted, and a line says how many. Where somebody moves or removes
-/// metrics.jsonl meanwhile, a new one is begun.
+/// A disk that takes nothing ends no run: lines of metrics.jsonl, config.toml and plan.json that could not be
+/// written are kept, in order, and written with the next call that finds room; the error says why they wait.
+/// Beyond 16 MiB of them the newest are only counted, and a line says how many. Where somebody moves or
+/// removes metrics.jsonl meanwhile, a new one is begun.
 class RunDirectory {
  public:
   /// Creates `path` and its parents. A run that records nothing leaves nothing behind.
@@ -109,6 +109,8 @@ class RunDirectory {
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
 
   Result<void> write_config(const std::string& toml);
+  /// plan.json: where the cuts of the run come from.
+  Result<void> write_plan(const std::string& json);
   Result<void> append(const RoundRecord& record);
   Result<void> append(const ClientRecord& record);
   Result<void> append(const EventRecord& record);

@@ -4,10 +4,11 @@ resumed, and refuses what does not fit it."""
 import json
 import pathlib
 import re
+import signal
 import tempfile
 import unittest
 
-from processes import BIN, Fleet, overriding, run
+from processes import BIN, Fleet, Program, overriding, run, wait_until
 
 BLOCKS = ["conv1", "conv2", "fc1", "fc2", "fc3"]
 
@@ -68,6 +69,21 @@ class PlannedCut(unittest.TestCase):
         self.assertEqual((self.left("summary.json")["rounds"], self.left("summary.json")["cuts"]), (2, [1, 4]))
         (self.folder / "run/plan.json").write_text("[]")
         self.assertIn("plan.json is damaged", self.simulate(f"per-client:{self.file}", "--rounds", "3", "--resume", status=2))
+
+    def test_a_run_that_did_not_begin_leaves_no_plan(self):
+        aggregator = Program(BIN / "tandem-aggregator", "--insecure", "--endpoint", "tcp://127.0.0.1:*", "--clients", "2", "--model",
+                             "lenet5", "--cut", f"per-client:{self.file}", "--run-dir", self.folder / "run")
+        self.addCleanup(aggregator.close)
+        wait_until(lambda: "listening on" in aggregator.output, "the aggregator to listen")
+        aggregator.stop(signal.SIGINT)
+        self.assertNotEqual(aggregator.wait(), 0)
+        self.assertEqual(list((self.folder / "run").glob("*.json*")), [])
+        # One that was killed before its first checkpoint is planned anew.
+        (self.folder / "run").mkdir(exist_ok=True)
+        (self.folder / "run/plan.json").write_text(json.dumps({"cut": "3"}))
+        (self.folder / "run/metrics.jsonl").touch()
+        self.simulate(f"per-client:{self.file}", "--resume")
+        self.assertEqual(self.left("plan.json")["cuts"], {"client-1": 1, "client-2": 4})
 
     def test_what_does_not_fit_the_run_is_refused(self):
         chain = self.folder / "chain.json"
