@@ -257,6 +257,7 @@ class StorageTest(unittest.TestCase):
         aggregator = fleet.aggregator(*ENDLESS, "--log-format", "json")
         edges = [fleet.edge(device) for device in fleet.devices]
         wait_until(lambda: fleet.metrics("round"), "the first round")
+        wait_until(lambda: list(fleet.run_dir.glob("checkpoints/*.json")), "the first checkpoint, which follows its record")
         self.fill(small)
         events = lambda name: [line for line in map(json.loads, list(aggregator.lines)) if line.get("event") == name]
         warnings = lambda text: [line for line in map(json.loads, list(aggregator.lines))
