@@ -35,21 +35,12 @@ few=(--clients "$edges" --clients-per-round 5 --rounds 4)
 devices=()
 for i in $(seq -w 1 "$edges"); do devices+=(--device "client-$i"); done
 "$bin/tandem" provision --out "$out/fleet" --endpoint tcp://127.0.0.1:5555 "${devices[@]}" > "$out/logs/provision.log"
-children=()
-stop_children() {
-  for child in "${children[@]}"; do kill "$child" 2> /dev/null || true; done
-  wait 2> /dev/null || true
-}
-trap stop_children EXIT
-trap 'exit 130' INT TERM
+source examples/processes.sh
 "$bin/tandem-aggregator" --config "$out/fleet/aggregator/aggregator.toml" --endpoint 'tcp://127.0.0.1:*' \
   --endpoint-file "$out/logs/endpoint" "${setting[@]}" "${few[@]}" --run-dir "$out/processes" --quiet &
 aggregator=$!
 children+=("$aggregator")
-until [ -s "$out/logs/endpoint" ]; do
-  kill -0 "$aggregator" 2> /dev/null || { wait "$aggregator"; exit 1; }
-  sleep 0.1
-done
+await_endpoint "$out/logs/endpoint" "$aggregator" || { wait "$aggregator"; exit 1; }
 for i in $(seq -w 1 "$edges"); do
   "$bin/tandem-edge" --config "$out/fleet/client-$i/edge.toml" --endpoint "$(cat "$out/logs/endpoint")" \
     "${split[@]}" --shard "$((10#$i - 1))/$edges" --threads 1 --quiet > "$out/logs/client-$i.log" 2>&1 &

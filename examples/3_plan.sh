@@ -49,13 +49,7 @@ predicted() {
 }
 for planner in exact common neurosurgeon; do printf '  %-14s %8.1f ms\n' "$planner" "$(predicted $planner)"; done
 
-children=()
-stop_children() {
-  for child in "${children[@]}"; do kill "$child" 2> /dev/null || true; done
-  wait 2> /dev/null || true
-}
-trap stop_children EXIT
-trap 'exit 130' INT TERM
+source examples/processes.sh
 arguments=()
 for device in "${devices[@]}"; do arguments+=(--device "$device"); done
 "$bin/tandem" provision --out "$out/fleet" --endpoint tcp://127.0.0.1:5555 "${arguments[@]}" > "$out/logs/provision.log"
@@ -67,10 +61,7 @@ train() {
     --batch-size 48 --cut "$cut" --run-dir "$out/$name" --quiet > "$out/logs/$name.log" 2>&1 &
   local aggregator=$!
   children+=("$aggregator")
-  until [ -s "$out/logs/$name.endpoint" ]; do
-    kill -0 "$aggregator" 2> /dev/null || { cat "$out/logs/$name.log" >&2; exit 1; }
-    sleep 0.1
-  done
+  await_endpoint "$out/logs/$name.endpoint" "$aggregator" || { cat "$out/logs/$name.log" >&2; exit 1; }
   for i in 0 1 2; do
     "$bin/tandem-edge" --config "$out/fleet/${devices[i]}/edge.toml" --endpoint "$(cat "$out/logs/$name.endpoint")" \
       --data "$data" --shard "$i/3" --threads 1 --slowdown "${slowdowns[i]}" --quiet > "$out/logs/$name-${devices[i]}.log" 2>&1 &

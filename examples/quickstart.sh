@@ -39,13 +39,7 @@ devices=()
 for i in $(seq 1 "$edges"); do devices+=(--device "edge-$i"); done
 "$bin/tandem" provision --out "$fleet" --endpoint tcp://127.0.0.1:5555 "${devices[@]}" > "$run/logs/provision.log"
 
-children=()
-stop_children() {
-  for child in "${children[@]}"; do kill "$child" 2> /dev/null || true; done
-  wait 2> /dev/null || true
-}
-trap stop_children EXIT
-trap 'exit 130' INT TERM
+source examples/processes.sh
 
 # Port * lets the system choose a free one; the aggregator writes the address it got for the edges to use.
 "$bin/tandem-aggregator" --config "$fleet/aggregator/aggregator.toml" \
@@ -57,10 +51,7 @@ trap 'exit 130' INT TERM
 aggregator=$!
 children+=("$aggregator")
 
-until [ -s "$run/logs/endpoint" ]; do
-  kill -0 "$aggregator" 2> /dev/null || { wait "$aggregator"; exit 1; }
-  sleep 0.1
-done
+await_endpoint "$run/logs/endpoint" "$aggregator" || { wait "$aggregator"; exit 1; }
 endpoint=$(cat "$run/logs/endpoint")
 for i in $(seq 1 "$edges"); do
   "$bin/tandem-edge" --config "$fleet/edge-$i/edge.toml" --endpoint "$endpoint" \

@@ -34,13 +34,9 @@ Error invalid(std::string message) {
 Result<Problem> problem_of_profiles(const PlanFlags& flags) {
   const auto profiles = read_profiles(flags.profiles);
   if (!profiles) return invalid("--profiles " + profiles.error().message);
-  const auto json = problem_of(*profiles, flags.of_profiles);
-  if (!json) return invalid("--profiles " + flags.profiles.string() + ": " + json.error().message);
-  try {
-    return read_problem(*json);
-  } catch (const ProblemError& error) {
-    return invalid(error.what());
-  }
+  auto problem = planning_problem(*profiles, flags.of_profiles);
+  if (!problem) return invalid("--profiles " + flags.profiles.string() + ": " + problem.error().message);
+  return problem;
 }
 
 Result<Problem> open_problem(const PlanFlags& flags) {

@@ -24,8 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr const char* kFile = "plan.json";
-
 struct Wanted {
   bool per_client = false;
   fs::path from;
@@ -102,15 +100,11 @@ Result<Problem> problem_of_profiles(const TrainingFlags& training, const fs::pat
                                     const std::string& server) {
   const auto profiles = read_profiles(folder);
   if (!profiles) return bad(profiles.error().message);
-  const auto json = problem_of(*profiles, {.server = server, .steps = std::max(training.local_steps, 1U)});
-  if (!json) return bad(folder.string() + ": " + json.error().message);
+  auto problem = planning_problem(*profiles, {.server = server, .steps = std::max(training.local_steps, 1U)});
+  if (!problem) return bad(folder.string() + ": " + problem.error().message);
   if (auto same = check_work(training, server == "joined", profiles->front().fingerprint); !same)
     return same.error();
-  try {
-    return read_problem(*json);
-  } catch (const ProblemError& error) {
-    return bad(folder.string() + ": " + error.what());
-  }
+  return problem;
 }
 
 Result<Problem> problem_of_file(const fs::path& path) {
@@ -142,17 +136,19 @@ bool has_begun(const fs::path& run_dir) {
 }
 
 Result<std::optional<CutPlan>> plan_of_earlier(const fs::path& run_dir) {
-  const auto text = read_file(run_dir / kFile);
+  const fs::path path = run_dir / RunDirectory::kPlanName;
+  const auto text = read_file(path);
   if (!text && text.error().code == ErrorCode::kNotFound) return std::optional<CutPlan>();
   if (!text) return text.error();
   const Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("cut") || !json["cut"].is_string()) {
-    return bad((run_dir / kFile).string() +
-               " is damaged: it has no text \"cut\"; give --cut as the run's "
-               "summary says it");
+    return bad(
+        path.string() +
+        " is damaged: it has no text \"cut\"; bring it back from a copy, or begin the run anew in another "
+        "--run-dir");
   }
   const auto cuts = ClientCuts::parse(json["cut"].get<std::string>());
-  if (!cuts) return bad((run_dir / kFile).string() + ": " + cuts.error().message);
+  if (!cuts) return bad(path.string() + ": " + cuts.error().message);
   return std::optional(CutPlan{*cuts, "", *text});
 }
 

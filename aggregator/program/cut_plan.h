@@ -14,9 +14,10 @@ namespace tandem::aggregator {
 /// folder of profiles, or a problem file with clients (docs/planning.md).
 struct CutPlan {
   ClientCuts cuts;
-  std::string
-      table;         ///< the plan for a person, lines that end with '\n'; empty where the run had one already
-  std::string file;  ///< the content of plan.json
+  /// The plan for a person, lines that end with '\n'; empty where the run had one already.
+  std::string table;
+  /// The content of plan.json.
+  std::string file;
 };
 
 /// Plans, and puts the cuts in the place of --cut. Returns nullopt where that says the cuts itself. A run

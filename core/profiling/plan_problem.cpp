@@ -155,4 +155,15 @@ Result<Json> problem_of(const std::vector<ModelProfile>& profiles, const PlanPro
   return problem;
 }
 
+Result<Problem> planning_problem(const std::vector<ModelProfile>& profiles,
+                                 const PlanProblemOptions& options) {
+  const auto json = problem_of(profiles, options);
+  if (!json) return json.error();
+  try {
+    return read_problem(*json);
+  } catch (const ProblemError& error) {
+    return invalid(error.what());
+  }
+}
+
 }  // namespace tandem

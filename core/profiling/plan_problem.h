@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tandem/core/base/result.h"
+#include "tandem/core/planning/problem.h"
 #include "tandem/core/profiling/model_profile.h"
 
 namespace tandem {
@@ -30,5 +31,8 @@ struct PlanProblemOptions {
 /// or settings, that has no link, or whose name occurs twice.
 Result<nlohmann::json> problem_of(const std::vector<ModelProfile>& profiles,
                                   const PlanProblemOptions& options);
+/// Makes the same problem, ready to be planned.
+Result<Problem> planning_problem(const std::vector<ModelProfile>& profiles,
+                                 const PlanProblemOptions& options);
 
 }  // namespace tandem

@@ -205,7 +205,7 @@ Result<ReportData> read_report_data(const std::filesystem::path& run_directory) 
     data.summary = read_summary(*object);
   }
 
-  const auto planned = read_planned_step(run_directory / "plan.json");
+  const auto planned = read_planned_step(run_directory / RunDirectory::kPlanName);
   if (!planned) return planned.error();
   data.planned_step_ms = *planned;
 

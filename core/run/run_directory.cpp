@@ -29,7 +29,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kMetricsName = "metrics.jsonl";
 constexpr const char* kConfigName = "config.toml";
-constexpr const char* kPlanName = "plan.json";
 /// Of lines that wait for room on the disk: many thousands of rounds.
 constexpr size_t kMostWaitingBytes = size_t{16} << 20;
 constexpr uint32_t kEveryRound = std::numeric_limits<uint32_t>::max();
@@ -38,8 +37,9 @@ constexpr uint32_t kEveryRound = std::numeric_limits<uint32_t>::max();
 std::string files_of_a_run_in(const std::filesystem::path& path) {
   std::string found;
   std::error_code error;
-  for (const char* name : {kConfigName, kPlanName, "summary.json", "report.html", "model.safetensors",
-                           "front.safetensors", "tail.safetensors", "head.safetensors"}) {
+  for (const char* name :
+       {kConfigName, RunDirectory::kPlanName, "summary.json", "report.html", "model.safetensors",
+        "front.safetensors", "tail.safetensors", "head.safetensors"}) {
     if (std::filesystem::exists(std::filesystem::symlink_status(path / name, error))) {
       found += (found.empty() ? "" : ", ") + std::string(name);
     }

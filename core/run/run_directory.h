@@ -96,6 +96,9 @@ struct RunSummary {
 /// removes metrics.jsonl meanwhile, a new one is begun.
 class RunDirectory {
  public:
+  /// The plan that the cuts of the run come from.
+  static constexpr const char* kPlanName = "plan.json";
+
   /// Creates `path` and its parents. A run that records nothing leaves nothing behind.
   /// kInvalidArgument when a file is there that a run writes, whoever made it: nothing is ever overwritten.
   static Result<RunDirectory> create(std::filesystem::path path);
@@ -109,7 +112,6 @@ class RunDirectory {
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
 
   Result<void> write_config(const std::string& toml);
-  /// plan.json: where the cuts of the run come from.
   Result<void> write_plan(const std::string& json);
   Result<void> append(const RoundRecord& record);
   Result<void> append(const ClientRecord& record);

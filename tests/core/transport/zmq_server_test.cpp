@@ -46,6 +46,16 @@ class CapturedLog {
   std::shared_ptr<spdlog::logger> before_;
 };
 
+/// A client whose heartbeats are no traffic; it is connected, and its first message is on its way.
+std::unique_ptr<ZmqClient> client_that_said_hello(const TcpRelay& relay, ClientEvents& events) {
+  auto options = insecure_client(relay.endpoint(), "cam-1");
+  options.heartbeat_interval = milliseconds(60000);
+  auto client = start_client(options, events.handler()).value();
+  REQUIRE(events.wait_for<Connected>());
+  client->send(text_message("hello"));
+  return client;
+}
+
 /// A DEALER without our client around it.
 struct RawPeer {
   explicit RawPeer(const Fleet& fleet) : socket(context, zmq::socket_type::dealer) {
@@ -517,7 +527,8 @@ TEST_SUITE("core/transport/zmq_server") {
     std::promise<void> told;
     std::once_flag once;
     ServerHandlers handlers;
-    // The network thread is kept from looking while a part of the next message comes, and nothing comes after it.
+    // The network thread is kept from looking while a part of the next message comes, and nothing comes after
+    // it.
     handlers.on_message = [&](const ReceivedFrames&) {
       std::this_thread::sleep_for(milliseconds(500));
       relay.set_frozen(true);
@@ -530,12 +541,8 @@ TEST_SUITE("core/transport/zmq_server") {
     REQUIRE(server->start(std::move(handlers)));
     relay.set_target(port_of(server->endpoint()));
     ClientEvents events;
-    auto client_options = insecure_client(relay.endpoint(), "cam-1");
-    client_options.heartbeat_interval = milliseconds(60000);
-    const auto client = start_client(client_options, events.handler());
-    REQUIRE(events.wait_for<Connected>());
-    (*client)->send(text_message("hello"));
-    (*client)->send(text_message(std::string(150'000, 'x')));
+    const auto client = client_that_said_hello(relay, events);
+    client->send(text_message(std::string(150'000, 'x')));
     CHECK(told.get_future().wait_for(std::chrono::seconds(5)) == std::future_status::ready);
     server->stop(milliseconds(0));
   }
@@ -551,11 +558,7 @@ TEST_SUITE("core/transport/zmq_server") {
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
     ClientEvents events;
-    auto client_options = insecure_client(relay.endpoint(), "cam-1");
-    client_options.heartbeat_interval = milliseconds(60000);
-    const auto client = start_client(client_options, events.handler());
-    REQUIRE(events.wait_for<Connected>());
-    (*client)->send(text_message("hello"));
+    const auto client = client_that_said_hello(relay, events);
     const auto hello = inbox.next();
     REQUIRE(hello);
     // Two seconds on its way, in which nothing comes from the client.
@@ -572,11 +575,7 @@ TEST_SUITE("core/transport/zmq_server") {
     REQUIRE(server);
     TcpRelay relay({.target_port = port_of((*server)->endpoint()), .bytes_per_second = 12 << 20});
     ClientEvents events;
-    auto client_options = insecure_client(relay.endpoint(), "cam-1");
-    client_options.heartbeat_interval = milliseconds(60000);
-    const auto client = start_client(client_options, events.handler());
-    REQUIRE(events.wait_for<Connected>());
-    (*client)->send(text_message("hello"));
+    const auto client = client_that_said_hello(relay, events);
     const auto hello = inbox.next();
     REQUIRE(hello);
     for (int i = 0; i < 20; ++i)
